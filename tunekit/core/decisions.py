@@ -1,0 +1,40 @@
+"""What a scheduler says of a trial that waits at its horizon. Every decision carries its reason."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from tunekit.types import TrialId
+
+
+class Continue(msgspec.Struct, frozen=True, kw_only=True):
+    """Go on."""
+
+    until: int | None
+    """The next horizon, an iteration; None: never ask again."""
+    reason: str = ""
+
+
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """Give the place away and wait to be continued."""
+
+    reason: str = ""
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """End the trial here."""
+
+    reason: str = ""
+
+
+class Exploit(msgspec.Struct, frozen=True, kw_only=True):
+    """Go on from another trial's newest published checkpoint with another configuration."""
+
+    donor: TrialId
+    config: dict[str, Any]
+    reason: str = ""
+
+
+Decision: TypeAlias = Continue | Pause | Stop | Exploit

@@ -1,0 +1,268 @@
+"""Facts: everything that can happen to an experiment, in the past tense.
+
+Events are the only input of the core and the only content of the journal. They are made where the fact is learned (in
+a worker, in the store's thread, in the driver) with ``at=0.0``; the driver stamps the moment of arrival before it
+journals them. Every event about a trial carries the attempt that it speaks of, so that a late word of an earlier life
+can be told apart and ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from tunekit.types import LossCause, TrialId
+
+
+class Draw(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One configuration, as the search drew it: enough to make it again from the search space."""
+
+    values: dict[str, Any] = {}
+    """An index or a JSON value per path of the space, such as ``{"layers/0/width": 2, "lr": 0.003}``."""
+    shown: dict[str, Any] = {}
+    """The same paths with printable values (JSON scalars), for tables and logs."""
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An exception of user code, as text, so that no unpicklable exception can stop a message."""
+
+    type: str
+    """Qualified name of the exception's class."""
+    message: str
+    traceback: str = ""
+    hint: str = ""
+
+
+class Place(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where an attempt runs."""
+
+    pid: int = 0
+    hostname: str = ""
+    node_ip: str = ""
+    worker: str = ""
+    """Id of the worker process within this run of the driver."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the core must know of the user's configuration. Journalled at every start of a driver."""
+
+    metric: str | None = None
+    mode: str = "min"
+    seed: int = 0
+    num_trials: int | None = None
+    """Total over all runs of the script. None: until the searcher is exhausted."""
+    max_concurrent_trials: int | None = None
+    ask_batch: int = 1
+    """How many configurations are asked for at once; 1 for a searcher that learns from results."""
+    searcher_learns: bool = False
+    """Whether the searcher wants to be told results."""
+    time_budget_s: float | None = None
+    """Seconds of experiment time (time in which no driver ran is not counted)."""
+    max_failures: int = 0
+    """Failures that a trial survives; -1: any number."""
+    fail_fast: bool = False
+    num_to_keep: int | None = None
+    score_attribute: str | None = None
+    score_order: str = "max"
+    asks_every_result: bool = False
+    """Whether the driver evaluates a stop criterion on each result, so that no horizon may be further than 1."""
+    stop_grace_s: float = 10.0
+    """Seconds from a stop to the signal that interrupts user code, and again from there to SIGKILL."""
+    resume_errored: bool = False
+    """FAILED trials go on from their newest checkpoint, with a fresh budget."""
+    restart_errored: bool = False
+    """FAILED trials start over, with a fresh budget."""
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    at: float = 0.0
+    """Seconds since the experiment began, stamped by the driver on arrival."""
+
+
+class _TrialEvent(_Event, frozen=True, kw_only=True, omit_defaults=True):
+    trial: TrialId
+    attempt: int
+    """Counts from 1. An event of an older attempt is ignored."""
+
+
+# -- the experiment ----------------------------------------------------------------------------------------------------
+
+
+class DriverStarted(_Event, frozen=True, kw_only=True, tag="driver_started"):
+    """A driver took the experiment over. The first one begins it; each later one finds its workers gone."""
+
+    generation: int
+    """Counts from 1."""
+    settings: Settings
+
+
+class CapacityChanged(_Event, frozen=True, kw_only=True, omit_defaults=True, tag="capacity_changed"):
+    """The executor can hold this many trials at a time, those waiting ready on a busy worker included."""
+
+    max_live: int
+
+
+class StopRequested(_Event, frozen=True, kw_only=True, omit_defaults=True, tag="stop_requested"):
+    """The user interrupted the sweep. Trials are saved and paused, and go on when the script is run again."""
+
+    reason: str = ""
+
+
+class TimerFired(_Event, frozen=True, kw_only=True, tag="timer_fired"):
+    """The moment that ``next_deadline()`` asked for has come."""
+
+
+class TrialsSuggested(_Event, frozen=True, kw_only=True, omit_defaults=True, tag="trials_suggested"):
+    """The searcher answered. The draws become the next trials, in order."""
+
+    draws: list[Draw]
+    exhausted: bool = False
+    """Whether the space has no further configuration."""
+
+
+class SearcherFailed(_Event, frozen=True, kw_only=True, tag="searcher_failed"):
+    """The searcher raised. Running trials end in peace; no new one is made."""
+
+    error: ErrorInfo
+
+
+# -- an attempt ---------------------------------------------------------------------------------------------------------
+
+
+class TrialStarted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_started"):
+    """The worker restored what there was to restore; the next thing that runs is user code."""
+
+    restored_from: int | None = None
+    """Iteration of the checkpoint, verified."""
+    place: Place = Place()
+
+
+class LaunchFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="launch_failed"):
+    """The worker could not prepare the attempt for a reason that is not the trial's checkpoint."""
+
+    error: ErrorInfo
+
+
+class RestoreFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="restore_failed"):
+    """The checkpoint to resume from does not match its manifest, or is not there."""
+
+    iteration: int
+    error: ErrorInfo
+
+
+class ResultReported(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="result"):
+    """One row of results."""
+
+    iteration: int
+    metrics: dict[str, Any]
+    """The user's metrics only, normalised to JSON (NaN and infinities allowed)."""
+    timestamp: float = 0.0
+    """Unix seconds at the worker."""
+    time_this_iter_s: float = 0.0
+    time_total_s: float = 0.0
+    """Seconds of training up to here, over all attempts that led here."""
+    stop: str = ""
+    """Non-empty: a stop criterion of the user, evaluated by the driver, ends the trial here; this is its reason."""
+
+
+class TrialReturned(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_returned"):
+    """The trial came to its own end: the function returned, a result said ``done``, or its stop condition was met."""
+
+    reason: str = ""
+
+
+class TrialRaised(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_raised"):
+    """User code raised."""
+
+    error: ErrorInfo
+    retryable: bool = True
+    """False: the same error is certain to come again (a misuse of the API), so no budget is spent on it."""
+    fatal: bool = False
+    """True: the configuration is wrong for every trial; the experiment ends."""
+
+
+class TrialHalted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_halted"):
+    """The worker stopped the trial as it was told; everything that it saved has been staged before this."""
+
+
+class WorkerLost(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="worker_lost"):
+    """The attempt's worker is gone. It may live on unseen; its words no longer count."""
+
+    cause: LossCause
+    detail: str = ""
+
+
+# -- checkpoints --------------------------------------------------------------------------------------------------------
+
+
+class CheckpointStaged(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_staged"):
+    """A checkpoint's files are durable in the staging folder. All results up to its iteration came before this."""
+
+    iteration: int
+    manifest: dict[str, Any]
+    """Ready to be published as it is."""
+    score: float | None = None
+    """Value of the score attribute at this iteration; None when it is missing or not a finite number."""
+
+
+class SaveFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="save_failed"):
+    """Storage failed while the worker staged a checkpoint. The trial goes on with the previous one."""
+
+    iteration: int
+    error: ErrorInfo
+
+
+class CheckpointPublished(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_published"):
+    """The checkpoint is visible and durable."""
+
+    iteration: int
+
+
+class PublishFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="publish_failed"):
+    """The staged files could not be made visible."""
+
+    iteration: int
+    error: ErrorInfo
+
+
+class CheckpointDeleted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_deleted"):
+    """The checkpoint of this attempt and iteration is gone from the trial's folder."""
+
+    iteration: int
+
+
+class DeleteFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="delete_failed"):
+    """The checkpoint could not be removed; it is tried again by the next driver."""
+
+    iteration: int
+    error: ErrorInfo
+
+
+Event: TypeAlias = (
+    DriverStarted
+    | CapacityChanged
+    | StopRequested
+    | TimerFired
+    | TrialsSuggested
+    | SearcherFailed
+    | TrialStarted
+    | LaunchFailed
+    | RestoreFailed
+    | ResultReported
+    | TrialReturned
+    | TrialRaised
+    | TrialHalted
+    | WorkerLost
+    | CheckpointStaged
+    | SaveFailed
+    | CheckpointPublished
+    | PublishFailed
+    | CheckpointDeleted
+    | DeleteFailed
+)
+
+
+def stamp(event: Event, at: float) -> None:
+    """Set the moment of arrival. The one place where an event changes, and only before anybody else has seen it."""
+    msgspec.structs.force_setattr(event, "at", at)

@@ -1,0 +1,75 @@
+"""The state of one trial, as the core knows it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from tunekit.core.events import Draw, ErrorInfo, Place, ResultReported
+from tunekit.types import Intent, TrialId, TrialStatus
+
+
+class CheckpointStatus(StrEnum):
+    """Where a checkpoint is in its life. What is gone is forgotten."""
+
+    STAGED = "staged"
+    """Its files are durable, and the command to publish it is open."""
+    PUBLISHED = "published"
+    """Visible: it can be restored, copied and relied on."""
+    DELETING = "deleting"
+    """Superfluous, and the command to delete it is open."""
+
+
+class CheckpointState(msgspec.Struct):
+    """One checkpoint of one trial."""
+
+    iteration: int
+    attempt: int
+    status: CheckpointStatus
+    score: float | None = None
+    time_total_s: float = 0.0
+    """Seconds of training that led to it."""
+    damaged: bool = False
+    manifest: dict[str, object] | None = None
+    """Kept while STAGED, to issue the command again; None afterwards."""
+
+
+class TrialState(msgspec.Struct):
+    """One trial. Only ``Experiment.handle`` changes it."""
+
+    trial: TrialId
+    draw: Draw
+    status: TrialStatus = TrialStatus.PENDING
+    intent: Intent = Intent.RUN
+    attempt: int = 0
+    """The current or newest attempt; 0 before the first."""
+    reason: str = ""
+    """Why it ended, or is to end."""
+    last: ResultReported | None = None
+    """The newest row of results."""
+    error: ErrorInfo | None = None
+    """The newest failure; what a FAILED trial died of."""
+    num_failures: int = 0
+    """Failures charged to its budget."""
+    checkpoints: dict[int, CheckpointState] = msgspec.field(default_factory=dict)
+    """By iteration."""
+    resume_from: int | None = None
+    """Iteration of the checkpoint that the current attempt started from, or will start from."""
+    until: int | None = None
+    """Its horizon."""
+    waits: bool = False
+    """Whether it stands at its horizon without an answer."""
+    own_stop: bool = False
+    """Whether it is being stopped by a criterion of its own, and so ends COMPLETED."""
+    deadline: float | None = None
+    """While STOPPING: when the next, harder measure is due, in experiment seconds."""
+    escalation: int = 0
+    """How many harder measures were taken: 1 interrupted, 2 killed."""
+    place: Place = Place()
+    """Where the newest attempt runs or ran."""
+
+    @property
+    def iteration(self) -> int:
+        """Iteration of the newest row, 0 before the first."""
+        return self.last.iteration if self.last else 0

@@ -1,0 +1,77 @@
+"""What a worker is told: once for the sweep, and once for each attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from tunekit.config import CheckpointConfig
+from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
+from tunekit.core.events import Event
+from tunekit.types import TrialId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepSpec:
+    """The same for every trial of a sweep."""
+
+    experiment: str
+    """Name of the experiment."""
+    path: str
+    """Folder of the experiment: an absolute local path or a URI. Never persisted."""
+    seed: int
+    metric: str | None = None
+    stop: Mapping[str, float] = field(default_factory=dict)
+    """A trial ends as soon as one of these keys reaches its value (>=)."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    reuse_actors: bool = False
+    """Whether a class trainable is reset with ``reset_config`` instead of made anew."""
+    fresh_process: bool = False
+    """Whether each trial gets a process of its own."""
+    capture_output: bool = True
+    """Whether what a trial prints goes to its log file."""
+    lease_s: float = 60.0
+    """Seconds that a worker may work on without word from the mailbox."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptSpec:
+    """One life of one trial."""
+
+    trial: TrialId
+    attempt: int
+    trial_name: str
+    config: dict[str, Any]
+    resume_from: int | None = None
+    until: int | None = None
+    time_total_s: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1.0})
+
+
+ExecutorCommand: TypeAlias = LaunchTrial | ContinueTrial | StopTrial | InterruptTrial | KillTrial
+"""The commands that an executor carries out; the others belong to the searcher and the store."""
+
+
+class Delivery(NamedTuple):
+    """Events as they reached the driver, in the order of each sender."""
+
+    events: list[Event]
+    token: object = None
+    """Given back to ``Executor.acknowledge`` once the events are in the journal."""
+
+
+class Executor(Protocol):
+    """Runs attempts somewhere. It puts a ``Delivery`` into the driver's inbox for whatever happens."""
+
+    def execute(self, commands: list[ExecutorCommand]) -> None:
+        """Carry the commands out. Never blocks for long and never raises for bad news: that comes as an event."""
+        ...
+
+    def acknowledge(self, tokens: list[object]) -> None:
+        """Say that the deliveries with these tokens are durable, so that their senders can forget them."""
+        ...
+
+    def close(self) -> None:
+        """End every worker that this executor started, and leave Ray as it was found."""
+        ...

@@ -1,0 +1,100 @@
+"""The ids, enums and plain aliases that every layer shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum, StrEnum
+from typing import Any, TypeAlias
+
+TrialId: TypeAlias = int
+"""A trial is known by its index, from 0, in the order of creation. Its name is made of it by the layout."""
+
+Json: TypeAlias = Any
+"""A value of None, bool, int, float, str, lists and string-keyed dicts of the same."""
+
+Metrics: TypeAlias = Mapping[str, Json]
+"""What one report recorded. Nested dicts are allowed and addressed as ``a/b``."""
+
+
+class Mode(StrEnum):
+    """Which end of the metric is the better one."""
+
+    MIN = "min"
+    MAX = "max"
+
+
+class TrialStatus(StrEnum):
+    """Where a trial is in its life."""
+
+    PENDING = "pending"
+    """Waits for a place to run; also between two attempts."""
+    LAUNCHING = "launching"
+    """A worker was told to start it and has not answered."""
+    RUNNING = "running"
+    """User code is running."""
+    STOPPING = "stopping"
+    """The worker was told to stop it and has not answered."""
+    PAUSED = "paused"
+    """Gave its place away and can go on."""
+    COMPLETED = "completed"
+    """Ended by itself, by ``done`` or by its own stop condition."""
+    STOPPED = "stopped"
+    """Ended early by a decision of the scheduler or of the experiment."""
+    FAILED = "failed"
+    """Its failure budget is used up."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a worker may be holding the trial."""
+        return self in _LIVE
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the trial will never run again by itself."""
+        return self in _ENDED
+
+
+_LIVE = frozenset({TrialStatus.LAUNCHING, TrialStatus.RUNNING, TrialStatus.STOPPING})
+_ENDED = frozenset({TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED})
+
+
+class Intent(IntEnum):
+    """What the experiment wants of a live trial. Merged with ``max``: a stop is never taken back."""
+
+    RUN = 0
+    PAUSE = 1
+    STOP = 2
+
+
+class LossCause(StrEnum):
+    """Why an attempt ended without ending its trial."""
+
+    CRASHED = "crashed"
+    """The worker process died: a signal, an exit code, a segmentation fault."""
+    OUT_OF_MEMORY = "out of memory"
+    NODE_LOST = "node lost"
+    PREEMPTED = "preempted"
+    """The machine was taken away; never charged to the trial."""
+    KILLED = "killed"
+    """We killed it, because it did not stop in time."""
+    DRIVER_LOST = "driver lost"
+    """The driver died; never charged to the trial."""
+    NOT_STARTED = "not started"
+    """The worker died before it came to this trial; never charged to the trial."""
+    START_FAILED = "start failed"
+    """The worker could not prepare the attempt."""
+
+
+class Outcome(StrEnum):
+    """How a run of the experiment ended."""
+
+    FINISHED = "finished"
+    """Every trial has ended."""
+    INTERRUPTED = "interrupted"
+    """Asked to stop; running the script again goes on."""
+    TIME_BUDGET = "time budget"
+    """The time budget is used up; a larger one goes on."""
+    FAILED_FAST = "failed fast"
+    """A trial failed under ``fail_fast``."""
+    ERROR = "error"
+    """The experiment itself cannot go on."""
