@@ -1,0 +1,185 @@
+"""Validation that reports every problem of an object at once.
+
+``Problems`` is filled by one check per field and raises one error at the end, so that a user who got three settings
+wrong runs the script once and not three times.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tunekit.errors import ConfigError, ConfigTypeError
+
+_MAX_SHOWN = 80
+_MAX_NAME_BYTES = 200
+_FIRST_PRINTABLE = 32
+_DELETE = 127
+
+
+def shorten(value: object, limit: int = _MAX_SHOWN) -> str:
+    """Return ``repr(value)`` on one line of at most ``limit`` characters, even if the object's own ``repr`` raises."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # noqa: BLE001 - a broken repr of user code must not hide the problem that is being reported
+        text = f"<{type(value).__qualname__} whose repr raises>"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def did_you_mean(value: object, options: Sequence[str]) -> str:
+    """Return the option that ``value`` most likely stands for, or an empty string."""
+    if not isinstance(value, str):
+        return ""
+    word = value.strip().lower()
+    for option in options:
+        if word.startswith(option.lower()):
+            return option
+    close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    return close[0] if close else ""
+
+
+def is_integer(value: object) -> bool:
+    """Return whether ``value`` is an integer and not a bool, which Python counts as one."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Return whether ``value`` is an integer or a float and not a bool. NaN is a number here."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class Problems:
+    """Collects what is wrong with the settings of one object.
+
+    Args:
+        subject: The class or call that was given the settings, for the first line of the error.
+    """
+
+    def __init__(self, subject: str) -> None:
+        """Begin without problems."""
+        self._subject = subject
+        self._lines: list[str] = []
+        self._hints: list[str] = []
+        self._only_types = True
+
+    def __bool__(self) -> bool:
+        """Return whether anything is wrong so far."""
+        return bool(self._lines)
+
+    def add(self, field: str, text: str, *, hint: str = "", is_type: bool = False) -> None:
+        """Note a problem in words.
+
+        Args:
+            field: The setting.
+            text: What was got and what is allowed.
+            hint: What to do next.
+            is_type: Whether the type is wrong, rather than the value.
+        """
+        self._lines.append(f"{field}: {text}")
+        self._only_types = self._only_types and is_type
+        if hint and hint not in self._hints:
+            self._hints.append(hint)
+
+    def bad_value(self, field: str, value: object, allowed: str, *, hint: str = "") -> None:
+        """Note that the value is of the right type but not allowed."""
+        self.add(field, f"got {shorten(value)}, but must be {allowed}", hint=hint)
+
+    def bad_type(self, field: str, value: object, allowed: str, *, hint: str = "") -> None:
+        """Note that the value is of the wrong type."""
+        kind = value.__qualname__ if isinstance(value, type) else type(value).__qualname__
+        got = f"the class {kind}" if isinstance(value, type) else f"{shorten(value)} ({kind})"
+        self.add(field, f"got {got}, but must be {allowed}", hint=hint, is_type=True)
+
+    def raise_if_any(self) -> None:
+        """Raise one error that lists every problem, if there is one."""
+        if self._lines:
+            self._raise()
+
+    def _raise(self) -> NoReturn:
+        kind = ConfigTypeError if self._only_types else ConfigError
+        raise kind.collect(self._subject, self._lines, hint="; ".join(self._hints))
+
+    def integer(
+        self, field: str, value: object, *, at_least: int, at_most: int | None = None, none_is: str = "", also: str = ""
+    ) -> None:
+        """Check an integer.
+
+        Args:
+            field: The setting.
+            value: What it was set to.
+            at_least: The smallest value allowed.
+            at_most: The largest value allowed; None: any.
+            none_is: What None means; empty: None is not allowed.
+            also: What a special value just below ``at_least`` means, as in ``-1 (any number)``; said, not checked.
+        """
+        if value is None and none_is:
+            return
+        span = f"an integer >= {at_least}" if at_most is None else f"an integer from {at_least} to {at_most}"
+        allowed = (f"None ({none_is}) or " if none_is else "") + span + (f" or {also}" if also else "")
+        if not isinstance(value, int) or isinstance(value, bool):
+            whole = value if isinstance(value, float) and value.is_integer() else None
+            self.bad_type(field, value, allowed, hint=f"did you mean {field}={whole:.0f}?" if whole is not None else "")
+        elif value < at_least or (at_most is not None and value > at_most):
+            self.bad_value(field, value, allowed)
+
+    def seconds(self, field: str, value: object, *, zero: bool = False) -> None:
+        """Check a finite number of seconds, above zero unless ``zero`` is allowed."""
+        allowed = f"a finite number of seconds {'>=' if zero else '>'} 0"
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            self.bad_type(field, value, allowed)
+        elif not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+            self.bad_value(field, value, allowed)
+
+    def flag(self, field: str, value: object, *, none_is: str = "") -> None:
+        """Check a bool, where ``none_is`` says what None means if it is allowed."""
+        if not isinstance(value, bool) and not (value is None and none_is):
+            self.bad_type(field, value, f"True, False or None ({none_is})" if none_is else "True or False")
+
+    def one_of(self, field: str, value: object, options: Sequence[str]) -> None:
+        """Check that the value is one of a few words."""
+        if isinstance(value, str) and value in options:
+            return
+        allowed = " or ".join(repr(option) for option in options)
+        meant = did_you_mean(value, options)
+        hint = f"did you mean {field}={meant!r}?" if meant else ""
+        (self.bad_value if isinstance(value, str) else self.bad_type)(field, value, allowed, hint=hint)
+
+    def key(self, field: str, value: object) -> None:
+        """Check an optional name of a metric, such as ``loss`` or ``val/loss``."""
+        allowed = "None or the name of a reported metric, such as 'loss' or 'val/loss'"
+        if value is None:
+            return
+        if not isinstance(value, str):
+            self.bad_type(field, value, allowed)
+        elif not value.strip():
+            self.bad_value(field, value, allowed)
+
+    def folder_name(self, field: str, value: object) -> None:
+        """Check a name that becomes a folder, so that it can leave no other folder and surprise no file system."""
+        if not isinstance(value, str):
+            self.bad_type(field, value, "a string")
+            return
+        reason = why_no_folder_name(value)
+        if reason:
+            self.add(field, f"got {shorten(value)}, which {reason}", hint=f"{field} is one folder, such as 'digits-v2'")
+
+
+def why_no_folder_name(name: str) -> str:
+    """Return why ``name`` cannot be the name of a folder, or an empty string if it can."""
+    if not name.strip():
+        return "is empty"
+    if name.startswith("."):
+        return "starts with a dot"
+    if name != name.strip():
+        return "starts or ends with white space"
+    if "/" in name or "\\" in name:
+        return "contains a path separator"
+    if any(ord(char) < _FIRST_PRINTABLE or ord(char) == _DELETE for char in name):
+        return "contains a control character"
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    return f"is {size} bytes long (at most {_MAX_NAME_BYTES} are allowed)" if size > _MAX_NAME_BYTES else ""

@@ -1,0 +1,183 @@
+"""How a sweep runs: where its results go, when trials stop, what is saved, and what a failure costs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from tunekit.config.problems import Problems, is_number, shorten
+
+DEFAULT_STORAGE_PATH = "~/tunekit_results"
+"""Where experiments go when ``RunConfig.storage_path`` is None."""
+
+StopFunction: TypeAlias = Callable[[str, dict[str, Any]], bool]
+"""Called with the trial's name and each of its results; True ends the trial."""
+
+
+@runtime_checkable
+class PathLike(Protocol):
+    """What ``pathlib.Path`` is, without importing a module that can touch the disk."""
+
+    def __fspath__(self) -> str:
+        """Return the path as a string."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointConfig:
+    """When checkpoints are saved, and which of them are kept.
+
+    Raises:
+        ConfigError: If a field is out of range or contradicts another one; all fields are reported together.
+    """
+
+    num_to_keep: int | None = None
+    """How many checkpoints each trial keeps, the best or else the newest (its newest is always kept too); None: all."""
+    checkpoint_score_attribute: str | None = None
+    """The reported metric (nested as ``val/loss``) by which the best ones are kept; None: the newest ones are."""
+    checkpoint_score_order: str = "max"
+    """Whether a high (``max``) or a low (``min``) score is the better one."""
+    checkpoint_frequency: int | None = 0
+    """Save every so many iterations; 0 or None: not periodically."""
+    checkpoint_at_end: bool | None = None
+    """Whether to save when a trial ends; None: if it can."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        problems = Problems("CheckpointConfig")
+        problems.integer("num_to_keep", self.num_to_keep, at_least=1, none_is="keep all")
+        problems.key("checkpoint_score_attribute", self.checkpoint_score_attribute)
+        problems.one_of("checkpoint_score_order", self.checkpoint_score_order, ("max", "min"))
+        problems.integer("checkpoint_frequency", self.checkpoint_frequency, at_least=0, none_is="never")
+        problems.flag("checkpoint_at_end", self.checkpoint_at_end, none_is="if the trainable can save")
+        if self.checkpoint_score_order == "min" and self.checkpoint_score_attribute is None:
+            problems.add(
+                "checkpoint_score_order",
+                "got 'min', but there is no checkpoint_score_attribute to order by",
+                hint="set checkpoint_score_attribute to the metric that ranks checkpoints, such as 'loss'",
+            )
+        problems.raise_if_any()
+
+    @property
+    def frequency(self) -> int:
+        """Save every so many iterations; 0: not periodically."""
+        return self.checkpoint_frequency or 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureConfig:
+    """What a failure costs. Preemption is not a failure.
+
+    Raises:
+        ConfigError: If a field is out of range or contradicts another one; all fields are reported together.
+    """
+
+    max_failures: int = 0
+    """How many failures each trial survives; -1: any number."""
+    fail_fast: bool | str = False
+    """Whether the first failed trial ends the experiment; ``raise``: and ``fit()`` raises its error."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        problems = Problems("FailureConfig")
+        problems.integer("max_failures", self.max_failures, at_least=-1)
+        if not isinstance(self.fail_fast, bool) and self.fail_fast != "raise":
+            note = problems.bad_value if isinstance(self.fail_fast, str) else problems.bad_type
+            note("fail_fast", self.fail_fast, "True, False or 'raise'")
+        elif self.fail_fast and self.max_failures != 0:
+            problems.add(
+                "fail_fast",
+                f"got {self.fail_fast!r} with max_failures={shorten(self.max_failures)}, which contradict each other",
+                hint="leave max_failures at 0 to end at the first failure, or fail_fast at False to retry",
+            )
+        problems.raise_if_any()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """Where the results of a sweep go, and how its trials are run.
+
+    Raises:
+        ConfigError: If a field is out of range or of the wrong type; all fields are reported together.
+    """
+
+    name: str | None = None
+    """The experiment's name, one folder below ``storage_path``; None: the trainable's name."""
+    storage_path: str | PathLike | None = None
+    """A local folder, or any URI that fsspec knows; None: ``~/tunekit_results``."""
+    stop: Mapping[str, float] | StopFunction | None = None
+    """A trial ends as soon as one of these keys reaches its number (>=), or when the function says so."""
+    checkpoint_config: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """When checkpoints are saved, and which are kept."""
+    failure_config: FailureConfig = field(default_factory=FailureConfig)
+    """What a failure costs."""
+    verbose: int = 1
+    """0: silent; 1: a line per trial; 2 and more: a line per result."""
+    stop_grace_s: float = 10.0
+    """Seconds from a stop to the signal that interrupts user code, and again from there to SIGKILL."""
+    lease_s: float = 60.0
+    """Seconds that a worker works on without word from the driver's node before it ends itself."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        problems = Problems("RunConfig")
+        if self.name is not None:
+            problems.folder_name("name", self.name)
+        _check_storage_path(problems, self.storage_path)
+        _check_stop(problems, self.stop)
+        _check_part(problems, "checkpoint_config", self.checkpoint_config, CheckpointConfig)
+        _check_part(problems, "failure_config", self.failure_config, FailureConfig)
+        problems.integer("verbose", self.verbose, at_least=0, at_most=3)
+        problems.seconds("stop_grace_s", self.stop_grace_s, zero=True)
+        problems.seconds("lease_s", self.lease_s)
+        problems.raise_if_any()
+
+    @property
+    def storage_root(self) -> str:
+        """The storage path as a string, with the default filled in; a leading ``~`` is not expanded."""
+        if self.storage_path is None:
+            return DEFAULT_STORAGE_PATH
+        return self.storage_path if isinstance(self.storage_path, str) else self.storage_path.__fspath__()
+
+
+def _check_storage_path(problems: Problems, value: object) -> None:
+    allowed = "None, a folder or a URI such as 's3://bucket/sweeps'"
+    if value is None:
+        return
+    path = value.__fspath__() if isinstance(value, PathLike) else value
+    if not isinstance(path, str):
+        problems.bad_type("storage_path", value, allowed)
+    elif not path.strip() or "\0" in path:
+        problems.bad_value("storage_path", value, allowed)
+    elif not isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):
+        # pathlib takes "s3://bucket" for a relative path and drops a slash.
+        problems.bad_value("storage_path", value, allowed, hint="pass a URI as a string, not as a pathlib.Path")
+
+
+def _check_stop(problems: Problems, stop: object) -> None:
+    if stop is None or (callable(stop) and not isinstance(stop, type)):
+        return
+    if not isinstance(stop, Mapping):
+        allowed = "None, a dict such as {'training_iteration': 50}, or a function (trial_id, result) -> bool"
+        problems.bad_type("stop", stop, allowed)
+        return
+    for key, value in stop.items():
+        place = f"stop[{shorten(key)}]"
+        if not isinstance(key, str) or not key:
+            problems.bad_type("stop", key, "keyed by names of metrics")
+        elif not is_number(value):
+            hint = "a metric stops a trial when it reaches a number; for anything else pass a function"
+            problems.bad_type(place, value, "a number", hint=hint)
+        elif not math.isfinite(value):
+            problems.bad_value(place, value, "a finite number")
+        elif key == "training_iteration" and value < 1:
+            problems.bad_value(place, value, ">= 1: iterations count from 1")
+
+
+def _check_part(problems: Problems, name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        hint = f"did you mean {name}={kind.__name__}(...)?" if isinstance(value, Mapping | type) else ""
+        problems.bad_type(name, value, f"a {kind.__name__}", hint=hint)

@@ -1,0 +1,118 @@
+"""What a sweep looks for, and how far it goes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from tunekit.config.problems import Problems
+
+_MAX_SEED = 2**63 - 1
+
+
+@runtime_checkable
+class Duration(Protocol):
+    """What ``datetime.timedelta`` is, without importing a module that can read the clock."""
+
+    def total_seconds(self) -> float:
+        """Return the length in seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneConfig:
+    """What a sweep looks for, how many trials it makes, and who decides about them.
+
+    Raises:
+        ConfigError: If a field is out of range or contradicts another one; all fields are reported together.
+    """
+
+    metric: str | None = None
+    """The reported metric to optimise, nested as ``val/loss``; None: trials are not compared."""
+    mode: str | None = None
+    """``min`` or ``max``; must be given with ``metric``."""
+    num_samples: int = 1
+    """Configurations drawn for each cell of the grid, or suggestions of a searcher; -1: until a budget is used up."""
+    max_concurrent_trials: int | None = None
+    """How many trials run at a time at most; None: as many as the resources hold."""
+    time_budget_s: float | Duration | None = None
+    """Seconds, or a ``timedelta``, after which the sweep ends; time in which it does not run is not counted."""
+    search_alg: Any = None
+    """The searcher; None: random and grid search."""
+    scheduler: Any = None
+    """Decides which trials go on; None: all of them (FIFO)."""
+    reuse_actors: bool = False
+    """Whether a class trainable is given its next configuration by ``reset_config`` instead of being made anew."""
+    fresh_process: bool = False
+    """Whether each trial gets a process of its own."""
+    seed: int | None = None
+    """Fixes every draw and the random generators of every trial; None: drawn once and recorded."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        problems = Problems("TuneConfig")
+        problems.key("metric", self.metric)
+        _check_mode(problems, self.metric, self.mode)
+        _check_num_samples(problems, self.num_samples)
+        problems.integer("max_concurrent_trials", self.max_concurrent_trials, at_least=1, none_is="no limit")
+        _check_budget(problems, self.time_budget_s)
+        _check_policy(problems, "search_alg", self.search_alg, needs=("begin", "identity", "learns"))
+        _check_policy(problems, "scheduler", self.scheduler, needs=("begin", "identity", "needs_metric"))
+        problems.flag("reuse_actors", self.reuse_actors)
+        problems.flag("fresh_process", self.fresh_process)
+        problems.integer("seed", self.seed, at_least=0, at_most=_MAX_SEED, none_is="drawn once and recorded")
+        _check_metric_is_there(problems, self)
+        if self.reuse_actors is True and self.fresh_process is True:
+            problems.add("fresh_process", "got True with reuse_actors=True, which contradict each other")
+        problems.raise_if_any()
+
+    @property
+    def budget_s(self) -> float | None:
+        """The time budget in seconds; None: there is none."""
+        budget = self.time_budget_s
+        return float(budget.total_seconds() if isinstance(budget, Duration) else budget) if budget is not None else None
+
+
+def _check_mode(problems: Problems, metric: object, mode: object) -> None:
+    if mode is not None:
+        problems.one_of("mode", mode, ("min", "max"))
+    if metric is not None and mode is None:
+        problems.add("mode", f"must be 'min' or 'max' when metric={metric!r} is given")
+    elif metric is None and mode in {"min", "max"}:
+        problems.add("mode", f"got {mode!r}, but there is no metric", hint="name the reported metric, as metric='loss'")
+
+
+def _check_num_samples(problems: Problems, value: object) -> None:
+    if value != -1 or not isinstance(value, int):
+        problems.integer("num_samples", value, at_least=1, also="-1 (until the space or a budget is used up)")
+
+
+def _check_budget(problems: Problems, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Duration):
+        problems.seconds("time_budget_s", value)
+    elif not 0 < value.total_seconds() < math.inf:
+        problems.bad_value("time_budget_s", value, "longer than 0 seconds")
+
+
+def _check_policy(problems: Problems, field: str, value: object, *, needs: tuple[str, ...]) -> None:
+    if value is None:
+        return
+    if isinstance(value, type):
+        problems.bad_type(field, value, "an instance", hint=f"did you mean {field}={value.__name__}()?")
+        return
+    missing = [name for name in needs if not hasattr(value, name)]
+    if missing:
+        problems.bad_type(field, value, f"an object with {', '.join(needs)} (it lacks {', '.join(missing)})")
+
+
+def _check_metric_is_there(problems: Problems, config: TuneConfig) -> None:
+    for field, policy, trait in (
+        ("scheduler", config.scheduler, "needs_metric"),
+        ("search_alg", config.search_alg, "learns"),
+    ):
+        if config.metric is None and getattr(policy, trait, False) is True and not isinstance(policy, type):
+            name = type(policy).__name__
+            problems.add("metric", f"is missing, but {field}={name} compares trials by it", hint="set metric and mode")
