@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
-
-from tunekit.types import TrialId
 
 
 class Continue(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,12 +27,4 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Exploit(msgspec.Struct, frozen=True, kw_only=True):
-    """Go on from another trial's newest published checkpoint with another configuration."""
-
-    donor: TrialId
-    config: dict[str, Any]
-    reason: str = ""
-
-
-Decision: TypeAlias = Continue | Pause | Stop | Exploit
+Decision: TypeAlias = Continue | Pause | Stop

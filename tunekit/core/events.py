@@ -52,7 +52,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seed: int = 0
     num_trials: int | None = None
     """Total over all runs of the script. None: until the searcher is exhausted."""
-    max_concurrent_trials: int | None = None
     ask_batch: int = 1
     """How many configurations are asked for at once; 1 for a searcher that learns from results."""
     searcher_learns: bool = False
@@ -65,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     num_to_keep: int | None = None
     score_attribute: str | None = None
     score_order: str = "max"
+    saves_at_end: bool = False
+    """Whether a trial that is stopped saves a last checkpoint first."""
     asks_every_result: bool = False
     """Whether the driver evaluates a stop criterion on each result, so that no horizon may be further than 1."""
     stop_grace_s: float = 10.0
@@ -162,6 +163,8 @@ class ResultReported(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True,
     time_this_iter_s: float = 0.0
     time_total_s: float = 0.0
     """Seconds of training up to here, over all attempts that led here."""
+    final: bool = False
+    """Whether the trial ends by itself with this row, so that nobody needs to be asked."""
     stop: str = ""
     """Non-empty: a stop criterion of the user, evaluated by the driver, ends the trial here; this is its reason."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -31,8 +32,10 @@ class CheckpointState(msgspec.Struct):
     time_total_s: float = 0.0
     """Seconds of training that led to it."""
     damaged: bool = False
-    manifest: dict[str, object] | None = None
+    manifest: dict[str, Any] | None = None
     """Kept while STAGED, to issue the command again; None afterwards."""
+    replaces: CheckpointState | None = None
+    """While STAGED: the one of an earlier attempt at the same iteration, which is still the valid one."""
 
 
 class TrialState(msgspec.Struct):
@@ -57,9 +60,9 @@ class TrialState(msgspec.Struct):
     resume_from: int | None = None
     """Iteration of the checkpoint that the current attempt started from, or will start from."""
     until: int | None = None
-    """Its horizon."""
-    waits: bool = False
-    """Whether it stands at its horizon without an answer."""
+    """The iteration at which the scheduler wants to be asked; None: never."""
+    num_staged: int = 0
+    """Open commands to publish a checkpoint of it. It is not launched again before they are answered."""
     own_stop: bool = False
     """Whether it is being stopped by a criterion of its own, and so ends COMPLETED."""
     deadline: float | None = None

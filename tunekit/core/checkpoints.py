@@ -1,0 +1,62 @@
+"""Which checkpoints of a trial are worth keeping. Pure verdicts over the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from math import isnan
+
+from tunekit.core.trial import CheckpointState, CheckpointStatus
+
+
+def restorable(checkpoints: Mapping[int, CheckpointState]) -> list[CheckpointState]:
+    """Return the checkpoints that an attempt can start from, oldest first."""
+    found = []
+    for iteration in sorted(checkpoints):
+        entry = checkpoints[iteration]
+        good = entry.replaces if entry.status is CheckpointStatus.STAGED else entry
+        if good is not None and good.status is CheckpointStatus.PUBLISHED and not good.damaged:
+            found.append(good)
+    return found
+
+
+def newest(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | None:
+    """Return the checkpoint of the highest iteration that an attempt can start from."""
+    found = restorable(checkpoints)
+    return found[-1] if found else None
+
+
+def rank(entry: CheckpointState, order: str) -> tuple[bool, float, int]:
+    """Return a key that sorts better checkpoints higher: by score, unscored ones last, ties to the newer one."""
+    score = entry.score
+    if score is None or isnan(score):
+        return (False, 0.0, entry.iteration)
+    return (True, score if order == "max" else -score, entry.iteration)
+
+
+def superfluous(
+    published: Iterable[CheckpointState],
+    *,
+    num_to_keep: int | None,
+    by_score: bool,
+    order: str,
+    pinned: Collection[int] = (),
+) -> list[CheckpointState]:
+    """Return the published checkpoints that retention gives up, oldest first.
+
+    Kept are the ``num_to_keep`` best by score (without a score attribute: the newest), the newest, and the pinned ones.
+
+    Args:
+        published: The published, undamaged checkpoints of one trial.
+        num_to_keep: How many; None keeps all.
+        by_score: Whether a score attribute ranks them.
+        order: ``"max"`` or ``"min"``: which score is better.
+        pinned: Iterations that somebody still needs.
+    """
+    entries = sorted(published, key=lambda entry: entry.iteration)
+    if num_to_keep is None or len(entries) <= num_to_keep:
+        return []
+    ranked = sorted(entries, key=lambda entry: rank(entry, order)) if by_score else entries
+    kept = {entry.iteration for entry in ranked[-num_to_keep:]}
+    kept.add(entries[-1].iteration)
+    kept.update(pinned)
+    return [entry for entry in entries if entry.iteration not in kept]

@@ -1,0 +1,287 @@
+"""The reducer: facts in, wishes out.
+
+``Experiment.handle(event) -> list[Command]`` is the only way in, ``next_deadline()`` the only notion of waiting.
+
+1. Only ``handle`` mutates.
+2. Time is ``event.at``, monotone, stamped by the shell.
+3. Chance is a keyed hash (``core.rng``), never a generator with a state.
+4. Whatever cannot be reproduced (searcher, user code, Ray, storage) answers as an event, so replay never asks again.
+5. Each command with an effect is closed by exactly one event of its answer set, by ``WorkerLost``, or by a deadline.
+6. Each event about a trial carries its attempt; a stale one is counted and ignored.
+7. Journal before act: an event is durable before any command that it caused is carried out.
+8. Commands are safe to issue twice.
+9. ``handle`` raises only for bugs, never for bad news.
+10. A checkpoint is deleted only by command, after the event that made it superfluous is durable.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from tunekit.core import checkpoints, ledger, lifecycle
+from tunekit.core.commands import (
+    AskSearcher,
+    Command,
+    EndExperiment,
+    InterruptTrial,
+    KillTrial,
+    LaunchTrial,
+)
+from tunekit.core.events import (
+    CapacityChanged,
+    CheckpointDeleted,
+    CheckpointPublished,
+    DeleteFailed,
+    DriverStarted,
+    Event,
+    PublishFailed,
+    SearcherFailed,
+    Settings,
+    StopRequested,
+    TimerFired,
+    TrialsSuggested,
+)
+from tunekit.core.policies import Scheduler
+from tunekit.core.state import State
+from tunekit.core.trial import CheckpointStatus, TrialState
+from tunekit.errors import CoreBugError, InvalidTransitionError
+from tunekit.types import Intent, LossCause, Mode, Outcome, TrialStatus
+
+
+class Experiment:
+    """One experiment, from its first event to its last.
+
+    Args:
+        scheduler: Decides about trials at their horizons.
+        mode: Which end of the metric is better.
+    """
+
+    def __init__(self, scheduler: Scheduler, mode: Mode = Mode.MIN) -> None:
+        """Begin with nothing: the first event must be ``DriverStarted``."""
+        self.state = State(scheduler=scheduler.begin(mode))
+
+    def handle(self, event: Event) -> list[Command]:
+        """Take one fact in, and return what is to be done about it, in order.
+
+        Raises:
+            CoreBugError: Time ran backwards, the first event is not ``DriverStarted``, or tunekit broke a rule.
+        """
+        state = self.state
+        if event.at < state.now:
+            msg = f"time ran backwards: {event!r} came after {state.now} s"
+            raise CoreBugError(msg)
+        state.now = event.at
+        out: list[Command] = []
+        handler = _EXPERIMENT.get(type(event))
+        if handler is not None:
+            handler(state, event, out)
+        else:
+            self._handle_trial_event(event, out)
+        _wind_up(state, out)
+        _launch(state, out)
+        _end(state, out)
+        return out
+
+    def next_deadline(self) -> float | None:
+        """Return when a ``TimerFired`` is due, in experiment seconds; None while nothing waits for time to pass."""
+        state = self.state
+        while state.deadlines and state.trials[state.deadlines[0][1]].deadline != state.deadlines[0][0]:
+            heapq.heappop(state.deadlines)
+        due = [state.deadlines[0][0]] if state.deadlines else []
+        if state.settings.time_budget_s is not None and state.outcome is None:
+            due.append(state.settings.time_budget_s)
+        return min(due) if due and not state.ended else None
+
+    def _handle_trial_event(self, event: Any, out: list[Command]) -> None:
+        state = self.state
+        if state.generation == 0:
+            msg = f"the first event must be DriverStarted, got {event!r}"
+            raise CoreBugError(msg)
+        if not 0 <= event.trial < len(state.trials):
+            msg = f"{event!r} is about a trial that was never made ({len(state.trials)} trials)"
+            raise InvalidTransitionError(msg)
+        trial = state.trials[event.trial]
+        handler = _STORE.get(type(event))
+        if handler is None:
+            handler = lifecycle.TRANSITIONS.get(trial.status, {}).get(type(event))
+            if handler is None or event.attempt != trial.attempt:
+                state.num_stale += 1
+                return
+        handler(state, trial, event, out)
+
+
+def _on_driver_started(state: State, event: DriverStarted, out: list[Command]) -> None:
+    """Take over: workers of an earlier driver are gone, its open commands are issued again."""
+    if event.generation <= state.generation:
+        msg = f"driver generation {event.generation} came after {state.generation}"
+        raise CoreBugError(msg)
+    state.generation = event.generation
+    state.settings = event.settings
+    state.max_live = 0
+    state.asking = state.exhausted = state.holding = state.ended = False
+    state.outcome, state.error = None, ""
+    state.io.clear()
+    state.queue.clear()
+    state.paused.clear()
+    state.deadlines.clear()
+    for trial in state.trials:
+        _take_over(state, trial, out)
+
+
+def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
+    settings = state.settings
+    if settings.restart_errored and trial.status is TrialStatus.FAILED:
+        for entry in trial.checkpoints.values():
+            entry.status = CheckpointStatus.DELETING
+    ledger.reissue(state, trial, out)
+    if trial.status.is_live:
+        lifecycle.lost(state, trial, LossCause.DRIVER_LOST, "the driver was lost", out)
+    elif trial.status is TrialStatus.PENDING:
+        state.enqueue(trial)
+    elif trial.status is TrialStatus.PAUSED:
+        trial.intent = Intent.RUN
+        state.move(trial, TrialStatus.PENDING)
+    elif trial.status is TrialStatus.FAILED and (settings.resume_errored or settings.restart_errored):
+        trial.num_failures = 0
+        trial.error = None
+        state.move(trial, TrialStatus.PENDING)
+
+
+def _on_capacity(state: State, event: CapacityChanged, out: list[Command]) -> None:
+    del out
+    state.max_live = event.max_live
+
+
+def _on_stop_requested(state: State, event: StopRequested, out: list[Command]) -> None:
+    del out
+    state.wind_up(Outcome.INTERRUPTED, event.reason)
+
+
+def _on_timer(state: State, event: TimerFired, out: list[Command]) -> None:
+    """Take harder measures against trials that did not stop in time."""
+    while state.deadlines and state.deadlines[0][0] <= event.at:
+        deadline, index = heapq.heappop(state.deadlines)
+        trial = state.trials[index]
+        if trial.deadline == deadline:
+            _escalate(state, trial, out)
+
+
+def _escalate(state: State, trial: TrialState, out: list[Command]) -> None:
+    trial.escalation += 1
+    trial.deadline = None
+    if trial.escalation == 1:
+        out.append(InterruptTrial(trial=trial.trial, attempt=trial.attempt))
+        state.set_deadline(trial, state.now + state.settings.stop_grace_s)
+    else:
+        out.append(KillTrial(trial=trial.trial, attempt=trial.attempt))
+
+
+def _on_suggested(state: State, event: TrialsSuggested, out: list[Command]) -> None:
+    del out
+    state.asking = False
+    state.holding = not event.draws and bool(state.live)
+    state.exhausted = event.exhausted or (not event.draws and not state.live)
+    for draw in event.draws:
+        state.add(TrialState(trial=len(state.trials), draw=draw))
+
+
+def _on_searcher_failed(state: State, event: SearcherFailed, out: list[Command]) -> None:
+    del out
+    state.asking = False
+    state.exhausted = True
+    state.error = f"the searcher failed: {event.error.type}: {event.error.message}"
+
+
+def _wind_up(state: State, out: list[Command]) -> None:
+    """Pause what runs once the run is to end."""
+    budget = state.settings.time_budget_s
+    if budget is not None and state.now >= budget and not state.ended and not state.is_done():
+        state.wind_up(Outcome.TIME_BUDGET, f"the time budget of {budget} s is used up")
+    if state.outcome is None:
+        return
+    for index in state.live:
+        trial = state.trials[index]
+        if trial.status is not TrialStatus.STOPPING:
+            lifecycle.stop(state, trial, Intent.PAUSE, state.error or str(state.outcome), out)
+
+
+def _launch(state: State, out: list[Command]) -> None:
+    """Fill the free places: waiting trials first, then new ones, then paused ones."""
+    if state.outcome is not None or state.ended:
+        return
+    while len(state.live) < state.max_live:
+        if state.queue:
+            _launch_trial(state, state.trials[heapq.heappop(state.queue)], out)
+        elif state.asking:
+            return
+        elif (count := _askable(state)) > 0:
+            state.asking = True
+            out.append(AskSearcher(first=len(state.trials), count=count))
+            return
+        elif state.paused:
+            _launch_trial(state, state.trials[state.paused.popleft()], out)
+        else:
+            return
+
+
+def _launch_trial(state: State, trial: TrialState, out: list[Command]) -> None:
+    entry = checkpoints.newest(trial.checkpoints)
+    trial.attempt += 1
+    trial.resume_from = entry.iteration if entry else None
+    trial.until = state.scheduler.horizon(trial.trial, trial.resume_from or 0)
+    trial.intent = Intent.RUN
+    trial.own_stop = False
+    trial.reason = ""
+    state.move(trial, TrialStatus.LAUNCHING)
+    out.append(
+        LaunchTrial(
+            trial=trial.trial,
+            attempt=trial.attempt,
+            resume_from=trial.resume_from,
+            until=lifecycle.worker_horizon(state, trial),
+            time_total_s=entry.time_total_s if entry else 0.0,
+        )
+    )
+
+
+def _askable(state: State) -> int:
+    """Return how many configurations to ask for now."""
+    if state.exhausted or state.holding:
+        return 0
+    free = state.max_live - len(state.live)
+    count = free if state.settings.searcher_learns else max(free, state.settings.ask_batch)
+    if state.settings.num_trials is None:
+        return count
+    return min(count, state.settings.num_trials - len(state.trials))
+
+
+def _end(state: State, out: list[Command]) -> None:
+    """End the run once nothing is under way and nothing is left to do."""
+    if state.ended or state.live or state.io or state.asking:
+        return
+    if state.outcome is None:
+        if not state.is_done():
+            return
+        state.outcome = Outcome.ERROR if state.error else Outcome.FINISHED
+    state.ended = True
+    out.append(EndExperiment(outcome=state.outcome, error=state.error))
+
+
+ExperimentHandler: TypeAlias = Callable[[State, Any, list[Command]], None]
+
+_EXPERIMENT: dict[type, ExperimentHandler] = {
+    DriverStarted: _on_driver_started,
+    CapacityChanged: _on_capacity,
+    StopRequested: _on_stop_requested,
+    TimerFired: _on_timer,
+    TrialsSuggested: _on_suggested,
+    SearcherFailed: _on_searcher_failed,
+}
+_STORE: dict[type, lifecycle.Handler] = {
+    CheckpointPublished: ledger.on_published,
+    PublishFailed: ledger.on_publish_failed,
+    CheckpointDeleted: ledger.on_deleted,
+    DeleteFailed: ledger.on_delete_failed,
+}

@@ -1,0 +1,255 @@
+"""The life of a trial: status × event → what happens, as a table.
+
+A trial's status says where it is, its intent what the experiment wants of it (``RUN < PAUSE < STOP``, merged with
+``max``). Two small axes instead of one long list of states such as *stopping-because-paused*: each handler below reads
+the intent only where an attempt ends.
+
+An attempt ends in one of four ways: it returned (``on_returned``), it raised (``on_raised``), it halted as told
+(``on_halted``), or its worker is gone (``on_lost`` and its kin). A trial that ends in the middle of being stopped ends
+as it was meant to, unless its last checkpoint is still owed: then it runs again from the one before, comes to the same
+point, gets the same decision, and saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, assert_never
+
+from tunekit.core import ledger
+from tunekit.core.commands import Command, ContinueTrial, StopTrial
+from tunekit.core.decisions import Continue, Pause, Stop
+from tunekit.core.events import (
+    CheckpointStaged,
+    ErrorInfo,
+    LaunchFailed,
+    RestoreFailed,
+    ResultReported,
+    SaveFailed,
+    TrialHalted,
+    TrialRaised,
+    TrialReturned,
+    TrialStarted,
+    WorkerLost,
+)
+from tunekit.core.failures import is_charged, is_exhausted
+from tunekit.core.metrics import score
+from tunekit.core.state import State
+from tunekit.core.trial import CheckpointStatus, TrialState
+from tunekit.types import Intent, LossCause, Outcome, TrialStatus
+
+
+def on_started(state: State, trial: TrialState, event: TrialStarted, out: list[Command]) -> None:
+    """User code is running."""
+    del out
+    trial.place = event.place
+    if trial.status is TrialStatus.LAUNCHING:
+        state.move(trial, TrialStatus.RUNNING)
+    elif trial.status is TrialStatus.RUNNING:
+        state.num_stale += 1
+
+
+def on_result(state: State, trial: TrialState, event: ResultReported, out: list[Command]) -> None:
+    """Record the row, then the trial's own stop, then the horizon."""
+    last = trial.last
+    if last is not None and last.attempt == event.attempt and event.iteration <= last.iteration:
+        state.num_stale += 1
+        return
+    trial.last = event
+    if trial.status is TrialStatus.STOPPING:
+        return
+    if trial.status is TrialStatus.LAUNCHING:
+        state.move(trial, TrialStatus.RUNNING)
+    if event.final:
+        return
+    if event.stop:
+        trial.own_stop = True
+        stop(state, trial, Intent.STOP, event.stop, out)
+    elif trial.until is not None and event.iteration >= trial.until:
+        _decide(state, trial, event, out)
+    elif state.settings.asks_every_result:
+        out.append(ContinueTrial(trial=trial.trial, attempt=trial.attempt, until=worker_horizon(state, trial)))
+
+
+def _decide(state: State, trial: TrialState, event: ResultReported, out: list[Command]) -> None:
+    metric = state.settings.metric
+    value = score(event.metrics, metric) if metric is not None else None
+    decision = state.scheduler.decide(trial.trial, event.iteration, value)
+    match decision:
+        case Continue():
+            trial.until = decision.until
+            out.append(ContinueTrial(trial=trial.trial, attempt=trial.attempt, until=worker_horizon(state, trial)))
+        case Stop():
+            stop(state, trial, Intent.STOP, decision.reason, out)
+        case Pause():
+            stop(state, trial, Intent.PAUSE, decision.reason, out)
+        case _:
+            assert_never(decision)
+
+
+def worker_horizon(state: State, trial: TrialState) -> int | None:
+    """Return the iteration at which the worker must wait: the scheduler's, or the next row if each is judged here."""
+    if not state.settings.asks_every_result:
+        return trial.until
+    start = trial.last.iteration if trial.last and trial.last.attempt == trial.attempt else trial.resume_from
+    return (start or 0) + 1
+
+
+def stop(state: State, trial: TrialState, intent: Intent, reason: str, out: list[Command]) -> None:
+    """Tell a live trial to stop or pause, and set the deadline for harder measures."""
+    trial.intent = max(trial.intent, intent)
+    trial.reason = reason
+    if trial.status is TrialStatus.STOPPING:
+        return
+    state.move(trial, TrialStatus.STOPPING)
+    state.set_deadline(trial, state.now + state.settings.stop_grace_s)
+    pause = trial.intent is Intent.PAUSE
+    out.append(StopTrial(trial=trial.trial, attempt=trial.attempt, reason=reason, pause=pause))
+
+
+def on_returned(state: State, trial: TrialState, event: TrialReturned, out: list[Command]) -> None:
+    """The trial came to its own end."""
+    trial.reason = event.reason
+    _end(state, trial, TrialStatus.COMPLETED, out)
+
+
+def on_halted(state: State, trial: TrialState, event: TrialHalted, out: list[Command]) -> None:
+    """The trial stopped, and has saved what it was to save."""
+    del event
+    if trial.status is not TrialStatus.STOPPING:  # Nobody asked: a worker that ran out of its lease.
+        _again(state, trial)
+    elif trial.intent is Intent.STOP:
+        _end(state, trial, _stopped_status(trial), out)
+    else:
+        state.move(trial, TrialStatus.PAUSED)
+
+
+def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Command]) -> None:
+    """User code raised."""
+    trial.error = event.error
+    if event.fatal:
+        state.wind_up(Outcome.ERROR, f"{event.error.type}: {event.error.message}")
+        _again(state, trial)
+    elif trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
+        _finish_stop(state, trial, out, charged=True)
+    elif event.retryable:
+        _charge(state, trial, out)
+    else:
+        _fail(state, trial, out)
+
+
+def on_lost(state: State, trial: TrialState, event: WorkerLost, out: list[Command]) -> None:
+    """The worker is gone."""
+    lost(state, trial, event.cause, event.detail, out)
+
+
+def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: list[Command]) -> None:
+    """Let a live trial that lost its worker end as it was meant to, or try again."""
+    trial.error = ErrorInfo(type=str(cause), message=detail)
+    if trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
+        if cause is LossCause.KILLED:
+            _end(state, trial, _stopped_status(trial), out)
+        else:
+            _finish_stop(state, trial, out, charged=is_charged(cause))
+    elif is_charged(cause) and trial.status is not TrialStatus.STOPPING:
+        _charge(state, trial, out)
+    else:
+        _again(state, trial)
+
+
+def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: list[Command]) -> None:
+    """The worker could not prepare the attempt."""
+    trial.error = event.error
+    if trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
+        _end(state, trial, _stopped_status(trial), out)
+    else:
+        _charge(state, trial, out)
+
+
+def on_restore_failed(state: State, trial: TrialState, event: RestoreFailed, out: list[Command]) -> None:
+    """Put the damaged checkpoint aside, and try again from the one before. Nobody's budget pays for it."""
+    entry = trial.checkpoints.get(event.iteration)
+    if entry is not None and entry.status is CheckpointStatus.PUBLISHED:
+        entry.damaged = True
+        state.delete(trial, entry, out)
+    _again(state, trial)
+
+
+def on_save_failed(state: State, trial: TrialState, event: SaveFailed, out: list[Command]) -> None:
+    """Storage failed while saving: the trial goes on, and has its previous checkpoints."""
+    del state, trial, event, out
+
+
+def _charge(state: State, trial: TrialState, out: list[Command]) -> None:
+    trial.num_failures += 1
+    if is_exhausted(trial.num_failures, state.settings.max_failures):
+        _fail(state, trial, out)
+    else:
+        _again(state, trial)
+
+
+def _fail(state: State, trial: TrialState, out: list[Command]) -> None:
+    trial.reason = trial.error.message if trial.error else ""
+    _end(state, trial, TrialStatus.FAILED, out)
+    if state.settings.fail_fast:
+        state.wind_up(Outcome.FAILED_FAST, f"trial {trial.trial} failed")
+
+
+def _again(state: State, trial: TrialState) -> None:
+    trial.intent = Intent.RUN
+    trial.own_stop = False
+    state.move(trial, TrialStatus.PENDING)
+
+
+def _end(state: State, trial: TrialState, status: TrialStatus, out: list[Command]) -> None:
+    if status is not TrialStatus.FAILED:
+        trial.error = None
+    state.end(trial, status, out)
+    ledger.retain(state, trial, out)
+
+
+def _finish_stop(state: State, trial: TrialState, out: list[Command], *, charged: bool) -> None:
+    """End a trial that died while it was being stopped, or run it again if its last checkpoint is still owed."""
+    owed = state.settings.saves_at_end and trial.iteration not in trial.checkpoints
+    if not owed:
+        _end(state, trial, _stopped_status(trial), out)
+    elif charged:
+        _charge(state, trial, out)
+    else:
+        _again(state, trial)
+
+
+def _stopped_status(trial: TrialState) -> TrialStatus:
+    return TrialStatus.COMPLETED if trial.own_stop else TrialStatus.STOPPED
+
+
+Handler: TypeAlias = Callable[[State, TrialState, Any, list[Command]], None]
+
+_ENDINGS: dict[type, Handler] = {
+    TrialReturned: on_returned,
+    TrialRaised: on_raised,
+    TrialHalted: on_halted,
+    WorkerLost: on_lost,
+}
+_WORK: dict[type, Handler] = {
+    TrialStarted: on_started,
+    ResultReported: on_result,
+    CheckpointStaged: ledger.on_staged,
+    SaveFailed: on_save_failed,
+}
+
+TRANSITIONS: dict[TrialStatus, dict[type, Handler]] = {
+    TrialStatus.LAUNCHING: {
+        **_WORK,
+        **_ENDINGS,
+        LaunchFailed: on_launch_failed,
+        RestoreFailed: on_restore_failed,
+    },
+    TrialStatus.RUNNING: {**_WORK, **_ENDINGS},
+    TrialStatus.STOPPING: {
+        **_WORK,
+        **_ENDINGS,
+        LaunchFailed: on_launch_failed,
+        RestoreFailed: on_restore_failed,
+    },
+}
+"""What an event of the current attempt does. No entry: it comes too late, and is counted and ignored."""

@@ -1,0 +1,134 @@
+"""What an experiment knows, with the indexes that make each event O(1).
+
+The facts are ``trials`` and a few scalars. Everything else (``live``, ``queue``, ``num_open`` …) is derived from them,
+changes only together with them (in ``move`` and its neighbours), and is compared with them by ``core.invariants``.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from tunekit.core.commands import Command, DeleteCheckpoint, PublishCheckpoint, TellSearcher
+from tunekit.core.events import Settings
+from tunekit.core.policies import SchedulerState
+from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
+from tunekit.types import Intent, Outcome, TrialId, TrialStatus
+
+
+StoreCall: TypeAlias = tuple[str, TrialId, int, int]
+"""``publish`` or ``delete``, trial, iteration, attempt: what makes a command to the store unique."""
+
+
+@dataclass(slots=True)
+class State:
+    """The state of one experiment."""
+
+    scheduler: SchedulerState
+    settings: Settings = field(default_factory=Settings)
+    now: float = 0.0
+    """Time of the newest event, in experiment seconds."""
+    generation: int = 0
+    """Of the driver; 0 before the first."""
+    max_live: int = 0
+    """Room for live trials; 0 until the executor says."""
+    trials: list[TrialState] = field(default_factory=list)
+    asking: bool = False
+    """Whether the searcher owes an answer."""
+    exhausted: bool = False
+    """Whether the searcher has nothing more to suggest."""
+    holding: bool = False
+    """Whether the searcher wants to hear how another trial ended before it suggests more."""
+    outcome: Outcome | None = None
+    """Why the run is being wound up; None while it is to go on."""
+    error: str = ""
+    ended: bool = False
+    """Whether ``EndExperiment`` was issued."""
+    num_stale: int = 0
+    """Events of earlier attempts and duplicates, ignored."""
+
+    live: dict[TrialId, None] = field(default_factory=dict)
+    """Trials that a worker may be holding, in the order of their launch (derived)."""
+    queue: list[TrialId] = field(default_factory=list)
+    """Heap of PENDING trials that may be launched (derived)."""
+    paused: deque[TrialId] = field(default_factory=deque)
+    """PAUSED trials, the longest-waiting first (derived)."""
+    num_open: int = 0
+    """Trials that have not ended (derived)."""
+    io: set[StoreCall] = field(default_factory=set)
+    """Commands to the store without an answer."""
+    deadlines: list[tuple[float, TrialId]] = field(default_factory=list)
+    """Heap of grace deadlines; an entry that differs from its trial's deadline is outdated (derived)."""
+
+    def add(self, trial: TrialState) -> None:
+        """Take a new PENDING trial in."""
+        self.trials.append(trial)
+        self.num_open += 1
+        self.enqueue(trial)
+
+    def move(self, trial: TrialState, status: TrialStatus) -> None:
+        """Change a trial's status: the only place that does."""
+        was, trial.status = trial.status, status
+        self.num_open += was.is_ended - status.is_ended
+        if status.is_live:
+            self.live[trial.trial] = None
+        else:
+            self.live.pop(trial.trial, None)
+            trial.deadline = None
+            trial.escalation = 0
+        if status is TrialStatus.PENDING:
+            self.enqueue(trial)
+        elif status is TrialStatus.PAUSED:
+            self.paused.append(trial.trial)
+
+    def enqueue(self, trial: TrialState) -> None:
+        """Queue a PENDING trial, unless a checkpoint of it is still being published: that one is worth waiting for."""
+        if trial.num_staged == 0:
+            heapq.heappush(self.queue, trial.trial)
+
+    def end(self, trial: TrialState, status: TrialStatus, out: list[Command]) -> None:
+        """End a trial for good."""
+        self.move(trial, status)
+        trial.intent = Intent.RUN
+        self.holding = False
+        if self.settings.searcher_learns:
+            metrics = trial.last.metrics if trial.last else None
+            failed = status is TrialStatus.FAILED
+            out.append(TellSearcher(trial=trial.trial, metrics=metrics, failed=failed))
+
+    def is_done(self) -> bool:
+        """Return whether every trial has ended and no other one is wanted."""
+        target = self.settings.num_trials
+        return not self.num_open and (self.exhausted or (target is not None and len(self.trials) >= target))
+
+    def wind_up(self, outcome: Outcome, error: str = "") -> None:
+        """Launch nothing more; the reason given first stands."""
+        if self.outcome is None:
+            self.outcome = outcome
+            self.error = error
+
+    def set_deadline(self, trial: TrialState, deadline: float) -> None:
+        """Ask to be woken for this trial."""
+        trial.deadline = deadline
+        heapq.heappush(self.deadlines, (deadline, trial.trial))
+
+    def publish(self, trial: TrialState, entry: CheckpointState, out: list[Command]) -> None:
+        """Issue the command that makes a staged checkpoint visible."""
+        trial.num_staged += 1
+        self.io.add(("publish", trial.trial, entry.iteration, entry.attempt))
+        manifest = entry.manifest or {}
+        command = PublishCheckpoint(
+            trial=trial.trial, attempt=entry.attempt, iteration=entry.iteration, manifest=manifest
+        )
+        out.append(command)
+
+    def delete(self, trial: TrialState, entry: CheckpointState, out: list[Command]) -> None:
+        """Issue the command that removes a checkpoint, or puts a damaged one aside."""
+        entry.status = CheckpointStatus.DELETING
+        self.io.add(("delete", trial.trial, entry.iteration, entry.attempt))
+        command = DeleteCheckpoint(
+            trial=trial.trial, attempt=entry.attempt, iteration=entry.iteration, quarantine=entry.damaged
+        )
+        out.append(command)
