@@ -1,0 +1,144 @@
+"""Hyperparameter sweeps on Ray that lose nothing and compute nothing twice.
+
+``import tunekit as tk`` is all that a script needs. Names are loaded when they are first used (PEP 562), so that the
+import itself takes no time and starts nothing: neither Ray nor torch, pandas or optuna is imported by it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunekit.checkpoint import Checkpoint
+    from tunekit.config import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+    from tunekit.errors import (
+        CheckpointCorruptError,
+        CheckpointError,
+        CheckpointNotFoundError,
+        ConfigError,
+        ConfigTypeError,
+        ExperimentError,
+        ExperimentExistsError,
+        ExperimentMismatchError,
+        ExperimentNotFoundError,
+        JournalError,
+        MetricNotFoundError,
+        NoResultError,
+        ReportError,
+        ResourcesError,
+        SaveError,
+        SessionError,
+        StorageError,
+        TrainableError,
+        TrialError,
+        TunekitError,
+    )
+    from tunekit.results import Result, ResultGrid
+    from tunekit.schedulers import ASHA, FIFO
+    from tunekit.search import RandomSearch
+    from tunekit.session import get_checkpoint, get_context, report, restore
+    from tunekit.space import (
+        choice,
+        grid_search,
+        lograndint,
+        loguniform,
+        qlograndint,
+        qloguniform,
+        qrandint,
+        qrandn,
+        quniform,
+        randint,
+        randn,
+        sample_from,
+        uniform,
+    )
+    from tunekit.trainable import Trainable, with_parameters, with_resources
+    from tunekit.tuner import Tuner
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ASHA",
+    "FIFO",
+    "Checkpoint",
+    "CheckpointConfig",
+    "CheckpointCorruptError",
+    "CheckpointError",
+    "CheckpointNotFoundError",
+    "ConfigError",
+    "ConfigTypeError",
+    "ExperimentError",
+    "ExperimentExistsError",
+    "ExperimentMismatchError",
+    "ExperimentNotFoundError",
+    "FailureConfig",
+    "JournalError",
+    "MetricNotFoundError",
+    "NoResultError",
+    "RandomSearch",
+    "ReportError",
+    "ResourcesError",
+    "Result",
+    "ResultGrid",
+    "RunConfig",
+    "SaveError",
+    "SessionError",
+    "StorageError",
+    "Trainable",
+    "TrainableError",
+    "TrialError",
+    "TuneConfig",
+    "TunekitError",
+    "Tuner",
+    "__version__",
+    "choice",
+    "get_checkpoint",
+    "get_context",
+    "grid_search",
+    "lograndint",
+    "loguniform",
+    "qlograndint",
+    "qloguniform",
+    "qrandint",
+    "qrandn",
+    "quniform",
+    "randint",
+    "randn",
+    "report",
+    "restore",
+    "sample_from",
+    "uniform",
+    "with_parameters",
+    "with_resources",
+]
+
+_NAMES_OF = {
+    "checkpoint": "Checkpoint",
+    "config": "CheckpointConfig FailureConfig RunConfig TuneConfig",
+    "results": "Result ResultGrid",
+    "schedulers": "ASHA FIFO",
+    "search": "RandomSearch",
+    "session": "get_checkpoint get_context report restore",
+    "space": "choice grid_search lograndint loguniform qlograndint qloguniform qrandint qrandn quniform randint randn"
+    " sample_from uniform",
+    "trainable": "Trainable with_parameters with_resources",
+    "tuner": "Tuner",
+}
+"""Public names by the module that defines them. Every public name that ends in ``Error`` lives in ``errors``."""
+
+_HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module, once."""
+    if name not in __all__:
+        raise AttributeError(f"module 'tunekit' has no attribute {name!r}", name=name, obj=__import__("tunekit"))
+    value = getattr(import_module(f"tunekit.{_HOME.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*__all__, *globals()})

@@ -1,0 +1,73 @@
+"""The public names, and what importing them costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tunekit
+
+SOURCE = Path(tunekit.__file__)
+HEAVY = {"fsspec", "numpy", "optuna", "pandas", "pyarrow", "ray", "sklearn", "torch"}
+
+
+def modules_after(code: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter has loaded after running ``code``."""
+    code = f"{code}\nimport sys\nprint(*sorted(name.partition('.')[0] for name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
+
+
+def test_import_loads_nothing_heavy() -> None:
+    """`import tunekit` starts no framework."""
+    assert not modules_after("import tunekit") & HEAVY
+
+
+def test_configuring_a_sweep_loads_no_framework() -> None:
+    """Describing a sweep needs neither Ray nor torch: only running it does."""
+    code = "import tunekit as tk; tk.TuneConfig(), tk.RunConfig(), tk.uniform(0, 1), tk.ASHA, tk.report, tk.Trainable"
+    assert not modules_after(code) & {"optuna", "pandas", "ray", "torch"}
+
+
+@pytest.mark.parametrize("name", tunekit.__all__)
+def test_every_public_name_is_reachable_and_documented(name: str) -> None:
+    value = getattr(tunekit, name)
+    if name != "__version__":
+        assert value.__doc__, f"{name} has no docstring"
+        assert value.__module__.startswith("tunekit."), f"{name} comes from {value.__module__}"
+
+
+def test_static_and_lazy_names_agree() -> None:
+    """What a type checker sees is what the interpreter finds, from the same modules."""
+    seen: dict[str, str] = {}
+    for node in ast.walk(ast.parse(SOURCE.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tunekit."):
+            seen |= {alias.name: str(node.module) for alias in node.names}
+    assert set(seen) == set(tunekit.__all__) - {"__version__"}
+    lazy = {name: f"tunekit.{tunekit._HOME.get(name, 'errors')}" for name in seen}
+    assert lazy == seen
+
+
+def test_all_public_errors_are_exported() -> None:
+    """Errors that a caller could want to catch are one import away; bugs of tunekit itself are not for catching."""
+    from tunekit import errors
+
+    tree = {name for name, value in vars(errors).items() if isinstance(value, type) and name.endswith("Error")}
+    internal = {
+        "CoreBugError",
+        "InvalidTransitionError",
+        "InvariantViolationError",
+        "JournalCorruptError",
+        "JournalVersionError",
+        "ReplayMismatchError",
+    }
+    assert tree - internal == {name for name in tunekit.__all__ if name.endswith("Error")}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Tunner'"):
+        tunekit.Tunner  # noqa: B018  # looking it up is the test
