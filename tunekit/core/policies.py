@@ -30,8 +30,10 @@ class SchedulerState(Protocol):
 class Scheduler(Protocol):
     """The user's choice of scheduler: a frozen description that can begin any number of times."""
 
-    needs_metric: bool
-    """Whether it compares trials by the metric."""
+    @property
+    def needs_metric(self) -> bool:
+        """Whether it compares trials by the metric."""
+        ...
 
     def begin(self, mode: Mode) -> SchedulerState:
         """Return fresh state for one experiment."""
