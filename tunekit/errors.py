@@ -22,6 +22,7 @@
     ├── CheckpointError
     │   ├── CheckpointNotFoundError (FileNotFoundError)
     │   ├── CheckpointCorruptError (ValueError)
+    │   ├── CheckpointVersionError (ValueError)   the checkpoint was written by a newer tunekit
     │   └── SaveError (ValueError)             user code saved something that cannot be a checkpoint
     ├── NoResultError (LookupError)            no trial has a result that answers the question
     ├── TrialError                             what a failed trial died of, as its ``Result.error``
@@ -155,6 +156,10 @@ class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
 
 class CheckpointCorruptError(CheckpointError, ValueError):
     """The checkpoint does not match its manifest."""
+
+
+class CheckpointVersionError(CheckpointError, ValueError):
+    """The checkpoint was written by a newer tunekit."""
 
 
 class SaveError(CheckpointError, ValueError):

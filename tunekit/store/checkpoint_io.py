@@ -1,0 +1,366 @@
+"""How a checkpoint comes to be, is found whole, and goes: the one place that knows the protocol.
+
+::
+
+    worker                                   driver
+    begin or adopt → user code writes
+    seal: hash, make durable ──manifest──►   (journal)
+                                             publish: manifest, rename; from here on it is visible
+    verify ◄─────────────────────────────    visible, delete, quarantine, sweep
+
+A worker never publishes, so one that is cut off but alive can change nothing that counts. Every method of the driver's
+side can be repeated after a crash at any point and then ends in the same state. *Visible* means: the manifest parses
+and matches its own digest, and each listed file has its listed size; the content is compared when a checkpoint is
+restored.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tunekit.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, SaveError
+from tunekit.store import folders, layout
+from tunekit.store import manifest as manifests
+from tunekit.store.base import Store, storage_errors
+from tunekit.store.layout import CheckpointKey
+from tunekit.store.manifest import FileEntry, Manifest
+from tunekit.store.ops import Ops
+from tunekit.store.verify import size_problems, verify_folder
+from tunekit.types import Json
+
+_UNKNOWN_ATTEMPT = 0
+"""Attempts count from 1, so this marks a damaged folder of which nobody knows who wrote it."""
+
+
+class CheckpointIO:
+    """Writes, publishes, checks and removes the checkpoints of one experiment.
+
+    Safe to be used by several threads, as long as each checkpoint is handled by one of them at a time.
+
+    Args:
+        store: Where the experiment is.
+        ops: How local folders are changed; replaced by tests.
+    """
+
+    def __init__(self, store: Store, *, ops: Ops | None = None) -> None:
+        """Remember the store; nothing is read or written yet."""
+        self._store = store
+        self._ops = ops or Ops()
+        self._scratch: dict[CheckpointKey, Path] = {}
+
+    @property
+    def store(self) -> Store:
+        """Where the experiment is."""
+        return self._store
+
+    # -- the worker's side ---------------------------------------------------------------------------------------------
+
+    def begin(self, trial_name: str, iteration: int, attempt: int) -> Path:
+        """Return a new, empty folder for user code to write a checkpoint into. What was staged before is dropped.
+
+        Raises:
+            StorageError: It cannot be made.
+        """
+        key = CheckpointKey(trial_name, iteration, attempt)
+        path = self._scratch[key] = self._store.scratch(layout.staging_name(*key))
+        return path
+
+    def adopt(self, src: Path, trial_name: str, iteration: int, attempt: int, *, move: bool) -> Path:
+        """Stage the content of a folder of the user, and return the staged folder.
+
+        Args:
+            src: The user's folder. A published checkpoint may be given too; it is copied in any case.
+            trial_name: The trial that saves.
+            iteration: Its iteration.
+            attempt: Its attempt.
+            move: Whether ``src`` may be taken away, which costs nothing on the same file system.
+
+        Raises:
+            SaveError: ``src`` is no folder, or holds what cannot be in a checkpoint.
+            StorageError: It cannot be read or copied.
+        """
+        src = Path(src)
+        if not src.is_dir():
+            problem = "is not a folder" if src.exists() else "does not exist"
+            raise SaveError(
+                f"the folder to be saved {problem}: {src}",
+                hint="write the files first, then report the folder that holds them",
+                path=str(src),
+            )
+        published = _is_checkpoint(src)
+        path = self.begin(trial_name, iteration, attempt)
+        if path.resolve().is_relative_to(src.resolve()):
+            self.discard(trial_name, iteration, attempt)
+            raise SaveError(
+                f"the folder to be saved contains the experiment's own folder: {src}",
+                hint="report a folder that holds the files of this checkpoint and nothing else",
+                path=str(src),
+            )
+        may_take = move and not published and not src.is_symlink()
+        with storage_errors("copy", src):
+            if may_take and self._rename(src, path):
+                return path
+            folders.copy_into(self._ops, src, path, skip=[layout.MANIFEST] if published else [])
+            if may_take:
+                folders.delete_tree(self._ops, src)
+        return path
+
+    def seal(
+        self, trial_name: str, iteration: int, attempt: int, *, metadata: Mapping[str, Json]
+    ) -> dict[str, Json]:
+        """Hash what was staged, make it durable, and return its manifest. User code must have finished writing.
+
+        Args:
+            trial_name: The trial that saves.
+            iteration: Its iteration.
+            attempt: Its attempt.
+            metadata: What to remember about the checkpoint; see the fields of ``Manifest``.
+
+        Raises:
+            SaveError: User code left something that cannot be a checkpoint, or is still writing.
+            StorageError: The files cannot be read or made durable.
+            CheckpointNotFoundError: Nothing was begun.
+        """
+        key = CheckpointKey(trial_name, iteration, attempt)
+        path = self._scratch.get(key)
+        if path is None:
+            raise CheckpointNotFoundError(f"nothing was staged for {layout.staging_name(*key)}", path="")
+        with storage_errors("read", path):
+            entries = _hash_all(path)
+        document = manifests.seal(key, entries, metadata)
+        self._store.persist(layout.staging_name(*key), [entry.name for entry in entries])
+        self._scratch.pop(key, None)
+        return document
+
+    def discard(self, trial_name: str, iteration: int, attempt: int) -> None:
+        """Drop what was staged, if anything was.
+
+        Raises:
+            StorageError: It cannot be removed.
+        """
+        key = CheckpointKey(trial_name, iteration, attempt)
+        self._scratch.pop(key, None)
+        self._store.remove(layout.staging_name(*key))
+
+    # -- the driver's side ---------------------------------------------------------------------------------------------
+
+    def publish(self, trial_name: str, iteration: int, attempt: int, manifest: Mapping[str, Json]) -> None:
+        """Make a sealed checkpoint visible and durable. Done twice, it changes nothing.
+
+        The visible checkpoint of an older attempt at the same iteration is replaced; a damaged one is put aside.
+
+        Raises:
+            CheckpointNotFoundError: Its files are neither staged nor published.
+            CheckpointCorruptError: The staged files do not match the manifest.
+            CheckpointError: A newer attempt has published this iteration.
+            StorageError: Storage failed; it can be tried again.
+        """
+        key = CheckpointKey(trial_name, iteration, attempt)
+        staging, folder = layout.staging_name(*key), layout.checkpoint_path(trial_name, iteration)
+        checked = manifests.check(manifest, self._path(staging))
+        if checked.key != key:
+            raise CheckpointCorruptError(f"the manifest of {checked.key} was given to publish {key}", path=staging)
+        shown = self._shown(folder)
+        if isinstance(shown, Manifest) and shown.attempt == attempt:
+            self._store.remove(staging)
+        else:
+            self._refuse_newer(shown, key)
+            self._check_staged(staging, checked)
+            if isinstance(shown, CheckpointCorruptError):
+                self._store.remove(folder, aside=layout.quarantine_name(trial_name, iteration, _UNKNOWN_ATTEMPT))
+        self._store.commit(staging, folder, manifests.encode(manifest))
+
+    def delete(self, trial_name: str, iteration: int, attempt: int) -> None:
+        """Remove the visible checkpoint, if it is of this attempt. One with an unreadable manifest is put aside.
+
+        Raises:
+            StorageError: Storage failed; it can be tried again.
+        """
+        folder = layout.checkpoint_path(trial_name, iteration)
+        shown = self._shown(folder)
+        if isinstance(shown, CheckpointCorruptError):
+            self._store.remove(folder, aside=layout.quarantine_name(trial_name, iteration, _UNKNOWN_ATTEMPT))
+        elif shown is None or shown.attempt == attempt:
+            self._store.remove(folder)
+
+    def quarantine(self, trial_name: str, iteration: int, attempt: int) -> None:
+        """Put a damaged checkpoint of this attempt aside, where nothing restores it and somebody can look at it.
+
+        Raises:
+            StorageError: Storage failed; it can be tried again.
+        """
+        folder = layout.checkpoint_path(trial_name, iteration)
+        shown = self._shown(folder)
+        if shown is None or (isinstance(shown, Manifest) and shown.attempt != attempt):
+            return
+        self._store.remove(folder, aside=layout.quarantine_name(trial_name, iteration, attempt))
+
+    def visible(self, trial_name: str) -> list[tuple[int, int]]:
+        """Return (iteration, attempt) of every visible checkpoint of a trial, the oldest first.
+
+        Raises:
+            CheckpointVersionError: One of them was written by a newer tunekit.
+            StorageError: Storage failed.
+        """
+        found = self._store.sizes(layout.check_name(trial_name, "trial name"))
+        inside: dict[str, dict[str, int]] = {}
+        for name, size in found.items():
+            folder, _, rest = name.partition("/")
+            inside.setdefault(folder, {})[rest] = size
+        result = []
+        for folder, listing in inside.items():
+            iteration = layout.parse_checkpoint_name(folder)
+            if iteration is None or layout.MANIFEST not in listing:
+                continue
+            shown = self._shown(f"{trial_name}/{folder}")
+            if isinstance(shown, Manifest) and not size_problems(shown, listing, complete=False):
+                result.append((iteration, shown.attempt))
+        return sorted(result)
+
+    def verify(self, trial_name: str, iteration: int) -> Path:
+        """Return a local folder with the files of a visible checkpoint, after comparing every byte with the manifest.
+
+        The folder must not be changed: it may be the checkpoint itself.
+
+        Raises:
+            CheckpointNotFoundError: There is no such checkpoint.
+            CheckpointCorruptError: It is damaged; says which file, and how.
+            CheckpointVersionError: It was written by a newer tunekit.
+            StorageError: Storage failed.
+        """
+        folder = layout.checkpoint_path(trial_name, iteration)
+        shown = self._shown(folder)
+        if isinstance(shown, CheckpointCorruptError):
+            raise shown
+        where = self._path(folder)
+        with storage_errors("read", where, absent_is_answer=True):
+            try:
+                local = None if shown is None else self._store.local(folder)
+            except FileNotFoundError:
+                local = None
+        if local is None or shown is None:
+            raise CheckpointNotFoundError(
+                f"there is no checkpoint at {where}",
+                hint="the trial has not published one at this iteration, or it was deleted by the retention settings",
+                path=where,
+            )
+        verify_folder(local, where=where)
+        return local / shown.data
+
+    def sweep(self, live: Iterable[str] = ()) -> list[str]:
+        """Remove what is staged, except for ``live``, and finish deletions that a crash interrupted.
+
+        Args:
+            live: Staging names (as of ``layout.staging_name``, with or without its folder) to leave alone.
+
+        Returns:
+            The places that were removed.
+
+        Raises:
+            StorageError: Storage failed.
+        """
+        keep = {name.rpartition("/")[2] for name in live}
+        places = []
+        for parent in (layout.STAGING, layout.TRASH):
+            names = {name.partition("/")[0] for name in self._store.sizes(parent)}
+            spared = keep if parent == layout.STAGING else set()
+            places += [f"{parent}/{name}" for name in sorted(names - spared)]
+        for place in places:
+            self._store.remove(place)
+        return places
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+
+    def _shown(self, folder: str) -> Manifest | CheckpointCorruptError | None:
+        """Return the manifest at a checkpoint's place, None if there is no folder, or what is wrong with it."""
+        where = self._path(folder)
+        try:
+            data = self._store.read(f"{folder}/{layout.MANIFEST}")
+        except FileNotFoundError:
+            try:
+                self._store.local(folder)
+            except FileNotFoundError:
+                return None
+            return manifests.corrupt(where, layout.MANIFEST, "it is missing")
+        try:
+            found = manifests.decode(data, where)
+        except CheckpointCorruptError as error:
+            return error
+        if layout.checkpoint_path(found.trial_name, found.iteration) != folder:
+            return manifests.corrupt(where, layout.MANIFEST, f"it is that of {found.trial_name}, {found.iteration}")
+        return found
+
+    def _check_staged(self, staging: str, manifest: Manifest) -> None:
+        listing = self._store.sizes(staging)
+        if not listing and not self._is_there(staging):
+            raise CheckpointNotFoundError(
+                f"the files of {self._path(staging)} are gone, so they cannot be published",
+                hint="the trial goes on from its previous checkpoint",
+                path=self._path(staging),
+            )
+        if problems := size_problems(manifest, listing, complete=True):
+            name, problem = problems[0]
+            raise manifests.corrupt(self._path(staging), name, problem)
+
+    def _is_there(self, folder: str) -> bool:
+        try:
+            self._store.local(folder)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _refuse_newer(self, shown: Manifest | CheckpointCorruptError | None, key: CheckpointKey) -> None:
+        if isinstance(shown, Manifest) and shown.attempt > key.attempt:
+            raise CheckpointError(
+                f"attempt {key.attempt} cannot publish iteration {key.iteration} of {key.trial_name}: "
+                f"attempt {shown.attempt} already has",
+                path=self._path(layout.checkpoint_path(key.trial_name, key.iteration)),
+            )
+
+    def _rename(self, src: Path, path: Path) -> bool:
+        try:
+            self._ops.rename(src, path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            return False
+        return True
+
+    def _path(self, folder: str) -> str:
+        return f"{self._store.uri.rstrip('/')}/{folder}"
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Return whether a folder is a published checkpoint, rather than the user's own."""
+    path = folder / layout.MANIFEST
+    try:
+        manifests.decode(path.read_bytes(), str(folder))
+    except (OSError, CheckpointCorruptError):
+        return False
+    return True
+
+
+def _hash_all(folder: Path) -> list[FileEntry]:
+    """Return an entry for every file below ``folder``.
+
+    Raises:
+        SaveError: Something there cannot be in a checkpoint, or a file changed while it was read.
+    """
+    files, _ = folders.scan(folder)
+    before = {name: _stamp(folder / name) for name in files}
+    entries = [FileEntry(name, *folders.digest(folder / name)) for name in files]
+    changed = [entry.name for entry in entries if before[entry.name] != _stamp(folder / entry.name)]
+    if changed or folders.scan(folder)[0] != files:
+        raise SaveError(
+            f"files changed while the checkpoint was being sealed: {changed or 'some were added or removed'}",
+            hint="finish writing before returning or reporting; join threads that still write",
+            path=str(folder),
+        )
+    return entries
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    info = path.lstat()
+    return info.st_ino, info.st_size, info.st_mtime_ns

@@ -1,0 +1,154 @@
+"""Local folders with files of user code: what is in them, what their content is, how they are taken over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import xxhash
+
+from tunekit.errors import SaveError
+from tunekit.store.layout import MANIFEST, path_problem
+from tunekit.store.ops import Ops
+
+_BUFFER_BYTES = 1 << 20
+"""Small enough to stay in the processor's cache between reading and hashing, large enough to make calls rare."""
+
+NOT_A_FILE = -1
+"""Size of what is not a regular file."""
+
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_DROPPINGS = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""What desktop systems leave in every folder that somebody looked at."""
+
+
+def walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """Yield everything below ``folder`` with its relative path, parents first, in sorted order, following no link."""
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        info = entry.stat(follow_symlinks=False)
+        yield prefix + entry.name, info
+        if stat.S_ISDIR(info.st_mode):
+            yield from walk(Path(entry.path), f"{prefix}{entry.name}/")
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Return what ``Store.sizes`` returns, for a local folder."""
+    found: dict[str, int] = {}
+    try:
+        for name, info in walk(folder):
+            found.pop(f"{name.rpartition('/')[0]}/", None)
+            if stat.S_ISDIR(info.st_mode):
+                found[f"{name}/"] = 0
+            else:
+                found[name] = info.st_size if stat.S_ISREG(info.st_mode) else NOT_A_FILE
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return found
+
+
+def is_dropping(name: str) -> bool:
+    """Return whether a file is one that systems leave behind by themselves, and so says nothing about damage."""
+    last = name.rpartition("/")[2]
+    return last in _DROPPINGS or last.startswith(".nfs")
+
+
+def scan(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the files and the folders below ``folder``, relative and sorted, if they can become a checkpoint.
+
+    Raises:
+        SaveError: There is something else than files and folders, or a name that cannot be stored everywhere.
+    """
+    files: list[str] = []
+    folders: list[str] = []
+    problems: list[str] = []
+    for name, info in walk(folder):
+        kind = stat.S_IFMT(info.st_mode)
+        if problem := _problem(name, kind):
+            problems.append(f"{name!r}: {problem}")
+        (folders if kind == stat.S_IFDIR else files).append(name)
+    if problems:
+        raise SaveError(
+            f"the folder to be saved cannot be a checkpoint: {'; '.join(problems)}",
+            hint="a checkpoint holds plain files and folders: copy what a link points to, and leave out the rest",
+            problems=problems,
+            path=str(folder),
+        )
+    return files, folders
+
+
+def _problem(name: str, kind: int) -> str:
+    if kind in _KINDS:
+        return f"it is {_KINDS[kind]}, but must be a file or a folder"
+    if name == MANIFEST:
+        return "this name is reserved for the record that tunekit keeps in every checkpoint"
+    return path_problem(name)
+
+
+def digest(path: Path) -> tuple[int, str]:
+    """Return size and xxh3-128 of a regular file's content.
+
+    Raises:
+        OSError: It cannot be read, or is a link.
+    """
+    hasher = xxhash.xxh3_128()
+    buffer = bytearray(_BUFFER_BYTES)
+    view = memoryview(buffer)
+    size = 0
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            hasher.update(view[:count])
+            size += count
+    return size, hasher.hexdigest()
+
+
+def copy_into(ops: Ops, source: Path, target: Path, *, skip: Iterable[str] = ()) -> None:
+    """Copy the content of ``source`` into the existing folder ``target``.
+
+    Raises:
+        SaveError: Something in ``source`` cannot be part of a checkpoint.
+    """
+    left_out = set(skip)
+    for name, info in walk(source):
+        if name in left_out:
+            continue
+        kind = stat.S_IFMT(info.st_mode)
+        if kind == stat.S_IFDIR:
+            ops.mkdir(target / name)
+        elif kind == stat.S_IFREG:
+            ops.copy(source / name, target / name)
+        else:
+            scan(source)  # raises, and names everything that is wrong at once
+
+
+def delete_tree(ops: Ops, folder: Path, *, first: str = "") -> None:
+    """Delete a folder with everything in it, ``first`` before the rest. What is gone already is fine."""
+    if first:
+        _gone_is_fine(ops.unlink, folder / first)
+    try:
+        found = list(walk(folder))
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        _gone_is_fine(ops.unlink, folder)
+        return
+    for name, info in reversed(found):
+        remove = ops.rmdir if stat.S_ISDIR(info.st_mode) else ops.unlink
+        _gone_is_fine(remove, folder / name)
+    _gone_is_fine(ops.rmdir, folder)
+
+
+def _gone_is_fine(remove: Callable[[Path], None], path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        remove(path)

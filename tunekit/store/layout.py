@@ -1,0 +1,177 @@
+"""Names and places inside an experiment folder, as pure functions on text.
+
+::
+
+    <trial>/checkpoint_<iteration, six digits>/     a published checkpoint
+    .staging/<trial>.<iteration>.<attempt>/         files that a worker is writing or has written
+    .trash/<trial>.<iteration>.<attempt>/           on its way to deletion
+    .quarantine/<trial>.<iteration>.<attempt>/      damaged, kept for a look
+
+Places are relative and use ``/``, so that a folder can be moved, synchronised or put into a bucket. Numbers are parsed
+as integers and never sorted as text. Every name that comes from outside is checked here before it becomes part of a
+path.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from tunekit.errors import ConfigError, ConfigTypeError
+
+STAGING = ".staging"
+TRASH = ".trash"
+QUARANTINE = ".quarantine"
+MANIFEST = "MANIFEST.json"
+"""The commit record of a checkpoint; no file of the user may have this name at the top of a checkpoint."""
+
+MAX_NAME_BYTES = 200
+"""Leaves room for ``.<iteration>.<attempt>`` within the 255 bytes that file systems allow."""
+MAX_TRAINABLE_CHARS = 120
+MAX_PATH_BYTES = 1024
+"""Of one file inside a checkpoint. Object stores allow 1024 bytes for a whole key."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+_CHECKPOINT = re.compile(r"checkpoint_([0-9]{6,18})")
+_TRIAL = re.compile(r"(.+)_([0-9]{5,18})", re.DOTALL)
+_KEY = re.compile(r"(.+)\.([0-9]{1,18})\.([0-9]{1,18})", re.DOTALL)
+
+
+class CheckpointKey(NamedTuple):
+    """What makes one save of one attempt unique."""
+
+    trial_name: str
+    iteration: int
+    attempt: int
+
+
+def name_problem(name: str) -> str:
+    """Return why ``name`` cannot be the name of a folder, or an empty string if it can."""
+    size = _num_bytes(name)
+    checks = (
+        (not name, "it is empty"),
+        ("/" in name or "\\" in name, "it contains a path separator"),
+        (name.startswith("."), "it starts with a dot"),
+        (_CONTROL.search(name), "it contains a control character"),
+        (size is None, "it is not valid Unicode"),
+        ((size or 0) > MAX_NAME_BYTES, f"it is {size} bytes long"),
+    )
+    return next((problem for bad, problem in checks if bad), "")
+
+
+def check_name(name: str, what: str = "name") -> str:
+    """Return ``name`` if it can be the name of a folder inside the storage path.
+
+    Args:
+        name: The name to check.
+        what: What it names, for the message.
+
+    Raises:
+        ConfigError: It would leave the folder, hide in it, or is no name at all.
+        ConfigTypeError: It is not a string.
+    """
+    if not isinstance(name, str):
+        raise ConfigTypeError(f"{what}: got {name!r}, but must be a string")
+    if problem := name_problem(name):
+        raise ConfigError(
+            f"{what}: got {name!r}, but {problem}",
+            hint=f"use 1 to {MAX_NAME_BYTES} bytes without '/', '\\' and control characters, not starting with a dot",
+        )
+    return name
+
+
+def path_problem(path: str) -> str:
+    """Return why ``path`` cannot name a file inside a checkpoint, or an empty string if it can."""
+    size = _num_bytes(path)
+    checks = (
+        (not path, "it is empty"),
+        ("\\" in path or _DRIVE.match(path), "it contains a backslash or a drive"),
+        (path.startswith("/"), "it is absolute"),
+        (_CONTROL.search(path), "it contains a control character"),
+        (not {"", ".", ".."}.isdisjoint(path.split("/")), "it contains an empty, '.' or '..' part"),
+        (size is None, "it is not valid Unicode"),
+        ((size or 0) > MAX_PATH_BYTES, f"it is {size} bytes long (at most {MAX_PATH_BYTES})"),
+    )
+    return next((problem for bad, problem in checks if bad), "")
+
+
+def safe_trainable_name(name: str) -> str:
+    """Return ``name`` reduced to letters, digits, ``_``, ``-`` and ``.``, so that ``<lambda>`` becomes ``lambda``."""
+    safe = _UNSAFE.sub("_", name).strip("_.")[:MAX_TRAINABLE_CHARS]
+    return safe or "trainable"
+
+
+def trial_name(trainable: str, index: int) -> str:
+    """Return the name of a trial, such as ``train_00007``."""
+    return f"{safe_trainable_name(trainable)}_{_count(index, 'trial index'):05d}"
+
+
+def parse_trial_name(name: str) -> tuple[str, int] | None:
+    """Return trainable and index of a trial's name, or None if it is not one."""
+    match = _TRIAL.fullmatch(name)
+    return (match[1], int(match[2])) if match else None
+
+
+def checkpoint_name(iteration: int) -> str:
+    """Return the name of a checkpoint's folder, such as ``checkpoint_000050``."""
+    return f"checkpoint_{_count(iteration, 'iteration'):06d}"
+
+
+def parse_checkpoint_name(name: str) -> int | None:
+    """Return the iteration of a checkpoint's folder, or None if it is not one that ``checkpoint_name`` makes."""
+    match = _CHECKPOINT.fullmatch(name)
+    if match is None or checkpoint_name(int(match[1])) != name:
+        return None
+    return int(match[1])
+
+
+def key_name(trial: str, iteration: int, attempt: int) -> str:
+    """Return the name of one attempt's save at one iteration, such as ``train_00007.50.1``."""
+    check_name(trial, "trial name")
+    return f"{trial}.{_count(iteration, 'iteration')}.{_count(attempt, 'attempt')}"
+
+
+def parse_key_name(name: str) -> CheckpointKey | None:
+    """Return the parts of a name made by ``key_name``, or None if it is not one."""
+    match = _KEY.fullmatch(name)
+    if match is None or name_problem(match[1]):
+        return None
+    key = CheckpointKey(match[1], int(match[2]), int(match[3]))
+    return key if key_name(*key) == name else None
+
+
+def staging_name(trial: str, iteration: int, attempt: int) -> str:
+    """Return where an attempt stages its files: ``.staging/<trial>.<iteration>.<attempt>``."""
+    return f"{STAGING}/{key_name(trial, iteration, attempt)}"
+
+
+def quarantine_name(trial: str, iteration: int, attempt: int) -> str:
+    """Return where a damaged checkpoint is kept."""
+    return f"{QUARANTINE}/{key_name(trial, iteration, attempt)}"
+
+
+def trash_name(folder: str) -> str:
+    """Return where a folder waits for its deletion. What waits there from before is deleted first."""
+    return f"{TRASH}/{folder.replace('/', '~')}"
+
+
+def checkpoint_path(trial: str, iteration: int) -> str:
+    """Return where a published checkpoint lies."""
+    return f"{check_name(trial, 'trial name')}/{checkpoint_name(iteration)}"
+
+
+def _num_bytes(text: str) -> int | None:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return None
+
+
+def _count(value: int, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigTypeError(f"{what}: got {value!r}, but must be an integer")
+    if not 0 <= value < 10**18:
+        raise ConfigError(f"{what}: got {value}, but must be at least 0 and below 10**18")
+    return value

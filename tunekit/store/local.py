@@ -1,0 +1,259 @@
+"""A store in a local folder, or in one that all machines have mounted at the same place.
+
+A checkpoint is staged inside the experiment folder, so that publishing it is a rename: the same few microseconds for a
+byte and for a terabyte. The order of the syncs is what makes a loss of power harmless:
+
+1. ``persist``: the files, then every folder from the bottom up to the root.
+2. ``commit``: the manifest, the folder that it was added to; then the rename; then the folder that it was renamed into.
+
+So a visible manifest implies that everything it lists is on the disk. Deleting syncs nothing: a deletion that a loss of
+power undoes costs space and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from tunekit.store import folders, layout
+from tunekit.store.base import PutOutcome, storage_error, storage_errors
+from tunekit.store.ops import Ops
+
+_PRIVATE = 0o700
+_IN_USE = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""How file systems without hard links refuse one."""
+
+
+class LocalStore:
+    """Files below ``root``.
+
+    Args:
+        root: Absolute path of the experiment's folder.
+        ops: How the folder is changed; replaced by tests.
+        create: Whether to create the folder, for its owner only, when it is not there.
+
+    Raises:
+        StorageError: ``root`` is a file, cannot be reached, or does not exist and cannot be created.
+    """
+
+    def __init__(self, root: Path, *, ops: Ops | None = None, create: bool = True) -> None:
+        """Look at the folder, and create it if asked to."""
+        self._root = root
+        self._ops = ops or Ops()
+        self._open(create=create)
+
+    def __repr__(self) -> str:
+        """Return the class and the folder."""
+        return f"LocalStore({str(self._root)!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as the folder's path; the receiver does not create it."""
+        return (_reopen, (str(self._root),))
+
+    @property
+    def uri(self) -> str:
+        """The folder's absolute path."""
+        return str(self._root)
+
+    @property
+    def ops(self) -> Ops:
+        """How the folder is changed."""
+        return self._ops
+
+    def scratch(self, staging: str) -> Path:
+        """Return a new, empty folder in place, so that nothing has to be copied later."""
+        path = self._root / staging
+        with storage_errors("create", path):
+            folders.delete_tree(self._ops, path)
+            for _ in range(3):  # another process may be tidying up the empty parent at this moment
+                self._make_parent(path)
+                with contextlib.suppress(FileNotFoundError):
+                    self._ops.mkdir(path)
+                    return path
+            raise storage_error("create", path, FileNotFoundError(errno.ENOENT, "its parent keeps disappearing"))
+
+    def persist(self, staging: str, files: Sequence[str]) -> None:
+        """Sync the files, then the folders from the bottom up."""
+        path = self._root / staging
+        inner = {parent for name in files for parent in Path(name).parents} - {Path()}
+        with storage_errors("write to", path):
+            for name in files:
+                self._ops.fsync(path / name)
+            for folder in sorted(inner, key=lambda folder: (-len(folder.parts), folder)):
+                self._ops.fsync(path / folder)
+            self._sync_up(path)
+
+    def commit(self, staging: str, folder: str, manifest: bytes) -> None:
+        """Write the manifest into the staged folder, then rename that into place."""
+        source, target = self._root / staging, self._root / folder
+        trash = self._root / layout.trash_name(folder)
+        with storage_errors("publish", target, absent_is_answer=True):
+            if source.is_dir():
+                self._ops.write(source / layout.MANIFEST, manifest)
+                self._ops.fsync(source / layout.MANIFEST)
+                self._ops.fsync(source)
+                self._make_parent(target)
+                if os.path.lexists(target):
+                    self._move(target, trash)
+                self._ops.rename(source, target)
+            elif not target.is_dir():
+                raise FileNotFoundError(errno.ENOENT, "neither staged nor published", str(target))
+            self._ops.fsync(target.parent)
+            if len(list(target.parent.iterdir())) == 1:
+                # The first checkpoint of this trial: the entry of the trial's folder may not be durable yet, whether
+                # we made it just now or a driver that died did.
+                self._ops.fsync(target.parent.parent)
+            folders.delete_tree(self._ops, trash)
+
+    def remove(self, folder: str, *, aside: str = "") -> None:
+        """Rename the folder out of sight, then delete it, its manifest first."""
+        path = self._root / folder
+        with storage_errors("remove", path):
+            if aside:
+                self._move(path, self._free_place(aside))
+                return
+            hidden = folder.startswith(".")
+            trash = path if hidden else self._root / layout.trash_name(folder)
+            if not hidden:
+                self._move(path, trash)
+            folders.delete_tree(self._ops, trash, first=layout.MANIFEST)
+            self._tidy(trash.parent)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the size of every file below ``folder``."""
+        path = self._root / folder
+        with storage_errors("read", path):
+            return {} if path.is_symlink() else folders.sizes(path)
+
+    def read(self, key: str) -> bytes:
+        """Return the content of one regular file."""
+        path = self._root / key
+        with storage_errors("read", path, absent_is_answer=True):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}:
+                    raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path)) from error
+                raise
+            with os.fdopen(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
+                return file.read()
+
+    def put_if_absent(self, key: str, data: bytes) -> PutOutcome:
+        """Write the bytes aside, then give them their name with a hard link, which fails where there is one."""
+        path = self._root / key
+        aside = path.with_name(f".{uuid.uuid4().hex}")
+        try:
+            self._make_parent(path)
+            self._ops.write(aside, data)
+            self._ops.fsync(aside)
+            created = self._give_name(aside, path)
+            self._sync_up(path.parent)
+        except OSError:
+            created = False
+        with contextlib.suppress(OSError):
+            self._ops.unlink(aside)
+        return PutOutcome.CREATED if created else self._whose(path, data)
+
+    def local(self, folder: str) -> Path:
+        """Return the folder itself."""
+        path = self._root / folder
+        if path.is_symlink() or not path.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "no such folder", str(path))
+        return path
+
+    def _give_name(self, aside: Path, path: Path) -> bool:
+        """Return whether ``path`` was free and now is the file ``aside``."""
+        try:
+            self._ops.link(aside, path)
+        except FileExistsError:
+            # Over a network the reply to a link that was made may have been lost.
+            return aside.samefile(path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            with contextlib.suppress(FileExistsError):
+                self._ops.create(path)
+                self._ops.rename(aside, path)
+                return True
+            return False
+        return True
+
+    def _whose(self, path: Path, data: bytes) -> PutOutcome:
+        try:
+            return PutOutcome.MINE if path.read_bytes() == data else PutOutcome.LOST
+        except OSError:
+            return PutOutcome.UNKNOWN
+
+    def _open(self, *, create: bool) -> None:
+        try:
+            exists = stat.S_ISDIR(self._root.stat().st_mode)
+        except FileNotFoundError:
+            if not create:
+                raise storage_error("open", self._root, FileNotFoundError(errno.ENOENT, "")) from None
+            with storage_errors("create", self._root):
+                self._make_root(self._root, _PRIVATE)
+            return
+        except OSError as error:
+            raise storage_error("open", self._root, error) from error
+        if not exists:
+            raise storage_error("open", self._root, NotADirectoryError(errno.ENOTDIR, ""))
+
+    def _make_root(self, path: Path, mode: int) -> None:
+        if not path.parent.exists():
+            self._make_root(path.parent, 0o777)
+        with contextlib.suppress(FileExistsError):
+            self._ops.mkdir(path, mode)
+        self._ops.fsync(path.parent)
+
+    def _make_parent(self, path: Path) -> None:
+        """Create the folder that is to hold ``path``."""
+        parent = path.parent
+        if parent == self._root or parent.is_dir():
+            return
+        self._make_parent(parent)
+        with contextlib.suppress(FileExistsError):
+            self._ops.mkdir(parent)
+
+    def _sync_up(self, folder: Path) -> None:
+        """Sync a folder and those that it lies in, up to the root."""
+        while True:
+            self._ops.fsync(folder)
+            if folder == self._root:
+                return
+            folder = folder.parent
+
+    def _move(self, source: Path, target: Path) -> None:
+        """Rename; ``source`` may be gone already, and what is in the way of it goes first."""
+        if not os.path.lexists(source):
+            return
+        self._make_parent(target)
+        folders.delete_tree(self._ops, target)
+        self._ops.rename(source, target)
+
+    def _free_place(self, aside: str) -> Path:
+        place = self._root / aside
+        count = 1
+        while os.path.lexists(place):
+            count += 1
+            place = self._root / f"{aside}-{count}"
+        return place
+
+    def _tidy(self, parent: Path) -> None:
+        """Remove a parent that nothing is left in: a folder is there only while it is needed."""
+        try:
+            self._ops.rmdir(parent)
+        except OSError as error:
+            if error.errno not in _IN_USE:
+                raise
+
+
+def _reopen(root: str) -> LocalStore:
+    return LocalStore(Path(root), create=False)

@@ -1,0 +1,72 @@
+"""From a path or URI of the user to a store."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tunekit.errors import ConfigError, ConfigTypeError
+from tunekit.store.base import Store, storage_error
+from tunekit.store.local import LocalStore
+from tunekit.store.memory import MemoryStore
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SUPPORTED = "a local path, file:///absolute/path or memory://name"
+
+
+def open_store(path_or_uri: str | os.PathLike[str], *, create: bool = True) -> Store:
+    """Return the store at a local path or URI.
+
+    Args:
+        path_or_uri: A local path (relative to the current folder now, ``~`` allowed) or a URI.
+        create: Whether to create a local folder that is not there, and to ask for permission to write.
+
+    Raises:
+        ConfigError: It is empty, or its scheme is not supported.
+        ConfigTypeError: It is neither text nor a path.
+        StorageError: It is a file, cannot be reached, created or written to.
+    """
+    uri = resolve(path_or_uri)
+    if uri.startswith("memory://"):
+        return MemoryStore(uri)
+    store = LocalStore(Path(uri), create=create)
+    if create and not os.access(uri, os.R_OK | os.W_OK | os.X_OK):
+        raise storage_error("write to", uri, PermissionError(13, ""))
+    return store
+
+
+def resolve(path_or_uri: str | os.PathLike[str]) -> str:
+    """Return an absolute local path, or a URI that does not depend on the current folder. Touches nothing.
+
+    Raises:
+        ConfigError: It is empty, or its scheme is not supported.
+        ConfigTypeError: It is neither text nor a path.
+    """
+    if not isinstance(path_or_uri, str | os.PathLike):
+        raise ConfigTypeError(f"storage_path: got {path_or_uri!r}, but must be {_SUPPORTED}")
+    text = os.fspath(path_or_uri)
+    if not isinstance(text, str):
+        raise ConfigTypeError(f"storage_path: got {path_or_uri!r}, but must be text, not bytes")
+    if not text.strip() or "\0" in text:
+        raise ConfigError(f"storage_path: got {text!r}, but must be {_SUPPORTED}")
+    match = _SCHEME.match(text)
+    if match is None:
+        return _absolute(Path(text).expanduser())
+    scheme = match[1].lower()
+    if scheme == "memory":
+        return f"memory://{text[match.end() :].strip('/')}"
+    parts = urlsplit(text)
+    if scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.startswith("/"):
+        return _absolute(Path(unquote(parts.path)))
+    raise ConfigError(
+        f"storage_path: got {text!r}, but must be {_SUPPORTED}",
+        hint="mount the bucket as a folder, or run in a local folder and copy it afterwards",
+        scheme=scheme,
+    )
+
+
+def _absolute(path: Path) -> str:
+    """Return the path made absolute. Links are left as they are, unless the path turns back behind one."""
+    return str(path.resolve() if ".." in path.parts else path.absolute())
