@@ -1,0 +1,87 @@
+"""Writing to a local file system so that what was written is there after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write everything, however many calls the system makes of it."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: files that were created, renamed or removed."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Create a folder durably, with its parents; leave one that exists as it is."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=mode)
+    sync_folder(folder.parent)
+
+
+def cut(path: Path, size: int) -> None:
+    """Cut a file to its first ``size`` bytes, or remove it when nothing is to remain; durably."""
+    if size == 0:
+        path.unlink()
+        sync_folder(path.parent)
+        return
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.ftruncate(fd, size)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def create_file(path: Path, data: bytes) -> None:
+    """Write a new file that is either there as a whole or not at all.
+
+    Raises:
+        FileExistsError: There is a file of this name; it is left as it is.
+    """
+    draft = _write_draft(path, data)
+    try:
+        os.link(draft, path)
+    finally:
+        draft.unlink()
+    sync_folder(path.parent)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file over an older one, so that a reader finds the one or the other as a whole."""
+    draft = _write_draft(path, data)
+    try:
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _write_draft(path: Path, data: bytes) -> Path:
+    """Write the data, durably, beside ``path``."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        write_all(fd, data)
+        os.fsync(fd)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+    return draft
