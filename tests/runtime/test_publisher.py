@@ -1,0 +1,81 @@
+"""Every command to the store is answered by one event, whatever happens."""
+
+from __future__ import annotations
+
+import queue
+from typing import Any
+
+from tunekit.core.commands import DeleteCheckpoint, PublishCheckpoint
+from tunekit.core.events import CheckpointDeleted, CheckpointPublished, DeleteFailed, PublishFailed
+from tunekit.errors import StorageError
+from tunekit.runtime.publisher import DirectPublisher, ThreadedPublisher
+from tunekit.runtime.spec import Delivery
+
+
+class FakeIO:
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+        self.calls: list[tuple[Any, ...]] = []
+
+    def _note(self, *call: Any) -> None:
+        if self.fails:
+            raise StorageError("no space left")
+        self.calls.append(call)
+
+    def publish(self, name: str, iteration: int, attempt: int, manifest: Any) -> None:
+        self._note("publish", name, iteration, attempt, manifest)
+
+    def delete(self, name: str, iteration: int, attempt: int) -> None:
+        self._note("delete", name, iteration, attempt)
+
+    def quarantine(self, name: str, iteration: int, attempt: int) -> None:
+        self._note("quarantine", name, iteration, attempt)
+
+
+COMMANDS = [
+    PublishCheckpoint(trial=3, attempt=2, iteration=5, manifest={"files": []}),
+    DeleteCheckpoint(trial=3, attempt=1, iteration=4),
+    DeleteCheckpoint(trial=3, attempt=1, iteration=2, quarantine=True),
+]
+
+
+def direct(io: FakeIO) -> DirectPublisher:
+    return DirectPublisher(io, "t_{:05d}".format)  # type: ignore[arg-type]
+
+
+def test_commands_are_carried_out_in_order_and_answered() -> None:
+    io = FakeIO()
+    answers = direct(io).submit(COMMANDS)
+    assert io.calls == [
+        ("publish", "t_00003", 5, 2, {"files": []}),
+        ("delete", "t_00003", 4, 1),
+        ("quarantine", "t_00003", 2, 1),
+    ]
+    assert answers == [
+        CheckpointPublished(trial=3, attempt=2, iteration=5),
+        CheckpointDeleted(trial=3, attempt=1, iteration=4),
+        CheckpointDeleted(trial=3, attempt=1, iteration=2),
+    ]
+
+
+def test_bad_news_is_an_answer() -> None:
+    published, deleted, _ = direct(FakeIO(fails=True)).submit(COMMANDS)
+    assert isinstance(published, PublishFailed)
+    assert isinstance(deleted, DeleteFailed)
+    assert (published.trial, published.attempt, published.iteration) == (3, 2, 5)
+    assert published.error.type == "StorageError"
+    assert "no space left" in published.error.message
+    assert "Traceback" in published.error.traceback
+
+
+def test_the_thread_answers_into_the_inbox_in_order() -> None:
+    io = FakeIO()
+    inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+    publisher = ThreadedPublisher(direct(io), inbox)
+    assert publisher.submit(COMMANDS[:1]) == []
+    assert publisher.submit([]) == []
+    publisher.submit(COMMANDS[1:])
+    publisher.close()
+    deliveries = [inbox.get_nowait() for _ in range(inbox.qsize())]
+    assert [len(delivery.events) for delivery in deliveries] == [1, 2]
+    assert [call[0] for call in io.calls] == ["publish", "delete", "quarantine"]

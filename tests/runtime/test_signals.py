@@ -1,0 +1,60 @@
+"""Ctrl-C once and twice, SIGTERM, and what is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tunekit.runtime.signals import SweepInterrupted, interruptible
+
+
+def test_the_first_signal_is_passed_on_and_the_second_raises() -> None:
+    seen: list[str] = []
+    with pytest.raises(SweepInterrupted) as raised, interruptible(seen.append) as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert seen == ["SIGINT"]
+        assert interruption.exit_code == 130
+        os.kill(os.getpid(), signal.SIGINT)
+    assert raised.value.code == 130
+    assert seen == ["SIGINT"]
+
+
+def test_sigterm_exits_with_143() -> None:
+    seen: list[str] = []
+    with interruptible(seen.append) as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (seen, interruption.exit_code) == (["SIGTERM"], 143)
+
+
+def test_the_handlers_of_before_come_back() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with interruptible(lambda name: None):
+        assert signal.getsignal(signal.SIGINT) is not before[signal.SIGINT]
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_outside_the_main_thread_nothing_is_installed() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    seen: list[object] = []
+
+    def work() -> None:
+        with interruptible(lambda name: None):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_an_interruption_is_caught_as_ctrl_c_and_exits_as_shells_expect() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        raise SweepInterrupted(130)
+    code = "from tunekit.runtime.signals import SweepInterrupted as S; raise S(143)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "")

@@ -1,0 +1,1 @@
+"""Observers: they see what is in the journal, and can change nothing."""

@@ -1,0 +1,108 @@
+"""One line per trial on the terminal, and what else a user wants to see while a sweep runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from tunekit.core.events import (
+    DeleteFailed,
+    DriverStarted,
+    Event,
+    LaunchFailed,
+    PublishFailed,
+    RestoreFailed,
+    ResultReported,
+    SaveFailed,
+    TrialHalted,
+    TrialRaised,
+    TrialReturned,
+    WorkerLost,
+)
+from tunekit.core.metrics import score
+from tunekit.core.state import State
+from tunekit.core.trial import TrialState
+from tunekit.types import LossCause, TrialId, TrialStatus
+
+_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, WorkerLost, LaunchFailed)
+_WARNINGS = (RestoreFailed, SaveFailed, PublishFailed, DeleteFailed)
+_MARKS = {TrialStatus.COMPLETED: "✓", TrialStatus.STOPPED: "■", TrialStatus.FAILED: "✗", TrialStatus.PAUSED: "‖"}
+_MAX_SHOWN = 60
+
+
+class Progress:
+    """Writes what happens to trials, one line each.
+
+    Args:
+        trial_name: Gives the name of a trial.
+        verbose: 1: a line per trial; 2 and more: also a line per result.
+        stream: Where the lines go; None: standard error, as logs do.
+    """
+
+    def __init__(self, trial_name: Callable[[TrialId], str], *, verbose: int = 1, stream: TextIO | None = None) -> None:
+        """Write nothing yet."""
+        self._trial_name = trial_name
+        self._verbose = verbose
+        self._stream = stream
+
+    def observe(self, events: Sequence[Event], state: State) -> None:
+        """Write the lines that these events are worth."""
+        lines = [line for event in events if (line := self._line(event, state))]
+        if lines:
+            stream = self._stream or sys.stderr
+            stream.write("\n".join(lines) + "\n")
+            stream.flush()
+
+    def _line(self, event: Event, state: State) -> str:
+        if isinstance(event, ResultReported):
+            return self._result_line(event, state) if self._verbose > 1 else ""
+        if isinstance(event, _ENDINGS):
+            return self._ending_line(event, state)
+        if isinstance(event, _WARNINGS):
+            what = _split_name(type(event).__name__)
+            name = self._trial_name(event.trial)
+            return f"! {name}  {what} at iteration {event.iteration}: {_short(event.error.message)}"
+        if isinstance(event, DriverStarted) and state.trials:
+            ended = len(state.trials) - state.num_open
+            return f"· resumed: {len(state.trials)} trials so far, {ended} of them ended"
+        return ""
+
+    def _result_line(self, event: ResultReported, state: State) -> str:
+        value = _metric(state, event)
+        return f"  {self._trial_name(event.trial)}  iteration {event.iteration}{value}"
+
+    def _ending_line(
+        self, event: TrialReturned | TrialRaised | TrialHalted | WorkerLost | LaunchFailed, state: State
+    ) -> str:
+        trial = state.trials[event.trial]
+        if isinstance(event, WorkerLost) and event.cause in {LossCause.NOT_STARTED, LossCause.DRIVER_LOST}:
+            return ""
+        name = self._trial_name(trial.trial)
+        row = f"{trial.iteration} it{_metric(state, trial.last)}" if trial.last else "no result"
+        mark = _MARKS.get(trial.status)
+        if mark is None:
+            return f"↻ {name}  lost, tries again: {_why(trial)}"
+        reason = f"  {_short(trial.reason)}" if trial.reason else ""
+        return f"{mark} {name}  {trial.status}  {row}{reason}"
+
+
+def _metric(state: State, row: ResultReported | None) -> str:
+    metric = state.settings.metric
+    if metric is None or row is None:
+        return ""
+    value = score(row.metrics, metric)
+    return f"  {metric}={value:.6g}" if value is not None else f"  {metric}=?"
+
+
+def _why(trial: TrialState) -> str:
+    return _short(f"{trial.error.type}: {trial.error.message}") if trial.error else "unknown"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _MAX_SHOWN else line[: _MAX_SHOWN - 1] + "…"
+
+
+def _split_name(name: str) -> str:
+    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()

@@ -1,0 +1,248 @@
+"""The shell around the core: journal, decide, act, in this order.
+
+One *turn* takes whatever has happened since the last one: stamp it, append it to the journal, one fsync, hand it to the
+core, carry the answers out. Everything that a turn needs to know came in as an event, and everything that it does is a
+command of the core; so a driver that dies between two statements has lost nothing: the next one replays the journal,
+reaches the same state, and issues again whatever was open.
+"""
+
+from __future__ import annotations
+
+import queue
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from tunekit.core.commands import (
+    AskSearcher,
+    Command,
+    ContinueTrial,
+    DeleteCheckpoint,
+    EndExperiment,
+    InterruptTrial,
+    KillTrial,
+    LaunchTrial,
+    PublishCheckpoint,
+    StopTrial,
+    TellSearcher,
+)
+from tunekit.core.events import (
+    ErrorInfo,
+    Event,
+    ResultReported,
+    SearcherFailed,
+    TimerFired,
+    TrialRaised,
+    TrialsSuggested,
+    judge,
+    stamp,
+)
+from tunekit.core.experiment import Experiment
+from tunekit.core.state import State
+from tunekit.runtime.clock import Clock
+from tunekit.runtime.publisher import Publisher, StoreCommand
+from tunekit.runtime.spec import Delivery, Executor, ExecutorCommand
+from tunekit.search.base import SearcherState
+
+_MAX_DELIVERIES = 10_000
+"""So many deliveries at most share one fsync: enough to batch, few enough to bound a turn."""
+_IDLE_S = 60.0
+"""Longest sleep without a deadline, so that signals are seen on every platform."""
+
+StopCriterion = Callable[[ResultReported], str]
+"""Judges a row in the driver: the reason to end its trial here, or an empty string."""
+
+
+class Recorder(Protocol):
+    """What the driver needs of the journal."""
+
+    def append(self, records: Sequence[Event | Command]) -> None:
+        """Add records, in order."""
+        ...
+
+    def commit(self) -> None:
+        """Make everything appended so far durable."""
+        ...
+
+
+class Observer(Protocol):
+    """Sees what is in the journal, and can change nothing."""
+
+    def observe(self, events: Sequence[Event], state: State) -> None:
+        """Look at new events and at the state that they led to."""
+        ...
+
+
+class Driver:
+    """Runs one experiment.
+
+    Args:
+        experiment: The core, replayed up to the end of the journal.
+        journal: Where events become durable.
+        searcher: Suggests configurations.
+        publisher: Carries commands to the store out.
+        inbox: Where executor and publisher put what has happened.
+        clock: Stamps events.
+        stop: Judges each row; None: nobody does.
+        observers: See every journalled event.
+    """
+
+    def __init__(
+        self,
+        *,
+        experiment: Experiment,
+        journal: Recorder,
+        searcher: SearcherState,
+        publisher: Publisher,
+        inbox: queue.SimpleQueue[Delivery],
+        clock: Clock,
+        stop: StopCriterion | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        """Keep the parts; nothing happens before the first turn."""
+        self.experiment = experiment
+        self._journal = journal
+        self._searcher = searcher
+        self._publisher = publisher
+        self._inbox = inbox
+        self._clock = clock
+        self._stop = stop
+        self._observers = observers
+        self._executor: Executor | None = None
+        self._waiting: list[ExecutorCommand] = []
+
+    @property
+    def state(self) -> State:
+        """The experiment's state, to be read only."""
+        return self.experiment.state
+
+    def attach(self, executor: Executor) -> None:
+        """Give the driver its executor, and hand over the commands that waited for one."""
+        self._executor = executor
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            executor.execute(waiting)
+
+    def run(self) -> None:
+        """Take turns until the experiment ends."""
+        while not self.state.ended:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until something happens or a deadline comes, and take a turn."""
+        self.take(self._gather(block=True))
+
+    def take_pending(self) -> None:
+        """Take a turn with what lies in the inbox, if anything does."""
+        deliveries = self._gather(block=False)
+        if deliveries:
+            self.take(deliveries)
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Take a turn with these deliveries, and let their senders forget them."""
+        events = [event for delivery in deliveries for event in delivery.events]
+        deadline = self.experiment.next_deadline()
+        if deadline is not None and self._clock.now() >= deadline:
+            events.append(TimerFired())
+        self.turn(events)
+        tokens = [delivery.token for delivery in deliveries if delivery.token is not None]
+        if tokens and self._executor is not None:
+            self._executor.acknowledge(tokens)
+
+    def turn(self, events: list[Event]) -> None:
+        """Journal events, decide, act; then the same with what acting brought about at once."""
+        while events:
+            if self._stop is not None:
+                events = _judged(events, self._stop)
+            at = self._clock.now()
+            for event in events:
+                stamp(event, at)
+            self._journal.append(events)
+            self._journal.commit()
+            handle = self.experiment.handle
+            commands = [command for event in events for command in handle(event)]
+            if commands:
+                self._journal.append(commands)
+            for observer in self._observers:
+                observer.observe(events, self.state)
+            events = self._act(commands)
+
+    def _gather(self, *, block: bool) -> list[Delivery]:
+        """Return everything that is there; if asked to, wait for the first of it, or for the next deadline."""
+        deliveries: list[Delivery] = []
+        try:
+            deliveries.append(self._inbox.get(block=block, timeout=self._patience() if block else None))
+            while len(deliveries) < _MAX_DELIVERIES:
+                deliveries.append(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+        return deliveries
+
+    def _patience(self) -> float:
+        deadline = self.experiment.next_deadline()
+        return _IDLE_S if deadline is None else max(0.0, min(_IDLE_S, deadline - self._clock.now()))
+
+    def _act(self, commands: Sequence[Command]) -> list[Event]:
+        """Carry commands out, and return the answers that are there at once."""
+        for_executor: list[ExecutorCommand] = []
+        for_store: list[StoreCommand] = []
+        answers: list[Event] = []
+        for command in commands:
+            match command:
+                case LaunchTrial() | ContinueTrial() | StopTrial() | InterruptTrial() | KillTrial():
+                    for_executor.append(command)
+                case PublishCheckpoint() | DeleteCheckpoint():
+                    for_store.append(command)
+                case AskSearcher():
+                    answers.append(self._ask(command))
+                case TellSearcher():
+                    answers.extend(self._tell(command))
+                case EndExperiment():
+                    pass
+        if for_executor and self._executor is None:
+            self._waiting += for_executor
+        elif for_executor and self._executor is not None:
+            self._executor.execute(for_executor)
+        return answers + self._publisher.submit(for_store)
+
+    def _ask(self, command: AskSearcher) -> Event:
+        try:
+            draws, exhausted = self._searcher.ask(command.first, command.count)
+        except Exception as error:  # noqa: BLE001 - a searcher is foreign code; its failure is an event
+            return SearcherFailed(error=describe_error(error))
+        return TrialsSuggested(draws=draws, exhausted=exhausted)
+
+    def _tell(self, command: TellSearcher) -> list[Event]:
+        draw = self.state.trials[command.trial].draw
+        try:
+            self._searcher.tell(command.trial, draw, command.metrics, command.failed)
+        except Exception as error:  # noqa: BLE001 - a searcher is foreign code; its failure is an event
+            return [SearcherFailed(error=describe_error(error))]
+        return []
+
+
+def describe_error(error: BaseException) -> ErrorInfo:
+    """Return an exception as text."""
+    return ErrorInfo(
+        type=type(error).__qualname__,
+        message=str(error),
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def _judged(events: list[Event], stop: StopCriterion) -> list[Event]:
+    """Return the events with the user's verdict on every row that does not end its trial anyway.
+
+    A criterion that raises would raise for other trials too, so it ends the experiment, and nobody's budget pays.
+    """
+    judged: list[Event] = []
+    for event in events:
+        judged.append(event)
+        if not isinstance(event, ResultReported) or event.final:
+            continue
+        try:
+            judge(event, stop(event))
+        except Exception as error:  # noqa: BLE001 - user code; its failure is an event
+            info: dict[str, Any] = {"error": describe_error(error), "retryable": False, "fatal": True}
+            judged.append(TrialRaised(trial=event.trial, attempt=event.attempt, **info))
+    return judged

@@ -1,0 +1,158 @@
+"""Runs a sweep in this process, without Ray: for a debugger, for first steps, for tests.
+
+The same core, the same journal, the same user code; only the executor is another one. Trials run one after another on
+the calling thread, and the driver takes its turns inside their ``report`` calls.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
+from tunekit.core.events import CapacityChanged, Event, TrialHalted
+from tunekit.errors import CoreBugError
+from tunekit.runtime.attempt import run_attempt
+from tunekit.runtime.driver import Driver
+from tunekit.runtime.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSpec
+from tunekit.store.checkpoint_io import CheckpointIO
+
+_BATCH = 100
+"""Results that share one turn of the driver when nobody waits for a decision."""
+
+
+class InlineExecutor:
+    """Keeps what is to run next, and what the running trial has been told.
+
+    Args:
+        inbox: The driver's.
+    """
+
+    def __init__(self, inbox: queue.SimpleQueue[Delivery]) -> None:
+        """Offer room for one trial."""
+        self._inbox = inbox
+        self._launches: deque[LaunchTrial] = deque()
+        self.current: LaunchTrial | None = None
+        self.answer: ContinueTrial | None = None
+        self.stop: StopTrial | None = None
+        inbox.put(Delivery([CapacityChanged(max_live=1)]))
+
+    def next(self) -> LaunchTrial | None:
+        """Take the next attempt to run, if there is one."""
+        self.current = self._launches.popleft() if self._launches else None
+        self.answer = self.stop = None
+        return self.current
+
+    def execute(self, commands: list[ExecutorCommand]) -> None:
+        """Note what is to be done."""
+        for command in commands:
+            match command:
+                case LaunchTrial():
+                    self._launches.append(command)
+                case ContinueTrial() if self._is_current(command):
+                    self.answer = command
+                case StopTrial() if self._is_current(command):
+                    self.stop = command
+                case StopTrial():
+                    self._cancel(command)
+                case ContinueTrial() | InterruptTrial() | KillTrial():
+                    pass  # User code has the only thread: it is stopped at its next report, and nowhere else.
+
+    def acknowledge(self, tokens: list[object]) -> None:
+        """Nobody waits for it."""
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+    def _is_current(self, command: ContinueTrial | StopTrial) -> bool:
+        current = self.current
+        return current is not None and (current.trial, current.attempt) == (command.trial, command.attempt)
+
+    def _cancel(self, command: StopTrial) -> None:
+        key = (command.trial, command.attempt)
+        self._launches = deque(launch for launch in self._launches if (launch.trial, launch.attempt) != key)
+        self._inbox.put(Delivery([TrialHalted(trial=command.trial, attempt=command.attempt)]))
+
+
+class InlineChannel:
+    """Connects the running trial with the driver, in one thread.
+
+    A failure of the driver itself (the journal's disk is full) must not look like a failure of user code: it is kept,
+    the trial is stopped, and ``run_inline`` raises it.
+    """
+
+    def __init__(self, driver: Driver, executor: InlineExecutor, inbox: queue.SimpleQueue[Delivery]) -> None:
+        """Begin with nothing to say."""
+        self._driver = driver
+        self._executor = executor
+        self._inbox = inbox
+        self._outbox: list[Event] = []
+        self.failure: Exception | None = None
+
+    def send(self, event: Event) -> None:
+        """Pass an event on, now or soon."""
+        self._outbox.append(event)
+        if len(self._outbox) >= _BATCH or not self._inbox.empty():
+            self.flush()
+
+    def flush(self) -> None:
+        """Have the driver take a turn with all that was sent."""
+        events, self._outbox = self._outbox, []
+        if self.failure is not None or not events:
+            return
+        try:
+            self._driver.take([Delivery(events)])
+            self._driver.take_pending()
+        except Exception as error:  # noqa: BLE001 - raised by run_inline, outside of user code
+            self.failure = error
+
+    def wait(self) -> ContinueTrial | StopTrial:
+        """Return the decision about the row that was just sent."""
+        self.flush()
+        answer, self._executor.answer = self._executor.answer, None
+        stop = self.pending_stop()
+        if stop is None and answer is None:
+            self.failure = CoreBugError("a trial was left waiting at its horizon")
+            return self._give_up()
+        return stop or answer or self._give_up()
+
+    def pending_stop(self) -> StopTrial | None:
+        """Return the order to stop, if it has come."""
+        return self._give_up() if self.failure is not None else self._executor.stop
+
+    def _give_up(self) -> StopTrial:
+        current = self._executor.current
+        trial, attempt = (current.trial, current.attempt) if current else (0, 0)
+        return StopTrial(trial=trial, attempt=attempt, reason=str(self.failure))
+
+
+def run_inline(
+    driver: Driver,
+    inbox: queue.SimpleQueue[Delivery],
+    *,
+    sweep: SweepSpec,
+    spec_of: Callable[[LaunchTrial], AttemptSpec],
+    trainable: Any,
+    io: CheckpointIO,
+) -> None:
+    """Run trials one after another until the experiment ends.
+
+    Raises:
+        Exception: Whatever stopped the driver itself.
+    """
+    executor = InlineExecutor(inbox)
+    driver.attach(executor)
+    while not driver.state.ended:
+        driver.take_pending()
+        launch = executor.next()
+        if launch is None:
+            if not driver.state.ended:
+                driver.wait()
+            continue
+        channel = InlineChannel(driver, executor, inbox)
+        run_attempt(sweep, spec_of(launch), trainable, channel, io)
+        channel.flush()
+        if channel.failure is not None:
+            raise channel.failure

@@ -1,0 +1,215 @@
+"""What a script asks for, checked as a whole before anything is touched."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tunekit.config import CheckpointConfig, RunConfig, TuneConfig
+from tunekit.core.events import ResultReported, Settings
+from tunekit.errors import ConfigError
+from tunekit.runtime.spec import AttemptSpec, SweepSpec
+from tunekit.schedulers import FIFO
+from tunekit.search import RandomSearch
+from tunekit.space import Space
+from tunekit.store.layout import trial_name
+from tunekit.trainable import TrainableInfo, describe
+from tunekit.types import Json, TrialId
+
+_ASK_BATCH = 256
+"""Configurations asked for at once from a searcher that does not learn."""
+PREFETCH = 4
+"""Trials that wait ready on a busy worker, when no decision about them could still change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A sweep as the script describes it.
+
+    Raises:
+        TrainableError: The trainable cannot be used.
+        ConfigError: Settings contradict the trainable or the search space.
+    """
+
+    trainable: Any
+    param_space: Mapping[str, Any]
+    tune: TuneConfig
+    run: RunConfig
+    resume_errored: bool = False
+    restart_errored: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what can be known before any trial starts."""
+        _ = self.info, self.space, self.scheduler, self.searcher
+        problems = _checkpoint_problems(self.info, self.run.checkpoint_config)
+        if self.resume_errored and self.restart_errored:
+            problems.append("restart_errored: got True with resume_errored=True, which contradict each other")
+        if problems:
+            raise ConfigError.collect(f"Tuner({self.info.name})", problems, hint=_CHECKPOINT_HINT)
+
+    @cached_property
+    def info(self) -> TrainableInfo:
+        """What the trainable is."""
+        return describe(self.trainable)
+
+    @cached_property
+    def space(self) -> Space:
+        """The search space."""
+        return Space(self.param_space)
+
+    @cached_property
+    def scheduler(self) -> Any:
+        """The scheduler, with the default filled in."""
+        return self.tune.scheduler if self.tune.scheduler is not None else FIFO()
+
+    @cached_property
+    def searcher(self) -> Any:
+        """The searcher, with the default filled in."""
+        return self.tune.search_alg if self.tune.search_alg is not None else RandomSearch()
+
+    @cached_property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.run.name or self.info.name
+
+    @cached_property
+    def path(self) -> str:
+        """The experiment's folder."""
+        root = self.run.storage_root
+        if "://" in root:
+            return f"{root.rstrip('/')}/{self.name}"
+        return os.path.join(os.path.abspath(os.path.expanduser(root)), self.name)  # noqa: PTH118, PTH100, PTH111 (text)
+
+    @cached_property
+    def saves_at_end(self) -> bool:
+        """Whether trials that end save a checkpoint."""
+        at_end = self.run.checkpoint_config.checkpoint_at_end
+        if at_end is None:
+            return self.info.kind == "class" and self.info.can_save
+        return at_end
+
+    @cached_property
+    def num_trials(self) -> int | None:
+        """How many trials the script asks for over all of its runs; None: as many as there are."""
+        return None if self.tune.num_samples == -1 else self.tune.num_samples * self.space.grid_size
+
+    def draw_seed(self) -> int:
+        """Return the seed: the script's, or a new one, to be drawn once in the life of an experiment."""
+        return self.tune.seed if self.tune.seed is not None else secrets.randbits(32)
+
+    def identity(self, seed: int) -> dict[str, Json]:
+        """Return what may not change over the life of the experiment."""
+        return {
+            "metric": self.tune.metric,
+            "mode": self.tune.mode,
+            "seed": seed,
+            "trainable": {"name": self.info.qualified_name, "kind": self.info.kind},
+            "searcher": self.searcher.identity(),
+            "scheduler": self.scheduler.identity(),
+            "threads": self._threads(),
+        }
+
+    def _threads(self) -> int | None:
+        """Return the threads per trial, which decide the bits of a matrix product; None: they differ by trial."""
+        resources = self.info.resources
+        return None if callable(resources) else max(1, int(resources.get("CPU", 1)))
+
+    def settings(self, seed: int) -> Settings:
+        """Return what the core must know."""
+        checkpoint, failure = self.run.checkpoint_config, self.run.failure_config
+        return Settings(
+            metric=self.tune.metric,
+            mode=self.tune.mode or "min",
+            seed=seed,
+            num_trials=self.num_trials,
+            ask_batch=1 if self.searcher.learns else _ASK_BATCH,
+            searcher_learns=self.searcher.learns,
+            time_budget_s=self.tune.budget_s,
+            max_failures=failure.max_failures,
+            fail_fast=bool(failure.fail_fast),
+            num_to_keep=checkpoint.num_to_keep,
+            score_attribute=checkpoint.checkpoint_score_attribute,
+            score_order=checkpoint.checkpoint_score_order,
+            saves_at_end=self.saves_at_end,
+            asks_every_result=callable(self.run.stop),
+            stop_grace_s=self.run.stop_grace_s,
+            resume_errored=self.resume_errored,
+            restart_errored=self.restart_errored,
+        )
+
+    def record(self) -> dict[str, Json]:
+        """Return the rest of the script's wishes as JSON, so that the experiment can be restored from its path."""
+        checkpoint = self.run.checkpoint_config
+        return {
+            "name": self.info.name,
+            "num_samples": self.tune.num_samples,
+            "max_concurrent_trials": self.tune.max_concurrent_trials,
+            "reuse_actors": self.tune.reuse_actors,
+            "fresh_process": self.tune.fresh_process,
+            "stop": dict(self.run.stop) if isinstance(self.run.stop, Mapping) else None,
+            "stop_function": callable(self.run.stop),
+            "checkpoint_frequency": checkpoint.frequency,
+            "checkpoint_at_end": checkpoint.checkpoint_at_end,
+            "fail_fast": self.run.failure_config.fail_fast,
+            "lease_s": self.run.lease_s,
+        }
+
+    def sweep_spec(self, seed: int) -> SweepSpec:
+        """Return what every worker is told."""
+        return SweepSpec(
+            experiment=self.name,
+            path=self.path,
+            seed=seed,
+            metric=self.tune.metric,
+            stop=dict(self.run.stop) if isinstance(self.run.stop, Mapping) else {},
+            checkpoint=self.run.checkpoint_config,
+            reuse_actors=self.tune.reuse_actors,
+            fresh_process=self.tune.fresh_process,
+            lease_s=self.run.lease_s,
+        )
+
+    def trial_name(self, trial: TrialId) -> str:
+        """Return the name of a trial, which is also its folder."""
+        return trial_name(self.info.name, trial)
+
+    def attempt_spec(self, config: dict[str, Any], **launch: Any) -> AttemptSpec:
+        """Return what a worker is told about one attempt."""
+        resources = self.info.resources
+        shape = resources(config) if callable(resources) else resources
+        return AttemptSpec(trial_name=self.trial_name(launch["trial"]), config=config, resources=shape, **launch)
+
+    def judge(self, row: ResultReported) -> str:
+        """Ask the script's stop function about a row; return why its trial ends here, or an empty string."""
+        stop = self.run.stop
+        if isinstance(stop, Mapping) or stop is None:
+            return ""
+        result = {
+            **row.metrics,
+            "training_iteration": row.iteration,
+            "time_total_s": row.time_total_s,
+            "time_this_iter_s": row.time_this_iter_s,
+            "timestamp": row.timestamp,
+            "trial_id": self.trial_name(row.trial),
+        }
+        if not stop(self.trial_name(row.trial), result):
+            return ""
+        return f"{getattr(stop, '__name__', type(stop).__name__)} said so"
+
+
+_CHECKPOINT_HINT = "give the class both save_checkpoint(path) and load_checkpoint(path)"
+
+
+def _checkpoint_problems(info: TrainableInfo, config: CheckpointConfig) -> list[str]:
+    """Return what a class without save methods cannot be asked for."""
+    if info.kind != "class" or info.can_save:
+        return []
+    problems = []
+    if config.frequency:
+        problems.append(f"checkpoint_frequency: got {config.frequency}, but {info.name} cannot save checkpoints")
+    if config.checkpoint_at_end:
+        problems.append(f"checkpoint_at_end: got True, but {info.name} cannot save checkpoints")
+    return problems

@@ -1,0 +1,58 @@
+"""Ctrl-C and SIGTERM while a sweep runs: once to end it cleanly, twice to end it at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class SweepInterrupted(KeyboardInterrupt, SystemExit):  # noqa: N818 - it is no error, like KeyboardInterrupt
+    """The sweep was interrupted and everything is saved; running the script again goes on.
+
+    As a ``KeyboardInterrupt`` it is caught wherever Ctrl-C is; uncaught, the script exits with ``code`` as shells
+    expect: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+
+    def __init__(self, code: int) -> None:
+        """Keep the exit code."""
+        SystemExit.__init__(self, code)
+
+
+class Interruption:
+    """What signals have said so far."""
+
+    def __init__(self, on_first: Callable[[str], None]) -> None:
+        """Call ``on_first`` with the signal's name at the first signal."""
+        self._on_first = on_first
+        self.exit_code = 0
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Pass the first signal on; raise at the second."""
+        del frame
+        if self.exit_code:
+            raise SweepInterrupted(self.exit_code)
+        self.exit_code = _EXIT_CODES[signal.Signals(number)]
+        self._on_first(signal.Signals(number).name)
+
+
+@contextmanager
+def interruptible(on_first: Callable[[str], None]) -> Iterator[Interruption]:
+    """Watch for signals inside the block, and put the handlers back that were there before.
+
+    Outside the main thread Python cannot watch for signals; then nothing changes.
+    """
+    interruption = Interruption(on_first)
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = {number: signal.signal(number, interruption.handle) for number in _EXIT_CODES}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

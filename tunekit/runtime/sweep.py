@@ -1,0 +1,289 @@
+"""Opens an experiment, runs it, and hands the results over: the order of things from a script to its results.
+
+Opening is the same for the first run and for every later one: take the lock, compare the experiment's header with the
+script (or write it), replay the journal through a fresh core. What follows cannot tell the difference.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunekit import errors
+from tunekit.callbacks.progress import Progress
+from tunekit.core.commands import Command, LaunchTrial
+from tunekit.core.events import DriverStarted, Event, StopRequested, TrialsSuggested
+from tunekit.core.experiment import Experiment
+from tunekit.core.rows import RowTable
+from tunekit.core.trial import CheckpointStatus
+from tunekit.errors import ConfigError, ExperimentError, ExperimentNotFoundError, TrialError
+from tunekit.journal.header import ExperimentHeader, check_header, create_header, read_header
+from tunekit.journal.lock import DriverLock
+from tunekit.journal.log import Journal, read_records
+from tunekit.journal.replay import replay
+from tunekit.results import ResultGrid
+from tunekit.runtime.clock import Clock
+from tunekit.runtime.driver import Driver, Observer
+from tunekit.runtime.plan import Plan
+from tunekit.runtime.publisher import DirectPublisher, Publisher, ThreadedPublisher
+from tunekit.runtime.signals import SweepInterrupted, interruptible
+from tunekit.runtime.spec import AttemptSpec, Delivery
+from tunekit.search.base import SearcherState
+from tunekit.store import CheckpointIO, open_store
+from tunekit.store.layout import staging_name
+from tunekit.types import Mode, Outcome, TrialStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSweep:
+    """An experiment whose journal is open, replayed up to its end."""
+
+    plan: Plan
+    seed: int
+    generation: int
+    journal: Journal
+    experiment: Experiment
+    searcher: SearcherState
+    io: CheckpointIO
+
+    def spec_of(self, launch: LaunchTrial) -> AttemptSpec:
+        """Return what a worker is told about an attempt."""
+        config = self.plan.space.resolve(self.experiment.state.trials[launch.trial].draw.values)
+        return self.plan.attempt_spec(
+            config,
+            trial=launch.trial,
+            attempt=launch.attempt,
+            resume_from=launch.resume_from,
+            until=launch.until,
+            time_total_s=launch.time_total_s,
+        )
+
+
+def fit(plan: Plan, *, inline: bool) -> ResultGrid:
+    """Run a sweep to its end, or go on with it.
+
+    Args:
+        plan: The sweep.
+        inline: Whether to run in this process instead of on Ray.
+    """
+    with opened(plan) as sweep:
+        _run(sweep, inline=inline)
+        return _results(plan, sweep.experiment, read_folder=Path(plan.path))
+
+
+def load(plan: Plan) -> ResultGrid:
+    """Return an experiment's results so far, without a lock and without writing anything."""
+    folder = Path(plan.path)
+    header = read_header(folder)
+    if header is None:
+        raise _not_found(folder)
+    seed = _check(plan, header)
+    experiment, _ = _replayed(plan, seed, read_records(folder / "journal"))
+    return _results(plan, experiment, read_folder=folder)
+
+
+@contextmanager
+def opened(plan: Plan) -> Iterator[OpenSweep]:
+    """Open an experiment for writing, and close it whatever happens.
+
+    Raises:
+        ExperimentExistsError: Another driver holds it.
+        ExperimentMismatchError: The folder holds another experiment.
+        StorageError: The folder cannot be used.
+    """
+    store = open_store(plan.path)
+    folder = Path(plan.path)
+    with DriverLock(folder) as lock:
+        header = read_header(folder)
+        if header is None:
+            header = _new_header(plan)
+            create_header(folder, header)
+        seed = _check(plan, header)
+        journal = Journal.open(folder / "journal")
+        try:
+            experiment, searcher = _replayed(plan, seed, journal.records())
+            yield OpenSweep(
+                plan=plan,
+                seed=seed,
+                generation=lock.generation,
+                journal=journal,
+                experiment=experiment,
+                searcher=searcher,
+                io=CheckpointIO(store),
+            )
+        finally:
+            journal.close()
+
+
+def _new_header(plan: Plan) -> ExperimentHeader:
+    identity = plan.identity(plan.draw_seed())
+    return ExperimentHeader(name=plan.name, identity=identity, space=plan.space.signature())
+
+
+def _check(plan: Plan, header: ExperimentHeader) -> int:
+    """Compare the script with the experiment, and return the seed that is in force."""
+    seed = plan.tune.seed if plan.tune.seed is not None else int(header.identity.get("seed", 0))
+    check_header(header, identity=plan.identity(seed), space=plan.space.signature())
+    return seed
+
+
+def _replayed(plan: Plan, seed: int, records: Iterator[Event | Command]) -> tuple[Experiment, SearcherState]:
+    """Return core and searcher as they were after the last journalled event."""
+    mode = Mode(plan.tune.mode or "min")
+    experiment = Experiment(plan.scheduler, mode)
+    searcher = plan.searcher.begin(plan.space, metric=plan.tune.metric, mode=mode, seed=seed)
+
+    def handle(event: Event) -> list[Command]:
+        if plan.searcher.learns and isinstance(event, TrialsSuggested):
+            searcher.ask(len(experiment.state.trials), len(event.draws))
+        commands = experiment.handle(event)
+        if plan.searcher.learns:
+            _retell(experiment, searcher, commands)
+        return commands
+
+    replay(records, handle)
+    return experiment, searcher
+
+
+def _retell(experiment: Experiment, searcher: SearcherState, commands: list[Command]) -> None:
+    from tunekit.core.commands import TellSearcher  # noqa: PLC0415
+
+    for command in commands:
+        if isinstance(command, TellSearcher):
+            draw = experiment.state.trials[command.trial].draw
+            searcher.tell(command.trial, draw, command.metrics, command.failed)
+
+
+def _run(sweep: OpenSweep, *, inline: bool) -> None:
+    plan = sweep.plan
+    inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+    direct = DirectPublisher(sweep.io, plan.trial_name)
+    publisher: Publisher = direct if inline else ThreadedPublisher(direct, inbox)
+    observers: list[Observer] = [Progress(plan.trial_name, verbose=plan.run.verbose)] if plan.run.verbose else []
+    driver = Driver(
+        experiment=sweep.experiment,
+        journal=sweep.journal,
+        searcher=sweep.searcher,
+        publisher=publisher,
+        inbox=inbox,
+        clock=Clock(sweep.experiment.state.now),
+        stop=plan.judge if callable(plan.run.stop) else None,
+        observers=observers,
+    )
+    _sweep_garbage(sweep)
+    with interruptible(lambda name: inbox.put(Delivery([StopRequested(reason=name)]))) as interruption:
+        try:
+            start = DriverStarted(
+                generation=sweep.generation, settings=plan.settings(sweep.seed), run=plan.record()
+            )
+            driver.turn([start])
+            if not driver.state.ended:
+                (_run_inline if inline else _run_on_ray)(sweep, driver, inbox)
+        finally:
+            publisher.close()
+    _conclude(sweep, interruption.exit_code)
+
+
+def _run_inline(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Delivery]) -> None:
+    from tunekit.runtime.inline import run_inline  # noqa: PLC0415
+
+    run_inline(
+        driver,
+        inbox,
+        sweep=sweep.plan.sweep_spec(sweep.seed),
+        spec_of=sweep.spec_of,
+        trainable=sweep.plan.trainable,
+        io=sweep.io,
+    )
+
+
+def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Delivery]) -> None:
+    from tunekit.runtime.plan import PREFETCH  # noqa: PLC0415
+    from tunekit.runtime.ray_executor import RayExecutor  # noqa: PLC0415 - Ray is loaded when there is work for it
+
+    executor = RayExecutor(
+        sweep=sweep.plan.sweep_spec(sweep.seed),
+        trainable=sweep.plan.trainable,
+        spec_of=sweep.spec_of,
+        inbox=inbox,
+        max_concurrent_trials=sweep.plan.tune.max_concurrent_trials,
+        prefetch=0 if sweep.plan.searcher.learns else PREFETCH,
+    )
+    try:
+        driver.attach(executor)
+        driver.run()
+    finally:
+        executor.close()
+
+
+def _sweep_garbage(sweep: OpenSweep) -> None:
+    """Remove what attempts of earlier drivers left half done."""
+    wanted = [
+        staging_name(sweep.plan.trial_name(trial.trial), entry.iteration, entry.attempt)
+        for trial in sweep.experiment.state.trials
+        for entry in trial.checkpoints.values()
+        if entry.status is CheckpointStatus.STAGED
+    ]
+    sweep.io.sweep(wanted)
+
+
+def _conclude(sweep: OpenSweep, exit_code: int) -> None:
+    """Raise what the user must not miss."""
+    state = sweep.experiment.state
+    if exit_code and state.outcome is Outcome.INTERRUPTED:
+        sys.stderr.write("interrupted; everything is saved. Run the same script again to go on.\n")
+        raise SweepInterrupted(exit_code)
+    if state.outcome is Outcome.ERROR:
+        raise _experiment_error(state.error)
+    if state.outcome is Outcome.FAILED_FAST and sweep.plan.run.failure_config.fail_fast == "raise":
+        failed = next(trial for trial in state.trials if trial.status is TrialStatus.FAILED)
+        error = failed.error
+        raise TrialError(
+            f"{sweep.plan.trial_name(failed.trial)} failed: {error.type if error else ''}: {failed.reason}",
+            error_type=error.type if error else "",
+            traceback=error.traceback if error else "",
+        )
+
+
+def _experiment_error(text: str) -> Exception:
+    """Return the error that ended the experiment, as the class that it had in the worker if that is one of ours."""
+    kind, _, message = text.partition(": ")
+    cls = getattr(errors, kind, None)
+    if isinstance(cls, type) and issubclass(cls, ConfigError):
+        return cls(message)
+    return ExperimentError(text, hint="mend the cause and run the script again: what was reached is saved")
+
+
+def _results(plan: Plan, experiment: Experiment, *, read_folder: Path) -> ResultGrid:
+    state = experiment.state
+
+    def rows() -> RowTable:
+        table = RowTable()
+        for record in read_records(read_folder / "journal"):
+            if isinstance(record, Event):
+                table.apply(record)
+        return table
+
+    return ResultGrid(
+        trials=state.trials,
+        configs=lambda trial: plan.space.resolve(state.trials[trial].draw.values),
+        rows=rows,
+        trainable_name=plan.info.name,
+        path=plan.path,
+        metric=plan.tune.metric,
+        mode=plan.tune.mode,
+        outcome=state.outcome,
+    )
+
+
+def _not_found(folder: Path) -> ExperimentNotFoundError:
+    return ExperimentNotFoundError(
+        f"there is no experiment at {folder}", hint="check name and storage_path, or run fit() first"
+    )
+
+
+Reader = Callable[[], RowTable]
