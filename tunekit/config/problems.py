@@ -17,14 +17,17 @@ _MAX_SHOWN = 80
 _MAX_NAME_BYTES = 200
 _FIRST_PRINTABLE = 32
 _DELETE = 127
+_SURROGATES = range(0xD800, 0xE000)
 
 
 def shorten(value: object, limit: int = _MAX_SHOWN) -> str:
     """Return ``repr(value)`` on one line of at most ``limit`` characters, even if the object's own ``repr`` raises."""
     try:
-        text = " ".join(repr(value).split())
+        text = repr(value)
     except Exception:  # noqa: BLE001 - a broken repr of user code must not hide the problem that is being reported
         text = f"<{type(value).__qualname__} whose repr raises>"
+    if "\n" in text:
+        text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -124,6 +127,14 @@ class Problems:
         elif value < at_least or (at_most is not None and value > at_most):
             self.bad_value(field, value, allowed)
 
+    def number(self, field: str, value: object, *, above: float = -math.inf) -> None:
+        """Check a finite number, greater than ``above``."""
+        allowed = "a finite number" + (f" > {above:g}" if above > -math.inf else "")
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            self.bad_type(field, value, allowed)
+        elif not math.isfinite(value) or not value > above:
+            self.bad_value(field, value, allowed)
+
     def seconds(self, field: str, value: object, *, zero: bool = False) -> None:
         """Check a finite number of seconds, above zero unless ``zero`` is allowed."""
         allowed = f"a finite number of seconds {'>=' if zero else '>'} 0"
@@ -168,18 +179,14 @@ class Problems:
 
 def why_no_folder_name(name: str) -> str:
     """Return why ``name`` cannot be the name of a folder, or an empty string if it can."""
-    if not name.strip():
-        return "is empty"
-    if name.startswith("."):
-        return "starts with a dot"
-    if name != name.strip():
-        return "starts or ends with white space"
-    if "/" in name or "\\" in name:
-        return "contains a path separator"
-    if any(ord(char) < _FIRST_PRINTABLE or ord(char) == _DELETE for char in name):
-        return "contains a control character"
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        return "is not valid Unicode"
-    return f"is {size} bytes long (at most {_MAX_NAME_BYTES} are allowed)" if size > _MAX_NAME_BYTES else ""
+    size = len(name.encode(errors="surrogatepass"))
+    tests = {
+        "is empty": not name.strip(),
+        "starts with a dot": name.startswith("."),
+        "starts or ends with white space": name != name.strip(),
+        "contains a path separator": "/" in name or "\\" in name,
+        "contains a control character": any(ord(char) < _FIRST_PRINTABLE or ord(char) == _DELETE for char in name),
+        "is not valid Unicode": any(char in _SURROGATES for char in map(ord, name)),
+        f"is {size} bytes long (at most {_MAX_NAME_BYTES} are allowed)": size > _MAX_NAME_BYTES,
+    }
+    return next((reason for reason, applies in tests.items() if applies), "")

@@ -84,9 +84,10 @@ class FailureConfig:
         """Check every field."""
         problems = Problems("FailureConfig")
         problems.integer("max_failures", self.max_failures, at_least=-1)
-        if not isinstance(self.fail_fast, bool) and self.fail_fast != "raise":
-            note = problems.bad_value if isinstance(self.fail_fast, str) else problems.bad_type
-            note("fail_fast", self.fail_fast, "True, False or 'raise'")
+        if not isinstance(self.fail_fast, bool | str):
+            problems.bad_type("fail_fast", self.fail_fast, "True, False or 'raise'")
+        elif self.fail_fast not in {True, False, "raise"}:
+            problems.bad_value("fail_fast", self.fail_fast, "True, False or 'raise'")
         elif self.fail_fast and self.max_failures != 0:
             problems.add(
                 "fail_fast",
