@@ -196,9 +196,9 @@ def test_the_table_counts_what_the_core_took_in(words: list[Event]) -> None:
         turn: list[Event] = [event, CapacityChanged(max_live=1)] if isinstance(event, DriverStarted) else [event]
         for fact in turn:
             commands = core.handle(fact)
-            table.add(fact)
+            table.apply(fact)
             for command in commands:
-                table.add(command)
+                table.apply(command)
             trials = core.state.trials
             if trials and trials[0].last is fact:
                 model[trials[0].last.iteration] = trials[0].last
@@ -212,8 +212,8 @@ def test_the_table_counts_what_the_core_took_in(words: list[Event]) -> None:
 def test_a_hundred_thousand_rows_fold_in_a_moment() -> None:
     table = RowTable()
     for trial in range(100):
-        table.add(_launch(1, trial=trial))
+        table.apply(_launch(1, trial=trial))
         for at in range(1, 1001):
-            table.add(ResultReported(trial=trial, attempt=1, iteration=at, metrics={"x": at}))
+            table.apply(ResultReported(trial=trial, attempt=1, iteration=at, metrics={"x": at}))
     state = TrialState(trial=99, draw=Draw(), status=TrialStatus.RUNNING, attempt=1)
     assert len(table.rows(state)) == 1000

@@ -69,9 +69,9 @@ class RowTable:
         self.rewritten: list[Rewritten] = []
         """Rows whose metrics differ from those of an earlier attempt, which decisions may have been based on."""
         for record in records:
-            self.add(record)
+            self.apply(record)
 
-    def add(self, record: Event | Command) -> None:
+    def apply(self, record: Event | Command) -> None:
         """Take in the next record of the journal. Most kinds say nothing about rows."""
         if isinstance(record, ResultReported):
             self._add_row(record)
