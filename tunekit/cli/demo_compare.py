@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 CLOCK_AND_PLACE = frozenset({"timestamp", "date", "pid", "hostname", "node_ip", "attempt"})
-"""Keys that say when and where a row was made, and so do those in ``time_``. No two runs share them; all else they must."""
+"""Keys that say when and where a row was made, as do those in ``time_``. Two runs may differ in these alone."""
 
 
 class Difference(NamedTuple):
