@@ -1,7 +1,7 @@
 """A store in this process' memory, for tests and for sweeps that shall leave nothing behind.
 
-All stores with the same URI in one process see the same files; other processes see nothing of them. User code still
-needs real folders to write into and to read from: they are temporary ones, removed when the process ends.
+All stores of one process see the same tree of files, from their URI downwards; other processes see nothing of it. User
+code still needs real folders to write into and to read from: they are temporary ones, removed when the process ends.
 """
 
 from __future__ import annotations
@@ -11,23 +11,28 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias, cast
 
 from tunekit.store import layout
 from tunekit.store.base import PutOutcome, storage_errors
 
+Folder: TypeAlias = "dict[str, Folder | bytes]"
+"""A folder of the tree: folders and the content of files by their names."""
+
 
 class _Memory:
-    """What every store of this process shares: one lock, and a dictionary of files per URI."""
+    """What every store of this process shares."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.files: dict[str, dict[str, bytes]] = {}
-        self.scratch: dict[tuple[str, str], Path] = {}
+        self.root: Folder = {}
+        self.scratch: dict[str, Path] = {}
+        """The temporary folder that user code writes into, by the full place that it is staged for."""
         self._folder: Path | None = None
 
-    def folder(self) -> Path:
+    def new_folder(self) -> Path:
         """Return a new temporary folder below one that is removed when this process ends."""
         with self.lock:
             if self._folder is None:
@@ -45,17 +50,16 @@ _MEMORY = _Memory()
 
 
 class MemoryStore:
-    """Files in a dictionary of this process.
+    """Files in a tree in memory.
 
     Args:
-        uri: Names the dictionary: ``memory://`` and any path.
+        uri: The folder's place in the tree: ``memory://`` and a path.
     """
 
     def __init__(self, uri: str) -> None:
-        """Share the dictionary of this URI."""
-        self._uri = uri.rstrip("/") if uri != "memory://" else uri
-        with _MEMORY.lock:
-            self._files = _MEMORY.files.setdefault(self._uri, {})
+        """Remember the place; nothing is made yet."""
+        self._uri = "memory://" + uri.removeprefix("memory://").strip("/")
+        self._base = self._uri.removeprefix("memory://")
 
     def __repr__(self) -> str:
         """Return the class and the URI."""
@@ -67,104 +71,142 @@ class MemoryStore:
 
     @property
     def uri(self) -> str:
-        """The URI that names the dictionary."""
+        """The place in the tree."""
         return self._uri
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        """The dictionary itself, for tests that look inside or do damage."""
-        return self._files
 
     def scratch(self, staging: str) -> Path:
         """Return a new temporary folder, and forget what was staged."""
         with _MEMORY.lock:
             self.remove(staging)
-            path = _MEMORY.scratch[self._uri, staging] = _MEMORY.folder()
+            path = _MEMORY.scratch[self._full(staging)] = _MEMORY.new_folder()
+            self._make(staging)
         return path
 
     def persist(self, staging: str, files: Sequence[str]) -> None:
         """Take the files into memory; the temporary folder goes away."""
-        with _MEMORY.lock:
-            path = _MEMORY.scratch.get((self._uri, staging))
+        path = _MEMORY.scratch.get(self._full(staging))
         if path is None:
             return  # taken in before
         with storage_errors("read", path):
-            content = {f"{staging}/{name}": (path / name).read_bytes() for name in files}
+            content = {name: (path / name).read_bytes() for name in files}
         with _MEMORY.lock:
-            self._files.update(content)
-            self._files[f"{staging}/"] = b""
-            del _MEMORY.scratch[self._uri, staging]
+            for name, data in content.items():
+                self.write(f"{staging}/{name}", data)
+            _MEMORY.scratch.pop(self._full(staging), None)
         shutil.rmtree(path, ignore_errors=True)
 
     def commit(self, staging: str, folder: str, manifest: bytes) -> None:
-        """Give the staged files their final keys, in one step for all who look."""
+        """Give the staged folder its final name, in one step for all who look."""
         with _MEMORY.lock:
-            staged = self._below(staging)
-            if not staged:
-                if not self._below(folder):
-                    raise FileNotFoundError(f"neither {staging} nor {folder} is in {self._uri}")
-                return
-            self.remove(folder)
-            for name in staged:
-                content = self._files.pop(f"{staging}/{name}")
-                if name:
-                    self._files[f"{folder}/{name}"] = content
-            self._files[f"{folder}/{layout.MANIFEST}"] = manifest
+            staged = self._find(staging)
+            if isinstance(staged, dict):
+                self.remove(folder)
+                self._move(staging, folder)
+                self.write(f"{folder}/{layout.MANIFEST}", manifest)
+            elif not isinstance(self._find(folder), dict):
+                raise FileNotFoundError(f"neither {staging} nor {folder} is in {self._uri}")
 
     def remove(self, folder: str, *, aside: str = "") -> None:
-        """Forget the keys, or give them another name, in one step."""
+        """Forget the folder, or give it another name, in one step."""
         with _MEMORY.lock:
+            if self._find(folder) is None:
+                return
             place, count = aside, 1
-            while aside and self._below(place):
+            while aside and self._find(place) is not None:
                 count += 1
                 place = f"{aside}-{count}"
-            for name in self._below(folder):
-                content = self._files.pop(f"{folder}/{name}")
-                if aside:
-                    self._files[f"{place}/{name}"] = content
-            for uri, staging in list(_MEMORY.scratch):
-                if uri == self._uri and f"{staging}/".startswith(f"{folder}/"):
-                    shutil.rmtree(_MEMORY.scratch.pop((uri, staging)), ignore_errors=True)
+            if aside:
+                self._move(folder, place)
+            else:
+                self._take(folder)
+            if path := _MEMORY.scratch.pop(self._full(folder), None):
+                shutil.rmtree(path, ignore_errors=True)
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the size of every file below ``folder``."""
         with _MEMORY.lock:
-            found = {name: len(self._files[f"{folder}/{name}"]) for name in self._below(folder) if name}
-            for uri, staging in _MEMORY.scratch:
-                if uri == self._uri and staging.startswith(f"{folder}/"):
-                    found.setdefault(f"{staging[len(folder) + 1 :]}/", 0)
-        return found
+            found = self._find(folder)
+            if not isinstance(found, dict):
+                return {}
+            return {name: 0 if data is None else len(data) for name, data in _walk(found)}
 
     def read(self, key: str) -> bytes:
         """Return the content of one file."""
         with _MEMORY.lock:
-            try:
-                return self._files[key]
-            except KeyError:
-                raise FileNotFoundError(f"{key} is not in {self._uri}") from None
+            found = self._find(key)
+        if not isinstance(found, bytes):
+            raise FileNotFoundError(f"{key} is not in {self._uri}")
+        return found
+
+    def write(self, key: str, data: bytes) -> None:
+        """Set the content of one file. No part of the protocol: for the store itself, and for tests that do damage."""
+        with _MEMORY.lock:
+            parent, _, name = key.rpartition("/")
+            self._make(parent)[name] = bytes(data)
 
     def put_if_absent(self, key: str, data: bytes) -> PutOutcome:
         """Create the key if it is not there."""
         with _MEMORY.lock:
-            if key not in self._files:
-                self._files[key] = bytes(data)
+            found = self._find(key)
+            if found is None:
+                self.write(key, data)
                 return PutOutcome.CREATED
-            return PutOutcome.MINE if self._files[key] == data else PutOutcome.LOST
+            return PutOutcome.MINE if found == data else PutOutcome.LOST
 
     def local(self, folder: str) -> Path:
         """Return a new temporary folder with a copy of the files."""
         with _MEMORY.lock:
-            content = {name: self._files[f"{folder}/{name}"] for name in self._below(folder)}
-        if not content:
-            raise FileNotFoundError(f"{folder} is not in {self._uri}")
-        path = _MEMORY.folder()
-        for name, data in content.items():
-            if name.endswith("/") or not name:
-                continue
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            (path / name).write_bytes(data)
+            found = self._find(folder)
+            if not isinstance(found, dict):
+                raise FileNotFoundError(f"{folder} is not in {self._uri}")
+            content = list(_walk(found))
+        path = _MEMORY.new_folder()
+        for name, data in content:
+            (path / name if data is None else (path / name).parent).mkdir(parents=True, exist_ok=True)
+            if data is not None:
+                (path / name).write_bytes(data)
         return path
 
-    def _below(self, folder: str) -> list[str]:
-        start = f"{folder}/"
-        return [key[len(start) :] for key in self._files if key.startswith(start)]
+    def _full(self, folder: str) -> str:
+        return f"{self._base}/{folder}"
+
+    def _parts(self, folder: str) -> list[str]:
+        return [part for part in self._full(folder).split("/") if part]
+
+    def _find(self, key: str) -> Folder | bytes | None:
+        found: Folder | bytes | None = _MEMORY.root
+        for part in self._parts(key):
+            found = found.get(part) if isinstance(found, dict) else None
+        return found
+
+    def _make(self, folder: str) -> Folder:
+        """Return the folder, after making it and those above it."""
+        found = _MEMORY.root
+        for part in self._parts(folder):
+            found = cast("Folder", found.setdefault(part, {}))
+        return found
+
+    def _take(self, folder: str) -> Folder | bytes:
+        """Take a folder or file out of the tree, and its parent as well if nothing is left in it."""
+        parent, _, name = folder.rpartition("/")
+        holder = self._make(parent)
+        taken = holder.pop(name)
+        if parent and not holder:
+            self._take(parent)
+        return taken
+
+    def _move(self, source: str, target: str) -> None:
+        parent, _, name = target.rpartition("/")
+        taken = self._take(source)
+        self._make(parent)[name] = taken
+
+
+def _walk(folder: Folder, prefix: str = "") -> Iterator[tuple[str, bytes | None]]:
+    """Yield (path, content) of each file, and (path with ``/``, None) of each empty folder."""
+    for name, value in folder.items():
+        if isinstance(value, bytes):
+            yield prefix + name, value
+        elif value:
+            yield from _walk(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}/", None

@@ -37,20 +37,24 @@ def open_store(path_or_uri: str | os.PathLike[str], *, create: bool = True) -> S
     return store
 
 
-def resolve(path_or_uri: str | os.PathLike[str]) -> str:
+def resolve(path_or_uri: str | os.PathLike[str], *, what: str = "storage_path") -> str:
     """Return an absolute local path, or a URI that does not depend on the current folder. Touches nothing.
+
+    Args:
+        path_or_uri: A local path (relative to the current folder now, ``~`` allowed) or a URI.
+        what: Which setting it is, for messages.
 
     Raises:
         ConfigError: It is empty, or its scheme is not supported.
         ConfigTypeError: It is neither text nor a path.
     """
     if not isinstance(path_or_uri, str | os.PathLike):
-        raise ConfigTypeError(f"storage_path: got {path_or_uri!r}, but must be {_SUPPORTED}")
+        raise ConfigTypeError(f"{what}: got {path_or_uri!r}, but must be {_SUPPORTED}")
     text = os.fspath(path_or_uri)
     if not isinstance(text, str):
-        raise ConfigTypeError(f"storage_path: got {path_or_uri!r}, but must be text, not bytes")
+        raise ConfigTypeError(f"{what}: got {path_or_uri!r}, but must be text, not bytes")
     if not text.strip() or "\0" in text:
-        raise ConfigError(f"storage_path: got {text!r}, but must be {_SUPPORTED}")
+        raise ConfigError(f"{what}: got {text!r}, but must be {_SUPPORTED}")
     match = _SCHEME.match(text)
     if match is None:
         return _absolute(Path(text).expanduser())
@@ -61,7 +65,7 @@ def resolve(path_or_uri: str | os.PathLike[str]) -> str:
     if scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.startswith("/"):
         return _absolute(Path(unquote(parts.path)))
     raise ConfigError(
-        f"storage_path: got {text!r}, but must be {_SUPPORTED}",
+        f"{what}: got {text!r}, but must be {_SUPPORTED}",
         hint="mount the bucket as a folder, or run in a local folder and copy it afterwards",
         scheme=scheme,
     )
