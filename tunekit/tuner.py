@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.config import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 from tunekit.config.problems import Problems
 from tunekit.errors import ConfigError, TunekitError
-from tunekit.runtime import sweep
+from tunekit.runtime import recall, sweep
 from tunekit.runtime.plan import Plan
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Tuner:
             ConfigError: Something that holds code is needed and was not given.
         """
         return cls._from_plan(
-            sweep.recall(
+            recall.recall(
                 path,
                 trainable,
                 param_space=param_space,
@@ -104,7 +104,7 @@ class Tuner:
     def can_restore(cls, path: str | os.PathLike[str]) -> bool:
         """Return whether there is an experiment at ``path`` that this version of tunekit can read."""
         try:
-            sweep.read_recorded(path)
+            recall.read_recorded(path)
         except (TunekitError, OSError):
             return False
         return True

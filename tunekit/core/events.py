@@ -90,12 +90,14 @@ class _TrialEvent(_Event, frozen=True, kw_only=True, omit_defaults=True):
 # -- the experiment ----------------------------------------------------------------------------------------------------
 
 
-class DriverStarted(_Event, frozen=True, kw_only=True, tag="driver_started"):
+class DriverStarted(_Event, frozen=True, kw_only=True, omit_defaults=True, tag="driver_started"):
     """A driver took the experiment over. The first one begins it; each later one finds its workers gone."""
 
     generation: int
     """Counts from 1."""
     settings: Settings
+    run: dict[str, Any] = {}
+    """What else the script asked for, as JSON: of no interest to the core, and there to restore from the path alone."""
 
 
 class CapacityChanged(_Event, frozen=True, kw_only=True, omit_defaults=True, tag="capacity_changed"):
@@ -269,3 +271,8 @@ Event: TypeAlias = (
 def stamp(event: Event, at: float) -> None:
     """Set the moment of arrival. The one place where an event changes, and only before anybody else has seen it."""
     msgspec.structs.force_setattr(event, "at", at)
+
+
+def judge(event: ResultReported, reason: str) -> None:
+    """Note the verdict of the user's stop criterion on a row, before it is journalled."""
+    msgspec.structs.force_setattr(event, "stop", reason)

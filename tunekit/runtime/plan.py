@@ -16,6 +16,7 @@ from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.schedulers import FIFO
 from tunekit.search import RandomSearch
 from tunekit.space import Space
+from tunekit.space.portable import to_portable
 from tunekit.store.layout import trial_name
 from tunekit.trainable import TrainableInfo, describe
 from tunekit.types import Json, TrialId
@@ -95,7 +96,7 @@ class Plan:
     @cached_property
     def num_trials(self) -> int | None:
         """How many trials the script asks for over all of its runs; None: as many as there are."""
-        return None if self.tune.num_samples == -1 else self.tune.num_samples * self.space.grid_size
+        return self.searcher.num_trials(self.space, self.tune.num_samples)
 
     def draw_seed(self) -> int:
         """Return the seed: the script's, or a new one, to be drawn once in the life of an experiment."""
@@ -146,6 +147,7 @@ class Plan:
         checkpoint = self.run.checkpoint_config
         return {
             "name": self.info.name,
+            "space": to_portable(self.param_space),
             "num_samples": self.tune.num_samples,
             "max_concurrent_trials": self.tune.max_concurrent_trials,
             "reuse_actors": self.tune.reuse_actors,

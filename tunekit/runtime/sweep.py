@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import queue
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunekit import errors
 from tunekit.callbacks.progress import Progress
-from tunekit.core.commands import Command, LaunchTrial
+from tunekit.core.commands import Command, LaunchTrial, TellSearcher
 from tunekit.core.events import DriverStarted, Event, StopRequested, TrialsSuggested
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
@@ -28,7 +28,7 @@ from tunekit.journal.replay import replay
 from tunekit.results import ResultGrid
 from tunekit.runtime.clock import Clock
 from tunekit.runtime.driver import Driver, Observer
-from tunekit.runtime.plan import Plan
+from tunekit.runtime.plan import PREFETCH, Plan
 from tunekit.runtime.publisher import DirectPublisher, Publisher, ThreadedPublisher
 from tunekit.runtime.signals import SweepInterrupted, interruptible
 from tunekit.runtime.spec import AttemptSpec, Delivery
@@ -150,8 +150,6 @@ def _replayed(plan: Plan, seed: int, records: Iterator[Event | Command]) -> tupl
 
 
 def _retell(experiment: Experiment, searcher: SearcherState, commands: list[Command]) -> None:
-    from tunekit.core.commands import TellSearcher  # noqa: PLC0415
-
     for command in commands:
         if isinstance(command, TellSearcher):
             draw = experiment.state.trials[command.trial].draw
@@ -202,7 +200,6 @@ def _run_inline(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Deliv
 
 
 def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Delivery]) -> None:
-    from tunekit.runtime.plan import PREFETCH  # noqa: PLC0415
     from tunekit.runtime.ray_executor import RayExecutor  # noqa: PLC0415 - Ray is loaded when there is work for it
 
     executor = RayExecutor(
@@ -262,11 +259,7 @@ def _results(plan: Plan, experiment: Experiment, *, read_folder: Path) -> Result
     state = experiment.state
 
     def rows() -> RowTable:
-        table = RowTable()
-        for record in read_records(read_folder / "journal"):
-            if isinstance(record, Event):
-                table.apply(record)
-        return table
+        return RowTable(read_records(read_folder / "journal"))
 
     return ResultGrid(
         trials=state.trials,
@@ -285,5 +278,3 @@ def _not_found(folder: Path) -> ExperimentNotFoundError:
         f"there is no experiment at {folder}", hint="check name and storage_path, or run fit() first"
     )
 
-
-Reader = Callable[[], RowTable]

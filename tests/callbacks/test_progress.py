@@ -1,0 +1,99 @@
+"""One line per trial: what it says, and what it keeps to itself."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from tunekit.callbacks.progress import Progress
+from tunekit.core.events import (
+    CapacityChanged,
+    Draw,
+    DriverStarted,
+    ErrorInfo,
+    Event,
+    RestoreFailed,
+    ResultReported,
+    Settings,
+    TrialRaised,
+    TrialReturned,
+    TrialsSuggested,
+    TrialStarted,
+    WorkerLost,
+)
+from tunekit.core.experiment import Experiment
+from tunekit.schedulers import FIFO
+from tunekit.types import LossCause
+
+
+class Watched:
+    """A core with a progress display on it."""
+
+    def __init__(self, *, verbose: int = 1, **settings: Any) -> None:
+        self.stream = io.StringIO()
+        self.progress = Progress("t_{:05d}".format, verbose=verbose, stream=self.stream)
+        self.core = Experiment(FIFO())
+        started = DriverStarted(generation=1, settings=Settings(num_trials=1, metric="loss", **settings))
+        self.see(started, CapacityChanged(max_live=1), TrialsSuggested(draws=[Draw()]))
+
+    def see(self, *events: Event) -> list[str]:
+        self.stream.seek(0)
+        self.stream.truncate()
+        for event in events:
+            self.core.handle(event)
+        self.progress.observe(events, self.core.state)
+        return self.stream.getvalue().splitlines()
+
+
+def row(iteration: int, loss: Any = 0.25, attempt: int = 1) -> ResultReported:
+    return ResultReported(trial=0, attempt=attempt, iteration=iteration, metrics={"loss": loss})
+
+
+ERROR = ErrorInfo(type="ValueError", message="bad\nluck " + "x" * 200)
+
+
+def test_a_trial_that_ends_is_one_line() -> None:
+    watched = Watched()
+    assert watched.see(TrialStarted(trial=0, attempt=1), row(1), row(2)) == []
+    assert watched.see(TrialReturned(trial=0, attempt=1)) == ["✓ t_00000  completed  2 it  loss=0.25"]
+
+
+def test_results_are_lines_when_asked_for() -> None:
+    watched = Watched(verbose=2)
+    lines = watched.see(TrialStarted(trial=0, attempt=1), row(1), row(2, loss=float("nan")))
+    assert lines == ["  t_00000  iteration 1  loss=0.25", "  t_00000  iteration 2  loss=?"]
+
+
+def test_a_failure_says_why_on_one_short_line() -> None:
+    watched = Watched()
+    (line,) = watched.see(TrialStarted(trial=0, attempt=1), TrialRaised(trial=0, attempt=1, error=ERROR))
+    assert line.startswith("✗ t_00000  failed  no result  bad luck xxx")
+    assert len(line) < 120
+
+
+def test_a_retry_says_that_it_is_one() -> None:
+    watched = Watched(max_failures=1)
+    (line,) = watched.see(
+        TrialStarted(trial=0, attempt=1), WorkerLost(trial=0, attempt=1, cause=LossCause.CRASHED, detail="signal 9")
+    )
+    assert line == "↻ t_00000  lost, tries again: crashed: signal 9"
+
+
+@pytest.mark.parametrize("cause", [LossCause.NOT_STARTED, LossCause.DRIVER_LOST])
+def test_what_the_user_need_not_know_is_not_said(cause: LossCause) -> None:
+    assert Watched().see(WorkerLost(trial=0, attempt=1, cause=cause)) == []
+
+
+def test_trouble_with_a_checkpoint_is_a_warning() -> None:
+    watched = Watched()
+    (line,) = watched.see(RestoreFailed(trial=0, attempt=1, iteration=7, error=ERROR))
+    assert line.startswith("! t_00000  restore failed at iteration 7: bad luck")
+
+
+def test_a_resumed_sweep_says_where_it_stands() -> None:
+    watched = Watched()
+    watched.see(TrialStarted(trial=0, attempt=1), row(1), TrialReturned(trial=0, attempt=1))
+    lines = watched.see(DriverStarted(generation=2, settings=Settings(num_trials=1)))
+    assert lines == ["· resumed: 1 trials so far, 1 of them ended"]

@@ -1,0 +1,144 @@
+"""Makes a plan out of what an experiment has recorded, for ``Tuner.restore``.
+
+Code is never stored. What holds code (the trainable, Python objects in the space, a stop function, a scheduler or
+searcher of the user's own) must be given again; everything else is JSON and comes back from the journal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunekit.config import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from tunekit.core.events import DriverStarted, Settings
+from tunekit.errors import ConfigError, ExperimentNotFoundError
+from tunekit.journal.header import ExperimentHeader, read_header
+from tunekit.journal.log import read_records
+from tunekit.runtime.plan import Plan
+from tunekit.schedulers import ASHA, FIFO
+from tunekit.search import RandomSearch
+from tunekit.space.portable import from_portable
+from tunekit.types import Json
+
+_SCHEDULERS = {"FIFO": FIFO, "ASHA": ASHA}
+_SEARCHERS = {"RandomSearch": RandomSearch}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What an experiment says of itself."""
+
+    folder: Path
+    header: ExperimentHeader
+    settings: Settings
+    run: Mapping[str, Json]
+    """As of the newest driver."""
+
+
+def read_recorded(path: str | os.PathLike[str]) -> Recorded:
+    """Read what an experiment has recorded, without running or unpickling anything.
+
+    Raises:
+        ExperimentNotFoundError: There is no experiment at ``path``.
+        JournalError: It is damaged, or of a newer tunekit.
+    """
+    folder = Path(path).expanduser().absolute()
+    header = read_header(folder) if folder.is_dir() else None
+    if header is None:
+        raise ExperimentNotFoundError(
+            f"there is no experiment at {folder}: it has no experiment.json",
+            hint="give the experiment's own folder, <storage_path>/<name>",
+        )
+    settings, run = Settings(), {}
+    for record in read_records(folder / "journal"):
+        if isinstance(record, DriverStarted):
+            settings, run = record.settings, record.run
+    return Recorded(folder=folder, header=header, settings=settings, run=run)
+
+
+def recall(  # noqa: PLR0913 - mirrors Tuner.restore
+    path: str | os.PathLike[str],
+    trainable: Any,
+    *,
+    param_space: Mapping[str, Any] | None,
+    tune: TuneConfig | None,
+    run: RunConfig | None,
+    resume_errored: bool,
+    restart_errored: bool,
+) -> Plan:
+    """Return the plan to go on with the experiment at ``path``."""
+    recorded = read_recorded(path)
+    if run is None:
+        run = _run_config(recorded)
+    place = {"name": recorded.folder.name, "storage_path": str(recorded.folder.parent)}
+    return Plan(
+        trainable=trainable,
+        param_space=_space(recorded) if param_space is None else param_space,
+        tune=tune or _tune_config(recorded),
+        run=dataclasses.replace(run, **place),
+        resume_errored=resume_errored,
+        restart_errored=restart_errored,
+    )
+
+
+def _space(recorded: Recorded) -> Mapping[str, Any]:
+    portable = recorded.run.get("space")
+    if portable is None:
+        raise _missing("param_space", "the search space holds Python objects, which are never stored")
+    return from_portable(portable)
+
+
+def _tune_config(recorded: Recorded) -> TuneConfig:
+    identity, run = recorded.header.identity, recorded.run
+    return TuneConfig(
+        metric=identity.get("metric"),
+        mode=identity.get("mode"),
+        seed=identity.get("seed"),
+        num_samples=run.get("num_samples", 1),
+        max_concurrent_trials=run.get("max_concurrent_trials"),
+        time_budget_s=recorded.settings.time_budget_s,
+        scheduler=_policy("scheduler", identity.get("scheduler"), _SCHEDULERS),
+        search_alg=_policy("search_alg", identity.get("searcher"), _SEARCHERS),
+        reuse_actors=run.get("reuse_actors", False),
+        fresh_process=run.get("fresh_process", False),
+    )
+
+
+def _policy(field: str, identity: Any, known: Mapping[str, Any]) -> Any:
+    """Return the scheduler or searcher of which an identity speaks."""
+    arguments = dict(identity or {})
+    cls = known.get(arguments.pop("class", ""))
+    if cls is None:
+        raise _missing("tune_config", f"its {field} is a class of yours: {identity}")
+    return cls(**arguments)
+
+
+def _run_config(recorded: Recorded) -> RunConfig:
+    settings, run = recorded.settings, recorded.run
+    if run.get("stop_function"):
+        raise _missing("run_config", "stop was a function, and code is never stored")
+    return RunConfig(
+        stop=run.get("stop"),
+        checkpoint_config=CheckpointConfig(
+            num_to_keep=settings.num_to_keep,
+            checkpoint_score_attribute=settings.score_attribute,
+            checkpoint_score_order=settings.score_order,
+            checkpoint_frequency=run.get("checkpoint_frequency", 0),
+            checkpoint_at_end=run.get("checkpoint_at_end"),
+        ),
+        failure_config=FailureConfig(
+            max_failures=settings.max_failures, fail_fast=run.get("fail_fast", settings.fail_fast)
+        ),
+        stop_grace_s=settings.stop_grace_s,
+        lease_s=run.get("lease_s", 60.0),
+    )
+
+
+def _missing(argument: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"Tuner.restore needs {argument}: {why}", hint=f"pass the same {argument} as in the script that began it"
+    )
