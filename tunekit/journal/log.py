@@ -221,7 +221,8 @@ class Journal:
 def read_records(folder: Path) -> Iterator[Record]:
     """Yield every whole record of the journal in this folder, oldest first, and change nothing.
 
-    No folder is a journal without records. A journal that is being written can be read: it ends with the last batch that was whole when the reader came there.
+    No folder is a journal without records. A journal that is being written can be read: it ends with the last batch
+    that was whole when the reader came there.
 
     Raises:
         JournalCorruptError: It is damaged where no crash can damage it.

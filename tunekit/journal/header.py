@@ -1,0 +1,154 @@
+"""``experiment.json``: what an experiment is, written once, compared with the script at every later run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+from xxhash import xxh3_64_hexdigest
+
+from tunekit.core.codec import FORMAT_VERSION, decode_value, encode_value
+from tunekit.errors import (
+    ExperimentExistsError,
+    ExperimentMismatchError,
+    JournalCorruptError,
+    JournalVersionError,
+    StorageError,
+)
+from tunekit.journal.durable import create_file, make_folder
+
+HEADER_NAME = "experiment.json"
+
+_ABSENT = object()
+
+
+class ExperimentHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes an experiment this one and no other."""
+
+    format: int = FORMAT_VERSION
+    name: str
+    identity: dict[str, Any]
+    """Metric, mode, seed, trainable, searcher and scheduler: whatever may not change between runs."""
+    space: dict[str, Any]
+    """Signature of the search space."""
+    created: float = msgspec.field(default_factory=time.time)
+    """Unix seconds."""
+
+
+def create_header(folder: Path, header: ExperimentHeader) -> None:
+    """Write ``experiment.json``, as a whole or not at all, and never over another one.
+
+    Raises:
+        ExperimentExistsError: There is one already.
+        StorageError: The folder cannot be used.
+    """
+    fields = msgspec.structs.asdict(header)
+    path = folder / HEADER_NAME
+    try:
+        make_folder(folder)
+        create_file(path, msgspec.json.format(encode_value({"checksum": _checksum(fields), **fields})) + b"\n")
+    except FileExistsError as error:
+        raise ExperimentExistsError(
+            f"{folder} holds an experiment already", hint="Give this sweep another name.", path=str(folder)
+        ) from error
+    except OSError as error:
+        raise StorageError(f"{path} could not be written: {error}") from error
+
+
+def read_header(folder: Path) -> ExperimentHeader | None:
+    """Return what ``experiment.json`` holds, or None if there is none.
+
+    Raises:
+        JournalCorruptError: It is damaged.
+        JournalVersionError: A newer tunekit wrote it.
+        StorageError: It cannot be read.
+    """
+    path = folder / HEADER_NAME
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{path} could not be read: {error}") from error
+    return _parse(path, content)
+
+
+def check_header(
+    header: ExperimentHeader, *, identity: Mapping[str, Any], space: Mapping[str, Any] | None = None
+) -> None:
+    """Compare an experiment with the script that wants to go on with it.
+
+    Args:
+        header: The experiment.
+        identity: What the script describes.
+        space: Signature of the script's search space; None: it may differ.
+
+    Raises:
+        ExperimentMismatchError: They differ. The error names every difference.
+    """
+    differences = list(_differences("", header.identity, identity))
+    if space is not None:
+        differences += _differences("param_space", header.space, space)
+    if differences:
+        lines = "\n".join(f"  {difference}" for difference in differences)
+        raise ExperimentMismatchError(
+            f"the script does not describe the experiment {header.name!r}\n{lines}",
+            hint="Put the settings back to go on with it, or give the sweep another name to begin a new experiment.",
+            differences=differences,
+        )
+
+
+def _differences(path: str, ours: Any, theirs: Any) -> Iterator[str]:
+    """Yield a line for each leaf in which experiment and script differ."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        for key in dict.fromkeys([*ours, *theirs]):
+            inner = f"{path}/{key}" if path else str(key)
+            yield from _differences(inner, ours.get(key, _ABSENT), theirs.get(key, _ABSENT))
+    elif not _same(ours, theirs):
+        yield f"{path}: {_show(ours)} in the experiment, {_show(theirs)} in the script"
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    """Whether two values are the same, where NaN is NaN and True is not 1."""
+    if ours is _ABSENT or theirs is _ABSENT:
+        return False
+    if isinstance(ours, bool) is not isinstance(theirs, bool):
+        return False
+    return bool(ours == theirs) or encode_value(ours) == encode_value(theirs)
+
+
+def _show(value: Any) -> str:
+    return "absent" if value is _ABSENT else repr(value)
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+    return xxh3_64_hexdigest(encode_value(dict(sorted(fields.items()))))
+
+
+def _parse(path: Path, content: bytes) -> ExperimentHeader:
+    try:
+        fields = decode_value(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _corrupt(path, f"it is not JSON ({error})")
+    if not isinstance(fields, dict) or fields.pop("checksum", None) != _checksum(fields):
+        _corrupt(path, "its checksum does not match")
+    if fields.get("format", 0) > FORMAT_VERSION:
+        raise JournalVersionError(
+            f"{path} has format {fields['format']}, but this tunekit reads formats up to {FORMAT_VERSION}",
+            hint="Open it with the version of tunekit that wrote it, or a newer one: pip install -U tunekit.",
+        )
+    try:
+        return msgspec.convert(fields, ExperimentHeader)
+    except msgspec.ValidationError as error:
+        _corrupt(path, str(error))
+
+
+def _corrupt(path: Path, what: str) -> NoReturn:
+    raise JournalCorruptError(
+        f"{path} is damaged: {what}",
+        hint="Bring the file back from a copy. It is written once and never changed.",
+        path=str(path),
+    )
