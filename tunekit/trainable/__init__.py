@@ -1,0 +1,22 @@
+"""What runs as a trial: a function of the config, or a subclass of ``Trainable``."""
+
+from __future__ import annotations
+
+from tunekit.trainable.base import DONE, SHOULD_CHECKPOINT, Trainable
+from tunekit.trainable.bound import BoundTrainable, bind, parameters_of, with_parameters, with_resources
+from tunekit.trainable.description import TrainableInfo, describe
+from tunekit.trainable.pickling import check_picklable
+
+__all__ = [
+    "DONE",
+    "SHOULD_CHECKPOINT",
+    "BoundTrainable",
+    "Trainable",
+    "TrainableInfo",
+    "bind",
+    "check_picklable",
+    "describe",
+    "parameters_of",
+    "with_parameters",
+    "with_resources",
+]
