@@ -1,0 +1,215 @@
+"""What user code calls while it runs as a trial: ``report``, ``get_checkpoint``, ``get_context``, ``restore``.
+
+At most one trial runs in a process at a time, and its session is found through this module, so these functions work
+from any thread that the trial starts. Whoever runs the trial provides the ``Session`` and activates it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from tunekit.checkpoint import Checkpoint
+from tunekit.errors import SessionError
+
+
+class TrialStopped(BaseException):  # noqa: N818 - it is no error, like KeyboardInterrupt
+    """Raised inside ``report()`` when the trial is to end here. Let it pass; clean up in ``finally``."""
+
+
+@runtime_checkable
+class Saver(Protocol):
+    """An object that can save and restore the state of a trial, such as ``tunekit.torch.TrainState``."""
+
+    def save_checkpoint(self, path: str) -> Any:
+        """Write the state into the empty folder ``path`` and return None or ``path``; or return it as a dict."""
+        ...
+
+    def load_checkpoint(self, checkpoint: Any) -> Any:
+        """Restore the state from the folder, or from the dict if that is what was saved."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Where user code finds itself. The getters are Ray Tune's names for the same."""
+
+    experiment_name: str
+    trial_name: str
+    """Such as ``train_00007``; also the name of the trial's folder."""
+    trial_index: int
+    """Counts from 0."""
+    attempt: int
+    """Which life of the trial this is; counts from 1."""
+    iteration: int
+    """How many iterations are done, those before the restored checkpoint included."""
+    resources: Mapping[str, float]
+    """What the trial may use, such as ``{"CPU": 1.0}``."""
+    trial_dir: str | None
+    """The trial's folder; it may not exist yet. None if the experiment is not in a local folder."""
+    _make_dir: Callable[[], Path] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def trial_id(self) -> str:
+        """The same as ``trial_name``."""
+        return self.trial_name
+
+    def checkpoint_dir(self) -> Path:
+        """Return a new, empty folder for the checkpoint of the next report.
+
+        It lies where checkpoints are kept, so that reporting it moves nothing and copies nothing::
+
+            folder = tk.get_context().checkpoint_dir()
+            torch.save(model.state_dict(), folder / "model.pt")
+            tk.report({"loss": loss}, checkpoint=tk.Checkpoint.from_directory(folder))
+
+        Raises:
+            StorageError: It cannot be made.
+        """
+        if self._make_dir is None:
+            raise SessionError("this context belongs to no running trial", hint="call get_context() inside a trial")
+        return self._make_dir()
+
+    def get_experiment_name(self) -> str:
+        """Return the experiment's name."""
+        return self.experiment_name
+
+    def get_trial_name(self) -> str:
+        """Return the trial's name."""
+        return self.trial_name
+
+    def get_trial_id(self) -> str:
+        """Return the trial's name."""
+        return self.trial_name
+
+    def get_trial_resources(self) -> Mapping[str, float]:
+        """Return what the trial may use."""
+        return self.resources
+
+    def get_trial_dir(self) -> str | None:
+        """Return the trial's folder."""
+        return self.trial_dir
+
+
+class Session(Protocol):
+    """The running trial, as these functions need it."""
+
+    def report(self, metrics: Any, checkpoint: Any) -> None:
+        """Record a row, and a checkpoint if there is one. Raises TrialStopped when the trial is to end."""
+        ...
+
+    def get_checkpoint(self) -> Checkpoint | None:
+        """Return the checkpoint to go on from."""
+        ...
+
+    def restore(self, saver: Any) -> bool:
+        """Load the checkpoint to go on from into ``saver``; return whether there is one."""
+        ...
+
+    def context(self) -> Context:
+        """Return where user code finds itself."""
+        ...
+
+    def interrupt(self, trial: int, attempt: int) -> None:
+        """Raise TrialStopped, if it is this attempt and its user code that runs now."""
+        ...
+
+
+@dataclass(slots=True)
+class _Active:
+    session: Session | None = None
+    pid: int = 0
+
+
+_active = _Active()
+
+
+@contextmanager
+def activate(session: Session) -> Iterator[None]:
+    """Make ``session`` the one that user code finds, until the block ends."""
+    before = _active.session, _active.pid
+    _active.session, _active.pid = session, os.getpid()
+    try:
+        yield
+    finally:
+        _active.session, _active.pid = before
+
+
+def report(metrics: Mapping[str, Any], *, checkpoint: Checkpoint | Saver | None = None) -> None:
+    """Record one iteration of the trial.
+
+    Args:
+        metrics: Numbers, strings, bools and None, nested in dicts and lists if you like. ``should_checkpoint: True``
+            asks for a checkpoint now, ``done: True`` ends the trial.
+        checkpoint: A ``Checkpoint``, which is kept; or an object with ``save_checkpoint(path)`` and
+            ``load_checkpoint(path)``, which is asked to save when the ``CheckpointConfig`` says so.
+
+    Raises:
+        ReportError: Something in ``metrics`` cannot be recorded; says which key.
+        MetricNotFoundError: The metric of the sweep is not among them, at the first report.
+        SessionError: There is no trial here.
+    """
+    _session("report()").report(metrics, checkpoint)
+
+
+def get_checkpoint() -> Checkpoint | None:
+    """Return the checkpoint that this attempt is to go on from; None: start from the beginning.
+
+    Raises:
+        SessionError: There is no trial here.
+    """
+    return _session("get_checkpoint()").get_checkpoint()
+
+
+def restore(saver: Saver) -> bool:
+    """Load the checkpoint that this attempt is to go on from into ``saver``.
+
+    Returns:
+        Whether there is one.
+
+    Raises:
+        SessionError: There is no trial here.
+    """
+    return _session("restore()").restore(saver)
+
+
+def get_context() -> Context:
+    """Return where this code runs: names of trial and experiment, attempt, resources.
+
+    Raises:
+        SessionError: There is no trial here.
+    """
+    return _session("get_context()").context()
+
+
+def interrupt(trial: int, attempt: int) -> None:
+    """Raise TrialStopped in the calling thread, which must be the main one: for a signal handler.
+
+    Nothing happens unless this attempt runs and is inside user code; a save is never interrupted.
+    """
+    if _active.session is not None and _active.pid == os.getpid():
+        _active.session.interrupt(trial, attempt)
+
+
+def in_trial() -> bool:
+    """Return whether a trial runs in this process."""
+    return _active.session is not None and _active.pid == os.getpid()
+
+
+def _session(caller: str) -> Session:
+    if _active.session is None:
+        raise SessionError(
+            f"{caller} was called outside of a trial",
+            hint="it works only while a trainable is run by Tuner(...).fit(); to try a function without a sweep, "
+            "give it a small one: Tuner(train, param_space=config).fit()",
+        )
+    if _active.pid != os.getpid():
+        raise SessionError(
+            f"{caller} was called in a child process of the trial",
+            hint="send the numbers to the trial's own process, and call it there",
+        )
+    return _active.session
