@@ -72,7 +72,10 @@ class Store(Protocol):
         ...
 
     def remove(self, folder: str, *, aside: str = "") -> None:
-        """Take ``folder`` out of sight at once, then delete it, or keep it as ``aside``. Not being there is fine."""
+        """Take ``folder`` out of sight at once, then delete it, or keep it as ``aside``. Not being there is fine.
+
+        Of a place that begins with a dot, the folder around it goes too when nothing is left in it.
+        """
         ...
 
     def sizes(self, folder: str) -> dict[str, int]:

@@ -267,6 +267,8 @@ class CheckpointIO:
             names = {name.partition("/")[0] for name in self._store.sizes(parent)}
             spared = keep if parent == layout.STAGING else set()
             places += [f"{parent}/{name}" for name in sorted(names - spared)]
+            # Not there; but with it goes the folder around it, if a crash left that empty.
+            self._store.remove(f"{parent}/.none")
         for place in places:
             self._store.remove(place)
         return places

@@ -26,6 +26,8 @@ from tunekit.store.ops import Ops
 
 _PRIVATE = 0o700
 _IN_USE = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY}
+_NO_FILE = {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}
+"""How opening fails when there is something else than a regular file, or a file above it."""
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """How file systems without hard links refuse one."""
 
@@ -138,12 +140,13 @@ class LocalStore:
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError as error:
-                if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}:
+                if error.errno in _NO_FILE:
                     raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path)) from error
                 raise
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
             with os.fdopen(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
                 return file.read()
 
     def put_if_absent(self, key: str, data: bytes) -> PutOutcome:

@@ -1,0 +1,39 @@
+"""Every store of ours under the published suite."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from tunekit.store import LocalStore, MemoryStore, Store, open_store
+from tunekit.testing.faulty_store import FaultyStore
+from tunekit.testing.store_contract import StoreContract
+
+_COUNT = itertools.count()
+
+
+class TestLocalStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return LocalStore(tmp_path / "new")
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        return MemoryStore(f"memory://contract/{next(_COUNT)}")
+
+
+class TestMemoryStoreAtTheRoot(StoreContract):
+    @pytest.fixture
+    def store(self, monkeypatch: pytest.MonkeyPatch) -> Store:
+        monkeypatch.setattr("tunekit.store.memory._MEMORY.root", {})
+        return open_store("memory://")
+
+
+class TestFaultyStoreWithoutFaults(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return FaultyStore(LocalStore(tmp_path / "new"))
