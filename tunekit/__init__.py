@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         CheckpointCorruptError,
         CheckpointError,
         CheckpointNotFoundError,
+        CheckpointVersionError,
         ConfigError,
         ConfigTypeError,
         ExperimentError,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
         uniform,
     )
     from tunekit.trainable import Trainable, with_parameters, with_resources
-    from tunekit.tuner import Tuner
+    from tunekit.tuner import Tuner, inline
 
 __version__ = "0.1.0"
 
@@ -66,6 +67,7 @@ __all__ = [
     "CheckpointCorruptError",
     "CheckpointError",
     "CheckpointNotFoundError",
+    "CheckpointVersionError",
     "ConfigError",
     "ConfigTypeError",
     "ExperimentError",
@@ -96,6 +98,7 @@ __all__ = [
     "get_checkpoint",
     "get_context",
     "grid_search",
+    "inline",
     "lograndint",
     "loguniform",
     "qlograndint",
@@ -123,7 +126,7 @@ _NAMES_OF = {
     "space": "choice grid_search lograndint loguniform qlograndint qloguniform qrandint qrandn quniform randint randn"
     " sample_from uniform",
     "trainable": "Trainable with_parameters with_resources",
-    "tuner": "Tuner",
+    "tuner": "Tuner inline",
 }
 """Public names by the module that defines them. Every public name that ends in ``Error`` lives in ``errors``."""
 

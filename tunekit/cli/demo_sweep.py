@@ -136,10 +136,10 @@ def main() -> None:
     options = parser.parse_args()
     results = make_tuner(options).fit()
     trials = [
-        {"name": Path(result.path).name, "config": result.config, "error": str(result.error or ""), "rows": result.rows}
+        {"name": result.trial_id, "config": result.config, "error": str(result.error or ""), "rows": result.rows}
         for result in results
     ]
-    best = Path(results.get_best_result().path).name
+    best = results.get_best_result().trial_id
     Path(options.table).write_text(json.dumps({"best": best, "trials": trials}))
 
 
