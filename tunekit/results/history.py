@@ -1,0 +1,87 @@
+"""One trial as results see it: its state in memory, its configuration and its rows when somebody asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tunekit.core.events import Place, ResultReported
+from tunekit.core.rows import RowTable, end_of
+from tunekit.core.trial import TrialState
+from tunekit.results.columns import filled
+from tunekit.store import layout
+from tunekit.types import TrialId
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where results come from."""
+
+    path: str
+    """The experiment's folder."""
+    trainable_name: str
+    """What trials are named after."""
+    configs: Callable[[TrialId], dict[str, Any]]
+    """Makes the configuration of a trial."""
+    read_rows: Callable[[], RowTable]
+    """Reads the journal. Called once at most, and only when a question needs more than each trial's newest row."""
+
+    @cached_property
+    def table(self) -> RowTable:
+        """All rows of all trials."""
+        return self.read_rows()
+
+
+class History:
+    """One trial.
+
+    Args:
+        state: The trial's state.
+        source: Where everything else is.
+    """
+
+    def __init__(self, state: TrialState, source: Source) -> None:
+        """Keep the parts; nothing is read yet."""
+        self.state = state
+        self._source = source
+
+    @property
+    def name(self) -> str:
+        """The trial's name, such as ``train_00003``."""
+        return layout.trial_name(self._source.trainable_name, self.state.trial)
+
+    @property
+    def path(self) -> str:
+        """The trial's folder."""
+        return f"{self._source.path.rstrip('/')}/{self.name}"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The trial's configuration."""
+        return self._source.configs(self.state.trial)
+
+    @property
+    def rows(self) -> list[ResultReported]:
+        """Every row that counts, by iteration. Reads the journal."""
+        return self._source.table.rows(self.state)
+
+    @cached_property
+    def last(self) -> ResultReported | None:
+        """The newest row that counts. The state has it, unless the trial fell back from it and then ended earlier."""
+        last, end = self.state.last, end_of(self.state)
+        if last is None or end is None or last.iteration <= end:
+            return last
+        return next(reversed(self.rows), None)
+
+    def shown(self, row: ResultReported) -> dict[str, Any]:
+        """Return a row with the columns that every row has."""
+        return filled(row, trial_name=self.name, place=self._source.table.place(row))
+
+    def shown_last(self) -> dict[str, Any]:
+        """Return the newest row with the columns that every row has, or {}. Reads nothing for it."""
+        if self.last is None:
+            return {}
+        place = self.state.place if self.last.attempt == self.state.attempt else Place()
+        return filled(self.last, trial_name=self.name, place=place)
