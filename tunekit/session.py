@@ -17,7 +17,7 @@ from tunekit.checkpoint import Checkpoint
 from tunekit.errors import SessionError
 
 
-class TrialStopped(BaseException):  # noqa: N818 - it is no error, like KeyboardInterrupt
+class TrialStopped(BaseException):
     """Raised inside ``report()`` when the trial is to end here. Let it pass; clean up in ``finally``."""
 
 
