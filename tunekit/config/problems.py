@@ -85,6 +85,11 @@ class Problems:
         if hint and hint not in self._hints:
             self._hints.append(hint)
 
+    def adopt(self, field: str, error: ConfigError) -> None:
+        """Note every problem that ``error`` lists as one of ``field``."""
+        for problem in error.fields.get("problems", [error.message]):
+            self.add(field, problem, hint=error.hint, is_type=isinstance(error, ConfigTypeError))
+
     def bad_value(self, field: str, value: object, allowed: str, *, hint: str = "") -> None:
         """Note that the value is of the right type but not allowed."""
         self.add(field, f"got {shorten(value)}, but must be {allowed}", hint=hint)

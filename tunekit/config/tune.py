@@ -57,7 +57,7 @@ class TuneConfig:
         _check_num_samples(problems, self.num_samples)
         problems.integer("max_concurrent_trials", self.max_concurrent_trials, at_least=1, none_is="no limit")
         _check_budget(problems, self.time_budget_s)
-        _check_policy(problems, "search_alg", self.search_alg, needs=("begin", "identity", "learns"))
+        _check_policy(problems, "search_alg", self.search_alg, needs=("begin", "identity", "learns", "num_trials"))
         _check_policy(problems, "scheduler", self.scheduler, needs=("begin", "identity", "needs_metric"))
         problems.flag("reuse_actors", self.reuse_actors)
         problems.flag("fresh_process", self.fresh_process)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from tunekit.config.problems import Problems
 from tunekit.core import rng
 from tunekit.core.events import Draw
+from tunekit.errors import ConfigError
 from tunekit.space import Space
 from tunekit.space.describe import fingerprint
 from tunekit.types import Json, Metrics, Mode, TrialId
@@ -26,6 +27,9 @@ class RandomSearch:
             sample k, in all its grid cells, and chance draws the others. They count as samples. Nested as the
             configuration is, or keyed by paths such as ``layers/0/width``.
 
+    Differs: in Ray Tune each cell of the grid draws its own random values unless ``constant_grid_search=True``; here
+    the cells of one sample always share them, so that they can be compared.
+
     Raises:
         ConfigError: If ``points_to_evaluate`` is no sequence of dicts.
     """
@@ -36,11 +40,11 @@ class RandomSearch:
         """Check the kind of the points; their values are checked once the space is known."""
         points: Any = () if points_to_evaluate is None else points_to_evaluate
         _check_points(points)
-        self.points_to_evaluate: tuple[Mapping[str, Any], ...] = tuple(points)
+        self.points_to_evaluate: tuple[Mapping[str, Any], ...] = tuple(dict(point) for point in points)
 
     def __repr__(self) -> str:
         """Return the call that makes it."""
-        points = [dict(point) for point in self.points_to_evaluate]
+        points = [*self.points_to_evaluate]
         return f"RandomSearch(points_to_evaluate={points!r})" if points else "RandomSearch()"
 
     def num_trials(self, space: Space, num_samples: int) -> int | None:
@@ -54,11 +58,11 @@ class RandomSearch:
             ConfigError: If a point lies outside the space.
         """
         del metric, mode  # nothing is learnt
-        return RandomSearchState(space, seed, [space.encode(point) for point in self.points_to_evaluate])
+        return RandomSearchState(space, seed, _encode(space, self.points_to_evaluate))
 
     def identity(self) -> dict[str, Json]:
         """Return class name and arguments as JSON values."""
-        points = [fingerprint(dict(point)) for point in self.points_to_evaluate]
+        points = [fingerprint(point) for point in self.points_to_evaluate]
         return {"class": type(self).__name__, "points_to_evaluate": points}
 
 
@@ -89,6 +93,18 @@ class RandomSearchState:
 
     def tell(self, trial: TrialId, draw: Draw, metrics: Metrics | None, failed: bool) -> None:  # noqa: FBT001 - a seam
         """Learn nothing."""
+
+
+def _encode(space: Space, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Json]]:
+    problems = Problems("RandomSearch")
+    encoded = []
+    for place, point in enumerate(points):
+        try:
+            encoded.append(space.encode(point))
+        except ConfigError as error:
+            problems.adopt(f"points_to_evaluate[{place}]", error)
+    problems.raise_if_any()
+    return encoded
 
 
 def _check_points(points: object) -> None:

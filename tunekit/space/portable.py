@@ -17,10 +17,7 @@ from tunekit.types import Json
 _KINDS = {
     cls.__name__: cls
     for cls in vars(domains).values()
-    if isinstance(cls, type)
-    and dataclasses.is_dataclass(cls)
-    and issubclass(cls, domains.Domain)
-    and cls is not domains.SampleFrom
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls) and issubclass(cls, domains.Drawn)
 }
 
 
