@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 from tunekit.core.commands import LaunchTrial
-from tunekit.core.events import ErrorInfo, WorkerLost
+from tunekit.core.events import ErrorInfo, Place, WorkerLost
 from tunekit.core.trial import CheckpointStatus, TrialState
 from tunekit.errors import ConfigError, MetricNotFoundError, NoResultError, TrialError, TunekitError
 from tunekit.results import ResultGrid
@@ -91,6 +91,15 @@ def test_a_trial_that_ended_before_its_newest_row_shows_the_row_that_counts(swee
     result = sweep.grid()[0]
     assert result.metrics["loss"] == 2.0
     assert [row["loss"] for row in result.rows] == [3.0, 2.0]
+
+
+def test_the_place_of_a_row_is_not_that_of_a_later_attempt(sweep: Sweep) -> None:
+    """The second attempt runs elsewhere and has not reported anything yet."""
+    state = sweep.add({"loss": 3.0}, status=TrialStatus.RUNNING)
+    state.attempt, state.place = 2, Place(pid=43)
+    result = sweep.grid()[0]
+    assert result.metrics["pid"] == 0, "not known without reading the journal"
+    assert result.rows[0]["pid"] == 42
 
 
 def test_what_a_trial_failed_of(sweep: Sweep) -> None:
