@@ -45,11 +45,11 @@ def create_header(folder: Path, header: ExperimentHeader) -> None:
         ExperimentExistsError: There is one already.
         StorageError: The folder cannot be used.
     """
-    fields = msgspec.structs.asdict(header)
+    fields = msgspec.json.decode(encode_value(msgspec.structs.asdict(header)))
     path = folder / HEADER_NAME
     try:
         make_folder(folder)
-        create_file(path, msgspec.json.format(encode_value({"checksum": _checksum(fields), **fields})) + b"\n")
+        create_file(path, msgspec.json.format(msgspec.json.encode({"checksum": _checksum(fields), **fields})) + b"\n")
     except FileExistsError as error:
         raise ExperimentExistsError(
             f"{folder} holds an experiment already", hint="Give this sweep another name.", path=str(folder)
@@ -125,12 +125,13 @@ def _show(value: Any) -> str:
 
 
 def _checksum(fields: Mapping[str, Any]) -> str:
-    return xxh3_64_hexdigest(encode_value(dict(sorted(fields.items()))))
+    """Return the checksum over what the file says, however it is laid out."""
+    return xxh3_64_hexdigest(msgspec.json.encode(fields, order="sorted"))
 
 
 def _parse(path: Path, content: bytes) -> ExperimentHeader:
     try:
-        fields = decode_value(content)
+        fields = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         _corrupt(path, f"it is not JSON ({error})")
     if not isinstance(fields, dict) or fields.pop("checksum", None) != _checksum(fields):
@@ -141,7 +142,7 @@ def _parse(path: Path, content: bytes) -> ExperimentHeader:
             hint="Open it with the version of tunekit that wrote it, or a newer one: pip install -U tunekit.",
         )
     try:
-        return msgspec.convert(fields, ExperimentHeader)
+        return msgspec.convert(decode_value(content), ExperimentHeader)
     except msgspec.ValidationError as error:
         _corrupt(path, str(error))
 

@@ -255,7 +255,7 @@ def _read_segment(path: Path, chain: int, first: int) -> Iterator[Batch]:
                 _check_header(path, batch.payloads.pop(0), first)
             end, chain = batch.end, batch.chain
             yield batch
-        if end == file.seek(0, os.SEEK_END):
+        if end and end == file.seek(0, os.SEEK_END):
             return
         damage = find_damage(file, end, chain)
     if damage is not None:

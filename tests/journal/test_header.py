@@ -1,0 +1,146 @@
+"""What an experiment is, is written once; a script that means another one is told how it differs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunekit.errors import (
+    ExperimentExistsError,
+    ExperimentMismatchError,
+    JournalCorruptError,
+    JournalVersionError,
+    StorageError,
+)
+from tunekit.journal.header import ExperimentHeader, _checksum, check_header, create_header, read_header
+
+IDENTITY: dict[str, Any] = {
+    "metric": "loss",
+    "mode": "min",
+    "seed": 7,
+    "trainable": {"name": "demo.train", "kind": "function"},
+    "scheduler": {"class": "ASHA", "max_t": 81, "bounds": (1, math.inf), "floor": math.nan},
+}
+SPACE: dict[str, Any] = {"lr": {"loguniform": [1e-4, 1e-1]}, "width": {"choice": [32, 64]}}
+HEADER = ExperimentHeader(name="digits", identity=IDENTITY, space=SPACE, created=1.7e9)
+
+
+def changed(base: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**base, **changes}
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    assert read_header(folder) is None
+    create_header(folder, HEADER)
+    found = read_header(folder)
+    assert found is not None
+    assert repr(found) == repr(HEADER)  # repr: NaN is in it
+    assert [path.name for path in folder.iterdir()] == ["experiment.json"]
+    assert json.loads((folder / "experiment.json").read_text())["name"] == "digits"
+
+
+def test_the_moment_of_creation_is_noted() -> None:
+    assert ExperimentHeader(name="a", identity={}, space={}).created > 1.7e9
+
+
+def test_a_header_is_never_overwritten(tmp_path: Path) -> None:
+    create_header(tmp_path, HEADER)
+    content = (tmp_path / "experiment.json").read_bytes()
+    with pytest.raises(ExperimentExistsError, match="holds an experiment already"):
+        create_header(tmp_path, ExperimentHeader(name="other", identity={}, space={}))
+    assert (tmp_path / "experiment.json").read_bytes() == content
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "link"])
+def test_a_failure_leaves_no_header_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, broken)
+    with pytest.raises(StorageError, match="No space left"):
+        create_header(tmp_path, HEADER)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_damage_goes_unnoticed(tmp_path: Path) -> None:
+    create_header(tmp_path, HEADER)
+    path = tmp_path / "experiment.json"
+    content = path.read_bytes()
+    contents = [content[:size] for size in range(0, len(content) - 1, 7)]
+    contents += [
+        content[:place] + bytes([content[place] ^ (1 << bit)]) + content[place + 1 :]
+        for place in range(len(content))
+        for bit in (0, 5)
+        if content[place] not in b" \n"
+    ]
+    for damaged in contents:
+        path.write_bytes(damaged)
+        with pytest.raises(JournalCorruptError) as caught:
+            read_header(tmp_path)
+        assert str(path) in caught.value.message
+        assert "copy" in caught.value.hint
+
+
+def rewritten(folder: Path, **changes: Any) -> None:
+    """Write a header as another version would."""
+    path = folder / "experiment.json"
+    fields = {**json.loads(path.read_text()), **changes}
+    del fields["checksum"]
+    path.write_text(json.dumps({"checksum": _checksum(fields), **fields}))
+
+
+def test_a_newer_format_is_called_that_and_a_newer_field_is_ignored(tmp_path: Path) -> None:
+    plain = ExperimentHeader(name="a", identity={"seed": 1}, space={}, created=1.0)
+    create_header(tmp_path, plain)
+    rewritten(tmp_path, mood="good")
+    assert read_header(tmp_path) == plain
+    rewritten(tmp_path, format=2, identity="changed")
+    with pytest.raises(JournalVersionError, match="format 2"):
+        read_header(tmp_path)
+
+
+def test_the_same_script_passes_after_a_round_trip(tmp_path: Path) -> None:
+    create_header(tmp_path, HEADER)
+    found = read_header(tmp_path)
+    assert found is not None
+    check_header(found, identity=IDENTITY, space=SPACE)
+    check_header(found, identity=changed(IDENTITY, scheduler=changed(IDENTITY["scheduler"], floor=float("nan"))))
+
+
+def test_every_difference_is_named_at_once() -> None:
+    identity = changed(IDENTITY, metric="acc", scheduler={"class": "ASHA", "max_t": 27, "grace": 1}, seed=True)
+    with pytest.raises(ExperimentMismatchError) as caught:
+        check_header(HEADER, identity=identity, space={"lr": SPACE["lr"]})
+    assert caught.value.fields["differences"] == [
+        "metric: 'loss' in the experiment, 'acc' in the script",
+        "seed: 7 in the experiment, True in the script",
+        "scheduler/max_t: 81 in the experiment, 27 in the script",
+        "scheduler/bounds: (1, inf) in the experiment, absent in the script",
+        "scheduler/floor: nan in the experiment, absent in the script",
+        "scheduler/grace: absent in the experiment, 1 in the script",
+        "param_space/width: {'choice': [32, 64]} in the experiment, absent in the script",
+    ]
+    for difference in caught.value.fields["differences"]:
+        assert difference in caught.value.message
+    assert "'digits'" in caught.value.message
+    assert "another name" in caught.value.hint
+
+
+def test_the_space_may_be_left_out_of_the_comparison() -> None:
+    check_header(HEADER, identity=IDENTITY)
+    with pytest.raises(ExperimentMismatchError, match="param_space/lr"):
+        check_header(HEADER, identity=IDENTITY, space={})
+
+
+def test_a_header_that_cannot_be_read_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "experiment.json").mkdir()
+    with pytest.raises(StorageError, match="could not be read"):
+        read_header(tmp_path)
