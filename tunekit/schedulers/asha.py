@@ -11,6 +11,7 @@ rung again, in a later attempt, is given its first answer and is not recorded tw
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from tunekit.config.problems import Problems
 from tunekit.core.decisions import Continue, Decision, Stop
 from tunekit.core.metrics import rank_key
 from tunekit.core.rng import uniform
-from tunekit.schedulers.rung import Rung, Standing
+from tunekit.schedulers.rung import Rung
 from tunekit.types import Mode, TrialId
 
 
@@ -113,7 +114,7 @@ class ASHAState:
         rungs = asha.rungs
         self._max_t = asha.max_t
         self._eta = asha.reduction_factor
-        self._mode = mode
+        self._mode = Mode(mode)
         self._milestones = [rungs[s:] for s in range(asha.brackets)]
         self._rungs = [{milestone: Rung(self._eta) for milestone in tail} for tail in self._milestones]
         self._sizes = _bracket_sizes([len(tail) for tail in self._milestones], self._eta)
@@ -159,25 +160,23 @@ class ASHAState:
         return decision
 
     def _next_milestone(self, bracket: int, iteration: int) -> int:
-        later = (milestone for milestone in self._milestones[bracket] if milestone > iteration)
-        return next(later, self._max_t)
+        milestones = self._milestones[bracket]
+        at = bisect_right(milestones, iteration)
+        return milestones[at] if at < len(milestones) else self._max_t
 
     def _compare(self, rung: Rung, iteration: int, until: int, value: float | None) -> Decision:
         key = rank_key(value, self._mode)
         standing = rung.record(key)
-        if key == math.inf:
+        if value is None or key == math.inf:
             return Stop(reason=f"rung {iteration}: {value} is no finite number")
         if standing.cutoff is None:
             return Continue(
                 until=until, reason=f"rung {iteration}: fewer than {self._eta} values ({standing.num_recorded}) so far"
             )
-        reason = self._describe(iteration, value, standing)
+        cutoff = -standing.cutoff if self._mode is Mode.MAX else standing.cutoff
+        best = f"the best {standing.num_best} of {standing.num_recorded} values end at {cutoff:.6g}"
+        reason = f"rung {iteration}: {value:.6g}, where {best}"
         return Continue(until=until, reason=reason) if key <= standing.cutoff else Stop(reason=reason)
-
-    def _describe(self, iteration: int, value: float | None, standing: Standing) -> str:
-        cutoff = standing.cutoff if self._mode == Mode.MIN or standing.cutoff is None else -standing.cutoff
-        best = f"the best {standing.num_best} of {standing.num_recorded} values end at {cutoff}"
-        return f"rung {iteration}: {value}, where {best}"
 
 
 def _bracket_sizes(num_rungs: list[int], eta: int) -> list[int]:
