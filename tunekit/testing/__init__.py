@@ -1,1 +1,1 @@
-"""For tests of sweeps and of one's own parts: contract suites, fakes and strategies."""
+"""The kit that tunekit tests itself with, for people who write a scheduler, a searcher or a store."""
