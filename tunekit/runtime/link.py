@@ -1,0 +1,350 @@
+"""The worker's end of the line to the driver, through the mailbox.
+
+Two threads share it. The *main* thread runs user code; it exchanges by itself where it waits anyway: when idle, at a
+trial's start, at a horizon. While user code runs, a *pump* thread exchanges instead: soon after something was sent, and at
+least four times a second, which brings stops in time and renews the lease. One exchange is under way at any time, so that
+messages keep their order; what an exchange failed to deliver is sent again by the next one.
+
+**Lease.** Permission to live, renewed by every exchange that reaches a mailbox which has heard of the driver. When it has
+run out, the next report stops the trial; after a further grace the process ends, wherever it is: by this module's
+threads, or, when C code holds the interpreter lock, by the timer that ``rearm`` sets.
+
+**Interrupts** come by signal. A handler must not raise while this module is in the middle of an exchange, so there it only
+leaves word, and the exchange raises when it is done.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial
+from tunekit.core.events import Event, LaunchFailed, RestoreFailed, TrialHalted, TrialRaised, TrialReturned
+from tunekit.runtime.sequence import Inbox, Outbox
+from tunekit.runtime.wire import (
+    Assign,
+    AttemptKey,
+    Download,
+    Hello,
+    Leave,
+    Note,
+    Order,
+    Recall,
+    Returned,
+    Upload,
+    decode_order,
+    encode_said,
+)
+
+MAX_UNACKNOWLEDGED = 50_000
+"""Events that the driver has not journalled; beyond, ``send`` waits."""
+IDLE_POLL_S = 10.0
+"""How long the mailbox may hold back the answer to a worker that waits."""
+CALL_TIMEOUT_S = 10.0
+"""How much longer than that a call may take before its answer is given up."""
+PUMP_S = 0.25
+"""While user code runs, the driver's word is never older than this."""
+GATHER_S = 0.01
+"""How long the pump gathers what is sent before it exchanges."""
+_RETRY_S = 0.05
+_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, LaunchFailed, RestoreFailed)
+_REARM_S = 1.0
+
+_encode = msgspec.msgpack.Encoder().encode
+_download = msgspec.msgpack.Decoder(Download).decode
+
+
+class Link:
+    """Connects one worker process with the driver; a ``Channel`` for the attempt that runs.
+
+    Args:
+        worker: Id of the worker.
+        hello: The first thing that it says.
+        call: Has the mailbox exchange a frame, within so many seconds.
+        lease_s: Seconds that user code may work on without word from the driver.
+        grace_s: Seconds from there to the end of the process.
+        rearm: Called after an exchange, at most once a second.
+        interrupt: Has the signal delivered that interrupts the main thread.
+        die: Ends the process, giving a reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker: int,
+        hello: Hello,
+        call: Callable[[bytes, float], bytes],
+        lease_s: float,
+        grace_s: float = 10.0,
+        rearm: Callable[[], None] = lambda: None,
+        interrupt: Callable[[], None] = lambda: None,
+        die: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """Say hello with the first exchange."""
+        self._worker = worker
+        self._call = call
+        self._lease_s = lease_s
+        self._grace_s = grace_s
+        self._rearm, self._interrupt, self._die = rearm, interrupt, die
+        self._state = threading.Lock()
+        """Guards what was said, what waits and what was told."""
+        self._wire = threading.Lock()
+        """Held by the thread that exchanges."""
+        self._said: list[Event | Note] = [hello]
+        self._has_said = threading.Event()
+        self._outbox = Outbox()
+        self._inbox = Inbox()
+        self._instance = 0
+        self._renewed_at = self._rearmed_at = self._exchanged_at = time.monotonic()
+        self._queue: deque[Assign] = deque()
+        self._current: AttemptKey | None = None
+        self._answer: ContinueTrial | None = None
+        self._stop: StopTrial | None = None
+        self._interrupted: AttemptKey | None = None
+        self._depth = 0
+        self._is_owed = False
+        """Whether an interrupt came while the main thread was in here."""
+        self._is_over = False
+        """Whether the attempt has said its last word, so that an interrupt would hit what tidies up after it."""
+        self.has_raised = False
+        """Whether user code has raised in this process, which is then not to be used again."""
+        self.is_terminated = False
+        """Whether the process was told to terminate; what user code raises then is no fault of its own."""
+        self._leaves = False
+        self._is_closed = False
+
+    # -- the attempt that runs: Channel --------------------------------------------------------------------------------
+
+    def send(self, event: Event) -> None:
+        """Pass an event on soon; wait while the driver is far behind."""
+        if self.is_terminated and isinstance(event, TrialRaised):
+            return
+        with self._sheltered():
+            with self._state:
+                self._said.append(event)
+                backlog = self._outbox.weight + len(self._said)
+            if isinstance(event, _ENDINGS):
+                self._is_over = True
+                self.has_raised = self.has_raised or isinstance(event, TrialRaised)
+            if not self._has_said.is_set():
+                self._has_said.set()
+            if backlog >= MAX_UNACKNOWLEDGED:
+                self._wait_for_room()
+
+    def flush(self) -> None:
+        """Return when the mailbox has everything that was sent."""
+        with self._sheltered():
+            while not self._exchange(0.0):
+                time.sleep(_RETRY_S)
+
+    def wait(self) -> ContinueTrial | StopTrial:
+        """Return the decision that the attempt waits for at its horizon."""
+        with self._sheltered():
+            while True:
+                if stop := self.pending_stop():
+                    return stop
+                answer, self._answer = self._answer, None
+                if answer is not None:
+                    return answer
+                if not self._exchange(self._poll_s):
+                    time.sleep(_RETRY_S)
+
+    def pending_stop(self) -> StopTrial | None:
+        """Return the order to stop, if it has come, or one of our own if the lease has run out."""
+        if self._stop is None and self._current is not None and self._silence_s() > self._lease_s:
+            trial, attempt = self._current
+            self._stop = StopTrial(
+                trial=trial, attempt=attempt, reason=f"no word from the driver for {self._silence_s():.0f} s"
+            )
+        return self._stop
+
+    # -- the process ---------------------------------------------------------------------------------------------------
+
+    def next_assignment(self) -> Assign | None:
+        """Wait for the next attempt to run, which becomes the current one. None: the process is to end."""
+        with self._sheltered():
+            self._finish()
+            while not (assign := self._begin()):
+                if self._leaves:
+                    return None
+                if not self._exchange(self._poll_s):
+                    time.sleep(_RETRY_S)
+            return assign
+
+    def take_interrupt(self) -> AttemptKey | None:
+        """Return the attempt that the signal handler is to interrupt, here and now; None: none, or not now."""
+        key = self._interrupted
+        if self._is_over or key is None or key != self._current:
+            return None
+        if self._depth:
+            self._is_owed = True
+            return None
+        self._interrupted = None
+        return key
+
+    def remaining(self) -> tuple[int, list[bytes]]:
+        """Return all messages that the driver has not acknowledged: the last words of a process that ends in peace."""
+        with self._wire, self._state:
+            self._finish()
+            self._pack()
+            self._outbox.rewind()
+            return self._outbox.take_unsent()
+
+    def start_pump(self) -> None:
+        """Exchange in the background whenever user code runs."""
+        threading.Thread(target=self._pump, name="tunekit-link", daemon=True).start()
+
+    def close(self) -> None:
+        """Let the pump end."""
+        self._is_closed = True
+        self._has_said.set()
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _poll_s(self) -> float:
+        return min(IDLE_POLL_S, self._lease_s / 4)
+
+    def _silence_s(self) -> float:
+        return time.monotonic() - self._renewed_at
+
+    @contextmanager
+    def _sheltered(self) -> Iterator[None]:
+        """Hold interrupts back while the main thread is in here."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._is_owed and not self._depth:
+                self._is_owed = False
+                self._interrupt()
+
+    def _finish(self) -> None:
+        self._current = self._answer = self._stop = self._interrupted = None
+        self._is_owed = self._is_over = False
+
+    def _begin(self) -> Assign | None:
+        with self._state:
+            if not self._queue:
+                return None
+            assign = self._queue.popleft()
+            self._current = (assign.trial, assign.attempt)
+            return assign
+
+    def _wait_for_room(self) -> None:
+        while self._outbox.weight + len(self._said) > MAX_UNACKNOWLEDGED // 2 and self.pending_stop() is None:
+            self._exchange(0.0)
+            time.sleep(GATHER_S)
+
+    def _pump(self) -> None:
+        while not self._is_closed:
+            if self._has_said.wait(PUMP_S):
+                time.sleep(GATHER_S)
+            if not self._is_due():
+                continue
+            if self._wire.acquire(blocking=False):
+                try:
+                    succeeded = self._exchange_locked(0.0)
+                finally:
+                    self._wire.release()
+                if not succeeded:
+                    time.sleep(_RETRY_S)
+
+    def _is_due(self) -> bool:
+        """Return whether the pump has something to exchange for."""
+        with self._state:
+            is_fresh = time.monotonic() - self._exchanged_at < PUMP_S
+            if self._current is None or (is_fresh and not self._said):
+                self._has_said.clear()
+                return False
+            return True
+
+    def _exchange(self, wait_s: float) -> bool:
+        """Exchange once. Return whether it succeeded."""
+        with self._wire:
+            return self._exchange_locked(wait_s)
+
+    def _exchange_locked(self, wait_s: float) -> bool:
+        with self._state:
+            self._pack()
+            first, messages = self._outbox.take_unsent()
+        frame = _encode(Upload(self._worker, first, messages, self._inbox.received, wait_s))
+        try:
+            download = _download(self._call(frame, wait_s + CALL_TIMEOUT_S))
+        except Exception:  # noqa: BLE001 - whatever Ray raises, the mailbox is out of reach for now
+            self._outbox.rewind()
+            self._expire()
+            return False
+        except BaseException:
+            self._outbox.rewind()
+            raise
+        self._exchanged_at = time.monotonic()
+        self._receive(download)
+        return not self._outbox.has_unsent
+
+    def _pack(self) -> None:
+        self._has_said.clear()
+        if self._said:
+            said, self._said = self._said, []
+            self._outbox.put(encode_said(said), weight=len(said))
+
+    def _receive(self, download: Download) -> None:
+        if download.is_gone:
+            self._die("the driver has given this worker up")
+        with self._state:
+            self._outbox.acknowledge(download.acknowledged)
+            if download.instance != self._instance:
+                is_first, self._instance = self._instance == 0, download.instance
+                if not is_first:
+                    self._outbox.rewind()
+            for order in self._inbox.accept(download.first, download.orders):
+                self._obey(decode_order(order))
+        self._renew(download.silence_s)
+
+    def _renew(self, silence_s: float) -> None:
+        now = time.monotonic()
+        self._renewed_at = max(self._renewed_at, now - silence_s)
+        if silence_s > self._lease_s:
+            self._expire()
+        elif now - self._rearmed_at >= _REARM_S:
+            self._rearmed_at = now
+            self._rearm()
+
+    def _expire(self) -> None:
+        if self._silence_s() > self._lease_s + self._grace_s:
+            self._die(f"no word from the driver for {self._silence_s():.0f} s")
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case Assign():
+                self._queue.append(order)
+            case Leave():
+                self._leaves = True
+            case Recall():
+                if self._withdraw((order.trial, order.attempt)):
+                    self._said.append(Returned(trial=order.trial, attempt=order.attempt))
+            case StopTrial() if self._withdraw((order.trial, order.attempt)):
+                self._said.append(TrialHalted(trial=order.trial, attempt=order.attempt))
+            case _ if (order.trial, order.attempt) != self._current:
+                pass  # It has ended in the meantime.
+            case StopTrial():
+                self._stop = order
+            case ContinueTrial():
+                self._answer = order
+            case InterruptTrial():
+                self._interrupted = self._current
+                self._interrupt()
+
+    def _withdraw(self, key: AttemptKey) -> bool:
+        """Take an attempt that has not begun off the queue. Return whether it was there."""
+        for assign in self._queue:
+            if (assign.trial, assign.attempt) == key:
+                self._queue.remove(assign)
+                return True
+        return False

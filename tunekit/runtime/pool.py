@@ -1,0 +1,358 @@
+"""Which worker runs which attempt: the plan, without the acting.
+
+Workers come in *shapes*, the resources of the trials that they run. An attempt goes to an idle worker of its shape; when
+there is none, a worker is started if the cluster has room; when there is no room and idle workers of another shape take
+it, they are retired. Actors that wait for a machine take nothing, and on a cluster that was there before us one of them is
+left waiting while attempts wait, so that an autoscaler sees the demand.
+
+**Prefetch.** An attempt may wait *at* a busy worker, which then starts it in microseconds instead of a round trip to the
+driver. That pays only where trials are brief, and would hurt elsewhere (an idle worker next to a queue), so it begins when
+trials have been seen to last less than a tenth of a second, never goes to a worker whose trial lasts longer, and
+what waits too long next to an idle worker is recalled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tunekit.runtime.cluster import Node, Shape, is_held
+from tunekit.runtime.wire import Assign, AttemptKey
+
+BRIEF_S = 0.1
+"""Trials that last less on average are prefetched …"""
+LONG_S = 0.3
+"""… until they last more than this."""
+_MEMORY = 0.8
+"""How much of the average a new duration leaves."""
+
+
+@dataclass(slots=True)
+class Held:
+    """An attempt that a worker was given."""
+
+    assign: Assign
+    is_started: bool = False
+    is_recalled: bool = False
+
+
+@dataclass(slots=True)
+class WorkerRecord:
+    """A worker, as the driver sees it."""
+
+    id: int
+    shape: Shape
+    node: str = ""
+    """Id of its node; empty until it said hello."""
+    pid: int = 0
+    is_leaving: bool = False
+    held: dict[AttemptKey, Held] = field(default_factory=dict)
+    """In the order in which they will run; the first one runs."""
+    busy_since: float = 0.0
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has said hello."""
+        return bool(self.pid)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for work."""
+        return self.is_up and not self.held and not self.is_leaving
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be done now."""
+
+    assign: list[tuple[int, Assign]] = field(default_factory=list)
+    recall: list[tuple[int, AttemptKey]] = field(default_factory=list)
+    start: list[WorkerRecord] = field(default_factory=list)
+    retire: list[int] = field(default_factory=list)
+
+
+class Pool:
+    """Workers and waiting attempts. Not safe for threads: the executor holds a lock.
+
+    Args:
+        max_workers: Most workers at a time; None: as many as the cluster holds.
+        prefetch: Most attempts that wait at a busy worker.
+        shows_demand: Whether one worker more than there is room for is asked of the cluster.
+        usual: What a trial most likely asks for.
+        clock: Seconds, monotone.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_workers: int | None = None,
+        prefetch: int = 0,
+        shows_demand: bool = False,
+        usual: Shape = (("CPU", 1.0),),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin without workers and nodes."""
+        self._max_workers = max_workers
+        self._prefetch = prefetch
+        self._shows_demand = shows_demand
+        self._clock = clock
+        self._nodes: Sequence[Node] = ()
+        self._waiting: dict[Shape, deque[Assign]] = {}
+        self._idle: dict[Shape, list[int]] = {}
+        self._room: dict[Shape, tuple[int, int]] = {}
+        self._holders: dict[AttemptKey, int] = {}
+        self._usual = usual
+        self._next_id = 1
+        self._duration_s: float | None = None
+        self._is_brief = False
+        self.workers: dict[int, WorkerRecord] = {}
+
+    # -- what happened -------------------------------------------------------------------------------------------------
+
+    def see_nodes(self, nodes: Sequence[Node]) -> None:
+        """Take note of the cluster's machines."""
+        self._nodes = nodes
+        self._room.clear()
+
+    def submit(self, assign: Assign, shape: Shape) -> None:
+        """Add an attempt that waits for a worker."""
+        self._usual = shape
+        self._waiting.setdefault(shape, deque()).append(assign)
+
+    def withdraw(self, key: AttemptKey) -> bool:
+        """Take back an attempt that waits for a worker. Return whether it was there."""
+        for waiting in self._waiting.values():
+            for assign in waiting:
+                if (assign.trial, assign.attempt) == key:
+                    waiting.remove(assign)
+                    return True
+        return False
+
+    def take_waiting(self, shape: Shape) -> list[Assign]:
+        """Take back all attempts that wait for a worker of this shape."""
+        return list(self._waiting.pop(shape, ()))
+
+    def holder(self, key: AttemptKey) -> WorkerRecord | None:
+        """Return the worker that an attempt was given to."""
+        worker = self._holders.get(key)
+        return None if worker is None else self.workers[worker]
+
+    def came_up(self, worker: int, *, pid: int, node: str) -> None:
+        """A worker said hello."""
+        record = self.workers[worker]
+        record.pid, record.node = pid, node
+        self._room.clear()
+        self._note_idle(record)
+
+    def started(self, key: AttemptKey) -> None:
+        """An attempt's worker came to it."""
+        record = self.holder(key)
+        if record is not None:
+            record.held[key].is_started = True
+            record.busy_since = self._clock()
+
+    def ended(self, key: AttemptKey) -> None:
+        """An attempt ended at its worker."""
+        record = self.holder(key)
+        if record is None:
+            return
+        if record.held[key].is_started:
+            self._learn(self._clock() - record.busy_since)
+        self._drop(record, key)
+
+    def returned(self, key: AttemptKey) -> None:
+        """A worker gave an attempt back that had not started: it waits again, before all others."""
+        record = self.holder(key)
+        if record is not None:
+            assign = record.held[key].assign
+            self._drop(record, key)
+            self._waiting.setdefault(record.shape, deque()).appendleft(assign)
+
+    def lost(self, worker: int) -> list[Held]:
+        """A worker is gone. Return what it had, in the order in which it would have run."""
+        record = self.workers.pop(worker, None)
+        if record is None:
+            return []
+        record.is_leaving = True
+        self._room.clear()
+        for key in record.held:
+            self._holders.pop(key, None)
+        return list(record.held.values())
+
+    def put_back(self, shape: Shape, assigns: Iterable[Assign]) -> None:
+        """Have attempts wait again, before all others."""
+        self._waiting.setdefault(shape, deque()).extendleft(reversed(list(assigns)))
+
+    # -- what to do ----------------------------------------------------------------------------------------------------
+
+    def capacity(self) -> int:
+        """Return how many attempts can be held at a time, those that wait at a busy worker included."""
+        places = max(1, sum(self._room_for(self._usual)))
+        if self._max_workers is not None:
+            places = min(places, self._max_workers)
+        return places * (1 + self._prefetch) if self._is_brief else places
+
+    def replace(self, shape: Shape) -> WorkerRecord | None:
+        """Start a worker although nothing waits for it yet, if there is room."""
+        return self._start(shape) if self._may_start(shape) else None
+
+    def plan(self) -> Plan:
+        """Return what is to be done now, as if it were done."""
+        plan = Plan()
+        for shape in list(self._waiting):
+            self._plan_shape(shape, plan)
+            if not self._waiting[shape]:
+                del self._waiting[shape]
+        if self._prefetch and not self._waiting:
+            plan.recall += self._recalls()
+        return plan
+
+    def _plan_shape(self, shape: Shape, plan: Plan) -> None:
+        waiting = self._waiting[shape]
+        while waiting and (idle := self._take_idle(shape)):
+            plan.assign.append((idle.id, self._give(idle, waiting.popleft())))
+        if not waiting:
+            return
+        coming = sum(record.shape == shape and self._is_coming(record) for record in self.workers.values())
+        while coming < len(waiting) and self._may_start(shape):
+            plan.start.append(self._start(shape))
+            coming += 1
+        while not coming and (retired := self._retire_another(shape)):
+            plan.retire.append(retired)
+            if self._may_start(shape):
+                plan.start.append(self._start(shape))
+                coming = 1
+        while waiting and (busy := self._least_busy(shape)):
+            plan.assign.append((busy.id, self._give(busy, waiting.popleft())))
+
+    def _give(self, record: WorkerRecord, assign: Assign) -> Assign:
+        key = (assign.trial, assign.attempt)
+        if not record.held:
+            record.busy_since = self._clock()
+        record.held[key] = Held(assign)
+        self._holders[key] = record.id
+        return assign
+
+    def _drop(self, record: WorkerRecord, key: AttemptKey) -> None:
+        del record.held[key]
+        del self._holders[key]
+        record.busy_since = self._clock()
+        self._note_idle(record)
+
+    def _note_idle(self, record: WorkerRecord) -> None:
+        if record.is_idle:
+            self._idle.setdefault(record.shape, []).append(record.id)
+
+    def _take_idle(self, shape: Shape) -> WorkerRecord | None:
+        idle = self._idle.get(shape, [])
+        while idle:
+            record = self.workers.get(idle.pop())
+            if record is not None and record.is_idle:
+                return record
+        return None
+
+    def _least_busy(self, shape: Shape) -> WorkerRecord | None:
+        """Return the worker at which an attempt may wait, if it may anywhere."""
+        if not self._prefetch or not self._is_brief:
+            return None
+        now = self._clock()
+        fit = [
+            record
+            for record in self.workers.values()
+            if record.shape == shape
+            and record.is_up
+            and not record.is_leaving
+            and len(record.held) <= self._prefetch
+            and now - record.busy_since < BRIEF_S
+        ]
+        return min(fit, key=lambda record: len(record.held), default=None)
+
+    def _recalls(self) -> Iterator[tuple[int, AttemptKey]]:
+        """Take one attempt for each idle worker from those who hold some behind a long one."""
+        num_idle = sum(record.is_idle for record in self.workers.values())
+        now = self._clock()
+        for record in self.workers.values():
+            if not num_idle:
+                return
+            if len(record.held) > 1 and now - record.busy_since > BRIEF_S:
+                key, held = next(reversed(record.held.items()))
+                if not held.is_recalled and not held.is_started:
+                    held.is_recalled = True
+                    num_idle -= 1
+                    yield record.id, key
+
+    def _learn(self, duration_s: float) -> None:
+        mean = self._duration_s
+        self._duration_s = duration_s if mean is None else _MEMORY * mean + (1 - _MEMORY) * duration_s
+        self._is_brief = self._duration_s < (LONG_S if self._is_brief else BRIEF_S)
+
+    # -- room ----------------------------------------------------------------------------------------------------------
+
+    def _is_coming(self, record: WorkerRecord) -> bool:
+        return not record.is_up and not record.is_leaving
+
+    def _start(self, shape: Shape) -> WorkerRecord:
+        record = WorkerRecord(self._next_id, shape)
+        self._next_id += 1
+        self.workers[record.id] = record
+        self._room.clear()
+        return record
+
+    def _may_start(self, shape: Shape) -> bool:
+        staying = [record for record in self.workers.values() if not record.is_leaving]
+        if self._max_workers is not None and len(staying) >= self._max_workers:
+            return False
+        if self._room_for(shape)[1] > 0:
+            return True
+        return self._shows_demand and all(record.is_up for record in staying)
+
+    def _retire_another(self, shape: Shape) -> int | None:
+        """Mark one worker of another shape that has nothing to do as leaving, and return it."""
+        for record in self.workers.values():
+            is_idle = not record.held and not record.is_leaving and not self._waiting.get(record.shape)
+            if record.shape != shape and is_idle:
+                self.leave(record)
+                return record.id
+        return None
+
+    def leave(self, record: WorkerRecord) -> None:
+        """Give a worker nothing more: its process ends."""
+        record.is_leaving = True
+        self._room.clear()
+
+    def _room_for(self, shape: Shape) -> tuple[int, int]:
+        """Return how many workers have a place, and how many more of this shape would; counting only what is ours."""
+        if shape not in self._room:
+            self._room[shape] = self._count_room(shape)
+        return self._room[shape]
+
+    def _count_room(self, shape: Shape) -> tuple[int, int]:
+        free = {node.id: dict(node.resources) for node in self._nodes}
+        staying = [record for record in self.workers.values() if not record.is_leaving]
+        placed = 0
+        for record in staying:
+            if record.node in free:
+                _take(free[record.node], record.shape)
+                placed += 1
+        placed += sum(_place(free.values(), record.shape) for record in staying if not record.is_up)
+        if not shape:  # Trials that ask for nothing: as many as there are CPUs.
+            return placed, max(0, int(sum(node.resources.get("CPU", 1.0) for node in self._nodes)) - placed)
+        count = 0
+        while _place(free.values(), shape):
+            count += 1
+        return placed, count
+
+
+def _place(nodes: Iterable[dict[str, float]], shape: Shape) -> bool:
+    for free in nodes:
+        if is_held(shape, free):
+            _take(free, shape)
+            return True
+    return False
+
+
+def _take(free: dict[str, float], shape: Shape) -> None:
+    for name, amount in shape:
+        free[name] = free.get(name, 0.0) - amount

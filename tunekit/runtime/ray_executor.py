@@ -1,0 +1,509 @@
+"""Runs attempts on Ray: the driver's side of mailbox, workers and losses.
+
+Three kinds of threads meet here, under one lock. The driver's own thread calls ``execute`` and ``acknowledge``. The *drain*
+thread holds one long poll for all workers; what comes goes to the driver's inbox in the order in which it came. The
+*keeper* thread learns of workers whose long call has ended, by whatever way, and starts their replacement.
+
+A lost worker's last words come first: the loss is noted, the mailbox is drained once more, and only then the attempts of
+that worker are declared lost. That its call failed does not prove that it is dead, so from there on nothing of it is
+listened to, and the mailbox tells it to end itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
+from tunekit.core.events import (
+    CapacityChanged,
+    ErrorInfo,
+    Event,
+    LaunchFailed,
+    RestoreFailed,
+    TrialHalted,
+    TrialRaised,
+    TrialReturned,
+    TrialStarted,
+    WorkerLost,
+)
+from tunekit.runtime.cluster import Cluster, Shape, check_shape, shape_of
+from tunekit.runtime.driver import describe_error
+from tunekit.runtime.mailbox import Mailbox
+from tunekit.runtime.pool import Held, Pool, WorkerRecord
+from tunekit.runtime.post import Letter, PostOffice
+from tunekit.runtime.ray_errors import Loss, classify
+from tunekit.runtime.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSpec
+from tunekit.runtime.wire import Assign, AttemptKey, Hello, Leave, Recall, Returned, decode_said
+from tunekit.runtime.worker import Contract, Worker
+from tunekit.trainable import check_picklable, describe, parameters_of
+from tunekit.types import LossCause
+
+_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, LaunchFailed, RestoreFailed)
+_DRAIN_S = 1.0
+"""Longest wait of the long poll: how long a recall, or an order that must be repeated, waits when nothing happens."""
+_REPEAT_S = 2.0
+_NODES_S = 10.0
+_ACKNOWLEDGE_S = 0.05
+"""Acknowledgements that no order takes along wait so long for company."""
+_CALL_TIMEOUT_S = 30.0
+_MAILBOX_LOST_S = 120.0
+"""So long the mailbox may be out of reach before the sweep's attempts are given up."""
+_LEAVE_S = 1.5
+"""Seconds that idle workers get to leave by themselves when the sweep ends."""
+_MAX_FALSE_STARTS = 3
+"""Workers in a row that may die before their first word."""
+
+
+@dataclass(slots=True)
+class _Hand:
+    """A worker's actor and its long call."""
+
+    actor: Any
+    call: Any
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class _Departure:
+    """A worker that is gone, and how."""
+
+    worker: int
+    loss: Loss | None
+    """None: it left in peace."""
+    first: int = 0
+    last_words: Sequence[bytes] = ()
+
+
+class RayExecutor:
+    """An ``Executor`` on a Ray cluster, which is started when there is none.
+
+    Args:
+        sweep: What every worker is told.
+        trainable: The user's function or class.
+        spec_of: Makes what a worker is told of an attempt; called by the thread that calls ``execute``.
+        inbox: Where deliveries go.
+        max_concurrent_trials: Most workers at a time; None: as many as the cluster holds.
+        prefetch: Most attempts that wait ready at a busy worker, where trials are brief.
+        address: The cluster; see ``Cluster``.
+
+    Raises:
+        TrainableError: The trainable cannot be sent to a worker.
+        ResourcesError: No node could ever hold one trial.
+        ExperimentError: Ray could not be started.
+    """
+
+    def __init__(
+        self,
+        *,
+        sweep: SweepSpec,
+        trainable: Any,
+        spec_of: Callable[[LaunchTrial], AttemptSpec],
+        inbox: queue.SimpleQueue[Delivery],
+        max_concurrent_trials: int | None = None,
+        prefetch: int = 0,
+        address: str | None = None,
+    ) -> None:
+        """Check what can be known, connect to Ray, and offer what it holds. Workers come with the first attempts."""
+        pickled = check_picklable(trainable)
+        self._sweep = sweep
+        self._spec_of = spec_of
+        self._driver = inbox
+        self._cluster = Cluster(address)
+        try:
+            usual = describe(trainable).resources
+            self._pool = Pool(
+                max_workers=max_concurrent_trials,
+                prefetch=0 if sweep.fresh_process else prefetch,
+                shows_demand=not self._cluster.is_local,
+                usual=shape_of({"CPU": 1.0} if callable(usual) else usual),
+            )
+            self._see_nodes()
+            if not callable(usual):
+                check_shape(shape_of(usual), self._nodes)
+            self._trainable = ray.put(pickled)
+            self._parameters = {name: ray.put(value) for name, value in parameters_of(trainable).items()}
+            self._mailbox = _start_mailbox(self._cluster.here)
+        except BaseException:
+            self._cluster.leave()
+            raise
+        self._lock = threading.RLock()
+        self._office = PostOffice()
+        self._hands: dict[int, _Hand] = {}
+        self._finished: queue.SimpleQueue[tuple[int, Future[Any]] | None] = queue.SimpleQueue()
+        self._departures: list[_Departure] = []
+        self._strikes: Counter[int] = Counter()
+        """Workers that died at a trial's door, by trial."""
+        self._false_starts = 0
+        self._capacity = 0
+        self._acknowledged_at = self._repeated_at = time.monotonic()
+        self._is_closing = False
+        self._report_capacity()
+        self._threads = [
+            threading.Thread(target=self._drain, name="tunekit-drain", daemon=True),
+            threading.Thread(target=self._keep, name="tunekit-keeper", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # -- the driver's thread -------------------------------------------------------------------------------------------
+
+    def execute(self, commands: list[ExecutorCommand]) -> None:
+        """Carry commands out; what they lead to comes as events."""
+        with self._lock:
+            for command in commands:
+                match command:
+                    case LaunchTrial():
+                        self._launch(command)
+                    case StopTrial():
+                        self._stop(command)
+                    case KillTrial():
+                        self._kill(command)
+                    case ContinueTrial() | InterruptTrial():
+                        self._pass_on(command)
+            self._dispatch()
+
+    def acknowledge(self, tokens: list[object]) -> None:
+        """Let workers forget what is in the journal. Goes along with the next order, or soon by itself."""
+        with self._lock:
+            for token in tokens:
+                for worker, number in token:  # type: ignore[attr-defined] # ours, as made in _deliver
+                    self._office.acknowledge(worker, number)
+            now = time.monotonic()
+            if now - self._acknowledged_at >= _ACKNOWLEDGE_S:
+                self._acknowledged_at = now
+                self._post()
+
+    def close(self) -> None:
+        """End all workers, gently those that are idle, and leave Ray as it was found."""
+        with self._lock:
+            self._is_closing = True
+            idle = [record.id for record in self._pool.workers.values() if record.is_idle]
+            for worker in idle:
+                self._office.order(worker, Leave())
+            self._post()
+            calls = [self._hands[worker].call for worker in idle if worker in self._hands]
+        if calls:
+            ray.wait(calls, num_returns=len(calls), timeout=_LEAVE_S)
+        self._end_all()
+        self._finished.put(None)
+        for thread in self._threads:
+            thread.join(timeout=_CALL_TIMEOUT_S)
+        self._cluster.leave()
+
+    def _launch(self, command: LaunchTrial) -> None:
+        key = (command.trial, command.attempt)
+        try:
+            spec = self._spec_of(command)
+            shape = shape_of(spec.resources)
+            check_shape(shape, self._nodes)
+            assign = Assign(trial=command.trial, attempt=command.attempt, spec=cloudpickle.dumps(spec))
+        except Exception as error:  # noqa: BLE001 - a config that cannot be made or sent is bad news, thus an event
+            self._tell(LaunchFailed(trial=key[0], attempt=key[1], error=describe_error(error)))
+            return
+        self._pool.submit(assign, shape)
+
+    def _stop(self, command: StopTrial) -> None:
+        if self._pool.withdraw((command.trial, command.attempt)):
+            self._tell(TrialHalted(trial=command.trial, attempt=command.attempt))
+        else:
+            self._pass_on(command)
+
+    def _pass_on(self, command: ContinueTrial | StopTrial | InterruptTrial) -> None:
+        record = self._pool.holder((command.trial, command.attempt))
+        if record is not None:
+            self._office.order(record.id, command)
+
+    def _kill(self, command: KillTrial) -> None:
+        key = (command.trial, command.attempt)
+        if self._pool.withdraw(key):
+            self._tell(_lost(key, Loss(LossCause.KILLED, "before it started")))
+        record = self._pool.holder(key)
+        if record is None:
+            return
+        if key == next(iter(record.held)):
+            self._end(record)
+            self._depart(_Departure(record.id, Loss(LossCause.KILLED, "it did not stop in time")))
+        else:  # It waits behind another one, which must not die for it.
+            self._office.order(record.id, Recall(trial=command.trial, attempt=command.attempt))
+            self._pool.ended(key)
+            self._tell(_lost(key, Loss(LossCause.KILLED, "before it started")))
+
+    # -- the keeper's thread: workers whose call has ended -------------------------------------------------------------
+
+    def _keep(self) -> None:
+        while (finished := self._finished.get()) is not None:
+            worker, future = finished
+            try:
+                first, last_words = future.result()
+                departure = _Departure(worker, None, first, last_words)
+            except BaseException as error:  # noqa: BLE001 - whatever Ray raises is looked up in a table
+                departure = _Departure(worker, classify(error))
+            with self._lock:
+                if not self._is_closing and worker in self._hands:
+                    self._depart(departure)
+
+    def _depart(self, departure: _Departure) -> None:
+        """Note that a worker is gone, start its replacement if it was at work, and hurry the drain."""
+        self._departures.append(departure)
+        self._hands.pop(departure.worker, None)
+        record = self._pool.workers.get(departure.worker)
+        if record is not None:
+            self._pool.leave(record)
+            if record.held and (replacement := self._pool.replace(record.shape)):
+                self._start(replacement)
+        self._post(wakes=True)
+
+    # -- the drain's thread --------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        reached_at = time.monotonic()
+        while not self._is_closing:
+            with self._lock:
+                departures, self._departures = self._departures, []
+                frame = self._office.drain(0.0 if departures else _DRAIN_S)
+            try:
+                answer = ray.get(self._mailbox.drain.remote(frame), timeout=_CALL_TIMEOUT_S)
+                reached_at = time.monotonic()
+                with self._lock:
+                    self._take(answer, departures)
+            except Exception as error:  # noqa: BLE001 - see below
+                if self._is_closing:
+                    return
+                with self._lock:
+                    self._departures[:0] = departures
+                if not isinstance(error, ray.exceptions.RayError) or time.monotonic() - reached_at > _MAILBOX_LOST_S:
+                    self._give_up(error)
+                    return
+                time.sleep(_ACKNOWLEDGE_S)
+
+    def _take(self, answer: bytes, departures: Sequence[_Departure]) -> None:
+        self._deliver(self._office.receive(answer))
+        for departure in departures:
+            self._finish(departure)
+        self._refresh()
+        self._dispatch()
+
+    def _deliver(self, letters: Sequence[Letter]) -> None:
+        """Pass on what workers said, and learn from it where every attempt is."""
+        events: list[Event] = []
+        token: dict[int, int] = {}
+        for letter in letters:
+            token[letter.worker] = letter.number
+            for said in decode_said(letter.message):
+                match said:
+                    case Hello():
+                        self._false_starts = 0
+                        self._pool.came_up(letter.worker, pid=said.pid, node=said.node)
+                    case Returned():
+                        self._pool.returned((said.trial, said.attempt))
+                    case _:
+                        self._follow(said, letter.worker)
+                        events.append(said)
+        if token:
+            self._driver.put(Delivery(events, tuple(token.items())))
+
+    def _follow(self, event: Event, worker: int) -> None:
+        if isinstance(event, TrialStarted):
+            self._strikes.pop(event.trial, None)
+            self._pool.started((event.trial, event.attempt))
+        elif isinstance(event, _ENDINGS):
+            record = self._pool.workers.get(worker)
+            if record is not None and (self._sweep.fresh_process or isinstance(event, TrialRaised)):
+                self._pool.leave(record)  # Its process will not be used again.
+            self._pool.ended((event.trial, event.attempt))
+
+    def _finish(self, departure: _Departure) -> None:
+        """Say what became of the attempts of a worker that is gone, after its last words."""
+        self._deliver(self._office.accept(departure.worker, departure.first, departure.last_words))
+        self._office.give_up(departure.worker)
+        record = self._pool.workers.get(departure.worker)
+        if record is None:
+            return
+        held = self._pool.lost(departure.worker)
+        if departure.loss is None:
+            self._leave_behind(record, held)
+        else:
+            if not record.is_up:
+                self._note_false_start(record.shape, departure.loss)
+            self._mourn(held, departure.loss)
+
+    def _leave_behind(self, record: WorkerRecord, held: Sequence[Held]) -> None:
+        """Give the attempts to others that a worker left unstarted."""
+        for one in held:
+            if one.is_started:
+                self._tell(_lost(_key(one), Loss(LossCause.CRASHED, "its worker left without a last word")))
+        self._pool.put_back(record.shape, [one.assign for one in held if not one.is_started])
+
+    def _mourn(self, held: Sequence[Held], loss: Loss) -> None:
+        """Report attempts as lost: the one that ran for the cause, those that waited behind it for none of their own.
+
+        A worker that dies between two trials dies for an unknown reason. If that happens to the same trial again, it
+        is the reason: preparing it kills the process.
+        """
+        for position, one in enumerate(held):
+            spared = Loss(LossCause.NOT_STARTED, loss.detail)
+            if one.is_started or loss.cause is LossCause.KILLED:
+                self._tell(_lost(_key(one), loss if position == 0 else spared))
+                continue
+            if position == 0:
+                self._strikes[one.assign.trial] += 1
+                if self._strikes[one.assign.trial] > 1 and loss.cause is LossCause.CRASHED:
+                    spared = Loss(LossCause.START_FAILED, loss.detail)
+            self._tell(_lost(_key(one), spared))
+
+    def _note_false_start(self, shape: Shape, loss: Loss) -> None:
+        """Give up on attempts for which no worker can be made."""
+        self._false_starts += 1
+        if self._false_starts < _MAX_FALSE_STARTS:
+            return
+        self._false_starts = 0
+        error = ErrorInfo(type="WorkerStartError", message=loss.detail, hint="the logs of Ray say more")
+        for assign in self._pool.take_waiting(shape):
+            self._tell(LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=error))
+
+    def _give_up(self, error: Exception) -> None:
+        """Report everything as lost: nothing can be learned of any worker any more."""
+        sys.stderr.write("".join(traceback.format_exception(error)))
+        with self._lock:
+            loss = Loss(LossCause.CRASHED, f"the executor failed: {describe_error(error).message}")
+            for record in list(self._pool.workers.values()):
+                for one in self._pool.lost(record.id):
+                    self._tell(_lost(_key(one), loss))
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now - self._nodes_at >= _NODES_S:
+            self._see_nodes()
+        if now - self._repeated_at >= _REPEAT_S:
+            self._repeated_at = now
+            self._office.repeat()
+
+    # -- acting, with the lock held ------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        plan = self._pool.plan()
+        for record in plan.start:
+            self._start(record)
+        for worker, assign in plan.assign:
+            self._office.order(worker, assign)
+        for worker, (trial, attempt) in plan.recall:
+            self._office.order(worker, Recall(trial=trial, attempt=attempt))
+        for worker in plan.retire:
+            self._office.order(worker, Leave())
+        self._post()
+        self._report_capacity()
+
+    def _post(self, *, wakes: bool = False) -> None:
+        frame = self._office.post(wakes=wakes)
+        if frame is not None:
+            self._mailbox.post.remote(frame)
+
+    def _start(self, record: WorkerRecord) -> None:
+        self._office.open(record.id)
+        contract = Contract(worker=record.id, sweep=self._sweep, parameters=self._parameters)
+        actor = _worker_class().options(**_options(record.shape)).remote()
+        call = actor.run.remote(contract, self._mailbox, self._trainable)
+        self._hands[record.id] = _Hand(actor, call, record.shape)
+        call.future().add_done_callback(partial(self._note_finished, record.id))
+
+    def _note_finished(self, worker: int, future: Future[Any]) -> None:
+        # Ray's own thread: nothing may be called or waited for here.
+        self._finished.put((worker, future))
+
+    def _end(self, record: WorkerRecord) -> None:
+        """End a worker's process: the hard way if it is on this node, since Ray's way takes seconds if it is stopped."""
+        hand = self._hands.get(record.id)
+        if hand is not None:
+            with contextlib.suppress(Exception):
+                ray.kill(hand.actor, no_restart=True)
+        if record.pid and record.node == self._cluster.here:
+            _sigkill(record.pid)
+
+    def _end_all(self) -> None:
+        with self._lock:
+            for record in self._pool.workers.values():
+                self._end(record)
+            for hand in self._hands.values():
+                with contextlib.suppress(Exception):
+                    ray.kill(hand.actor, no_restart=True)
+            with contextlib.suppress(Exception):
+                ray.kill(self._mailbox, no_restart=True)
+            self._hands.clear()
+
+    def _tell(self, event: Event) -> None:
+        self._driver.put(Delivery([event]))
+
+    def _report_capacity(self) -> None:
+        capacity = self._pool.capacity()
+        if capacity != self._capacity:
+            self._capacity = capacity
+            self._tell(CapacityChanged(max_live=capacity))
+
+    def _see_nodes(self) -> None:
+        self._nodes = self._cluster.nodes()
+        self._nodes_at = time.monotonic()
+        self._pool.see_nodes(self._nodes)
+
+
+def _start_mailbox(node: str) -> Any:
+    return (
+        ray.remote(Mailbox)
+        .options(
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=100_000,
+            enable_task_events=False,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        )
+        .remote()
+    )
+
+
+def _worker_class() -> Any:
+    return ray.remote(Worker)
+
+
+def _options(shape: Shape) -> dict[str, Any]:
+    amounts = dict(shape)
+    options: dict[str, Any] = {"num_cpus": amounts.pop("CPU", 0), "max_restarts": 0, "max_task_retries": 0}
+    if gpus := amounts.pop("GPU", 0):
+        options["num_gpus"] = gpus
+    if memory := amounts.pop("memory", 0):
+        options["memory"] = int(memory)
+    if amounts:
+        options["resources"] = amounts
+    return options
+
+
+def _lost(key: AttemptKey, loss: Loss) -> WorkerLost:
+    return WorkerLost(trial=key[0], attempt=key[1], cause=loss.cause, detail=loss.detail)
+
+
+def _key(held: Held) -> AttemptKey:
+    return held.assign.trial, held.assign.attempt
+
+
+def _sigkill(pid: int) -> None:
+    """End a worker's process, unless its number belongs to somebody else by now."""
+    with contextlib.suppress(OSError):
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
+            os.kill(pid, signal.SIGKILL)
