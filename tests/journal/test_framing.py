@@ -117,6 +117,22 @@ def test_a_batch_with_pages_that_never_reached_the_disk_is_cut(tmp_path: Path) -
         journal.close()
 
 
+def test_a_last_newline_on_a_page_that_never_reached_the_disk_is_cut_with_its_batch(tmp_path: Path) -> None:
+    batches = written(tmp_path, 3, 2)
+    content = segment(tmp_path).read_bytes()
+    segment(tmp_path).write_bytes(content[:-1] + b"\0" * 50)
+    assert reopened(tmp_path) == batches[0]
+
+
+def test_a_flipped_bit_before_missing_pages_is_still_damage(tmp_path: Path) -> None:
+    written(tmp_path, 3, 2)
+    content = segment(tmp_path).read_bytes()
+    for damaged in (content.replace(b"loss", b"lose", 1), content[:-1] + b"\x0b"):
+        segment(tmp_path).write_bytes(damaged + bytes(4096))
+        with pytest.raises(JournalCorruptError):
+            Journal.open(tmp_path)
+
+
 def test_zero_bytes_where_no_page_begins_are_damage(tmp_path: Path) -> None:
     written(tmp_path, 3, 60)
     content = segment(tmp_path).read_bytes()

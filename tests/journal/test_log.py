@@ -273,7 +273,9 @@ def test_an_interrupted_commit_closes_the_journal(tmp_path: Path, monkeypatch: p
     assert reopened(tmp_path) in (rows(1), rows(2))
 
 
-def test_opening_makes_durable_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_makes_durable_what_it_found_and_a_commit_what_it_creates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written(tmp_path, 2)
     synced: list[str] = []
     fsync = os.fsync
@@ -283,8 +285,12 @@ def test_opening_makes_durable_what_it_found(tmp_path: Path, monkeypatch: pytest
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", noted)
-    Journal.open(tmp_path).close()
+    journal = Journal.open(tmp_path, segment_bytes=1)
     assert synced == [str(segment(tmp_path)), str(tmp_path)]
+    synced.clear()
+    journal.append(rows(1))
+    journal.close()
+    assert synced == [str(segment(tmp_path, 2)), str(tmp_path)], "the name of a new segment must be durable too"
 
 
 def test_a_folder_that_cannot_be_used_is_a_storage_error(tmp_path: Path) -> None:
