@@ -260,6 +260,8 @@ def test_numbers_outside_changed_bounds_are_still_read() -> None:
     """The bounds may have been narrowed since; the old trials stay what they were."""
     assert tk.uniform(0, 0.2).why_not(0.5) == ""
     assert tk.uniform(0, 0.2).excludes(0.5) == "must be from 0.0 to 0.2 (excluded)"
+    assert tk.uniform(0, 1).excludes(1) != ""
+    assert tk.quniform(0, 1, 0.1).excludes(1) == ""
     assert tk.quniform(0, 1, 0.1).excludes(0.25) == "must be a multiple of 0.1"
     assert tk.randint(0, 5).excludes(5) != ""
 

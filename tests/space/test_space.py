@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import OrderedDict, defaultdict
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tunekit import space as tk
@@ -97,6 +98,9 @@ def test_no_two_places_share_a_path(space: Space) -> None:
 
 
 @given(st.lists(keys, min_size=1), st.lists(keys, min_size=1))
+@example(["a/b"], ["a", "b"])
+@example(["a/b"], ["a~1b"])
+@example(["a~1b"], ["a~01b"])
 def test_paths_are_injective(one: list[str], other: list[str]) -> None:
     def path(parts: list[str]) -> str:
         joined = ""
@@ -131,11 +135,12 @@ def test_what_one_trial_changes_no_other_sees() -> None:
     space = Space(param_space)
     values = draw(space)
     before = space.resolve(values)
+    as_it_was = copy.deepcopy(before)
     spoilt = space.resolve(values)
     mutate(spoilt)
     spoilt["fixed"]["pair"][1].add("spoilt")
     assert spoilt != before
-    assert space.resolve(values) == before
+    assert space.resolve(values) == before == as_it_was
     assert before["made"] == [5]
 
 
@@ -148,6 +153,20 @@ def test_container_classes_are_kept() -> None:
     assert made["default"].default_factory is list
     assert type(made["shape"]) is Shape
     assert made["shape"].cols == 2
+
+
+class Size(tuple[int, ...]):
+    """As ``torch.Size``: made of one sequence, not of fields."""
+
+    __slots__ = ()
+
+
+def test_odd_tuples_are_kept_whole_but_hold_no_domains() -> None:
+    size = Size([2, 3])
+    assert config(Space({"size": size, "deep": [{"size": size}]})) == {"size": size, "deep": [{"size": size}]}
+    assert type(config(Space({"size": size}))["size"]) is Size
+    odd: Any = Size([2, tk.uniform(0, 1)])  # type: ignore[list-item]  # on purpose
+    assert "since there are domains in it" in problems({"size": odd})[0]
 
 
 def test_the_users_own_objects_are_left_alone() -> None:
@@ -184,6 +203,15 @@ def test_the_last_grid_varies_fastest() -> None:
     cells = [config(space, cell=cell) for cell in range(6)]
     assert [(c["a"], c["b"]["c"]) for c in cells] == [*itertools.product([1, 2], "xyz")]
     assert len({c["lr"] for c in cells}) == 1
+
+
+def test_domains_inside_a_grid_are_drawn_in_their_cells() -> None:
+    space = Space({"g": tk.grid_search([1, {"x": tk.uniform(0, 1)}])})
+    assert [*draw(space, cell=0)] == ["g"]
+    assert [*draw(space, cell=1)] == ["g", "g/1/x"]
+    point = space.encode({"g/1/x": 0.5})
+    drawn = [space.draw(cell, lambda path: 0.9, fixed=point)[0] for cell in (0, 1)]
+    assert drawn == [{"g": 0}, {"g": 1, "g/1/x": 0.5}]
 
 
 def test_ray_tunes_literal_grid_is_understood() -> None:
@@ -325,6 +353,7 @@ POINTS = Space(
         "flag": tk.choice([0, False, True, 1]),
         "layers": [{"width": tk.randint(1, 9)}, {"width": tk.randint(1, 9)}],
         "depth": 3,
+        "data": tk.choice([{"split": [1]}, {"split": ({"k": 3, "seed": 0},), "fold": 2}]),
         "made": tk.sample_from(lambda config: 1),
         "grid": tk.grid_search([1, 2]),
         "a/b": tk.uniform(0, 1),
@@ -346,6 +375,7 @@ POINTS = Space(
         ({"flag": True}, {"flag": 2}),
         ({"flag": 1}, {"flag": 3}),
         ({"depth": 3}, {}),
+        ({"data": {"split": [{"k": 3}]}}, {"data": 1}),
         ({"made": [1, 2]}, {"made": [1, 2]}),
         ({"a/b": 0.5}, {"a~1b": 0.5}),
         ({"a~1b": 0.5}, {"a~1b": 0.5}),
@@ -365,6 +395,8 @@ def test_points_are_encoded_as_draws(point: dict[str, Any], encoded: dict[str, A
         ({"lr": "0.01"}, "lr: got '0.01', but must be a finite number"),
         ({"act": "Gelu"}, "act: got 'Gelu', but must be one of Tanh, Gelu"),
         ({"depth": 4}, "depth: is fixed to 3"),
+        ({"data": {"split": [{"k": 4}]}}, "data: got .* but must be one of"),
+        ({"data": {"split": [1, 2]}}, "data: got .* but must be one of"),
         ({"grid": 1}, "grid: is a grid"),
         ({"lrr": 0.01}, "(?s)lrr: is no parameter.*did you mean 'lr'"),
         ({"layers": [{"width": 3}]}, "layers: must be a sequence of 2"),

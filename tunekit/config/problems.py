@@ -9,8 +9,6 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
-from typing import NoReturn
-
 from tunekit.errors import ConfigError, ConfigTypeError
 
 _MAX_SHOWN = 80
@@ -103,11 +101,12 @@ class Problems:
     def raise_if_any(self) -> None:
         """Raise one error that lists every problem, if there is one."""
         if self._lines:
-            self._raise()
+            raise self.error()
 
-    def _raise(self) -> NoReturn:
+    def error(self) -> ConfigError:
+        """Return one error that lists every problem: a type error if all of them are wrong types."""
         kind = ConfigTypeError if self._only_types else ConfigError
-        raise kind.collect(self._subject, self._lines, hint="; ".join(self._hints))
+        return kind.collect(self._subject, self._lines, hint="; ".join(self._hints))
 
     def integer(
         self, field: str, value: object, *, at_least: int, at_most: int | None = None, none_is: str = "", also: str = ""

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from tunekit.space.describe import fingerprint, same, shown
+from tunekit.space.containers import UNMADE, covers, fresh, rebuild
+from tunekit.space.describe import fingerprint, shown
 from tunekit.space.domains import Choice, Drawn, GridSearch, Numeric, SampleFrom
 from tunekit.types import Json
 
 Pick: TypeAlias = Callable[["Leaf"], Json]
 """Says what is journalled for a leaf."""
-
-_COPIED = (set, bytearray)
 
 
 @dataclass
@@ -41,16 +40,6 @@ class Made:
     values: Mapping[str, Json]
     results: dict[str, Any] = field(default_factory=dict)
     """What the ``sample_from`` made, by path; those of later ones are missing while an earlier one is called."""
-
-
-class _Unmade:
-    """Stands where a later ``sample_from`` will put its value."""
-
-    def __repr__(self) -> str:
-        return "<made by a later sample_from>"
-
-
-UNMADE = _Unmade()
 
 
 class Node(ABC):
@@ -83,7 +72,7 @@ class Node(ABC):
 
 @dataclass(frozen=True)
 class Fixed(Node):
-    """A value that is the same for every trial."""
+    """A value that is the same for every trial, such as a number, a class, or a dict without domains in it."""
 
     value: Any
 
@@ -91,23 +80,23 @@ class Fixed(Node):
         """Ask for nothing."""
 
     def build(self, made: Made) -> Any:
-        """Return the value; copied if it is a plain mutable container, shared between trials if it is not."""
+        """Return the value, its containers made anew."""
         del made
-        return copy.copy(self.value) if type(self.value) in _COPIED else self.value
+        return fresh(self.value)
 
     def describe(self, path: str) -> Iterator[tuple[str, Json]]:
         """Yield the value as text."""
         yield path, {"kind": "fixed", "value": fingerprint(self.value)}
 
     def match(self, value: object, found: dict[str, Json]) -> str:
-        """Accept an equal value."""
+        """Accept an equal value, or a part of it."""
         del found
-        return "" if same(self.value, value) else f"is fixed to {shown(self.value)!r}"
+        return "" if covers(self.value, value) else f"is fixed to {shown(self.value)!r}"
 
 
 @dataclass(frozen=True)
 class Container(Node):
-    """A dict, list or tuple, or an instance of a class derived from one."""
+    """A dict, list or tuple with domains in it, or an instance of a class derived from one."""
 
     original: Any
     items: tuple[tuple[Any, str, Node], ...]
@@ -120,22 +109,7 @@ class Container(Node):
 
     def build(self, made: Made) -> Any:
         """Return a new container of the same type."""
-        kind = type(self.original)
-        built = [(key, node.build(made)) for key, _, node in self.items]
-        if isinstance(self.original, dict):
-            fresh = {} if kind is dict else copy.copy(self.original)
-            if kind is not dict:
-                fresh.clear()
-            fresh.update((key, value) for key, value in built if value is not UNMADE)
-            return fresh
-        values = [value for _, value in built]
-        if kind is list:
-            return values
-        if isinstance(self.original, list):
-            fresh_list = copy.copy(self.original)
-            fresh_list[:] = values
-            return fresh_list
-        return kind(values) if kind is tuple else kind(*values)  # a named tuple takes its fields one by one
+        return rebuild(self.original, [(key, node.build(made)) for key, _, node in self.items])
 
     def leaves(self) -> Iterator[Leaf | Function]:
         """Yield the leaves of every item."""
@@ -143,9 +117,8 @@ class Container(Node):
             yield from node.leaves()
 
     def describe(self, path: str) -> Iterator[tuple[str, Json]]:
-        """Yield the items; of an empty container, itself."""
-        if not self.items:
-            yield path, {"kind": "fixed", "value": fingerprint(self.original)}
+        """Yield the items."""
+        del path  # each item knows its own
         for _, item_path, node in self.items:
             yield from node.describe(item_path)
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from tunekit.config.problems import Problems, shorten
 from tunekit.space import constructors
+from tunekit.space.containers import can_rebuild
 from tunekit.space.domains import Choice, Domain, Drawn, GridSearch, SampleFrom
 from tunekit.space.nodes import Container, Fixed, Function, Leaf, Node
 from tunekit.space.paths import join
@@ -15,11 +16,12 @@ from tunekit.space.paths import join
 Needs: TypeAlias = tuple[tuple[str, int], ...]
 
 _MAX_DEPTH = 100
-_WORD = frozenset(
+_WORDS = [
     value
     for name, value in vars(constructors).items()
-    if getattr(value, "__module__", "") == constructors.__name__ and not name.startswith("_") and callable(value)
-)
+    if getattr(value, "__module__", "") == constructors.__name__ and not name.startswith("_")
+]
+"""``uniform`` and the like themselves, which somebody may have forgotten to call."""
 
 
 def parse(param_space: object) -> Container:
@@ -28,14 +30,14 @@ def parse(param_space: object) -> Container:
     Raises:
         ConfigError: Listing every place at which the space cannot be understood.
     """
-    if isinstance(param_space, Domain) or not isinstance(param_space, dict):
+    if not isinstance(param_space, dict):
         problems = Problems("Tuner")
         hint = "name the parameter, as in {'lr': tunekit.loguniform(1e-4, 1e-1)}"
         problems.bad_type("param_space", param_space, "a dict with a name for each parameter", hint=hint)
-        problems.raise_if_any()
+        raise problems.error()
     parser = _Parser()
     root = parser.container(param_space, "", ())
-    for key in param_space if isinstance(param_space, dict) else ():
+    for key in param_space:
         if not isinstance(key, str) or not key:
             parser.problems.bad_type("param_space", key, "keyed by names of parameters")
     parser.problems.raise_if_any()
@@ -43,16 +45,20 @@ def parse(param_space: object) -> Container:
 
 
 class _Parser:
+    """One walk over what the user wrote."""
+
     def __init__(self) -> None:
         self.problems = Problems("param_space")
         self.num_grids = 0
         self.above: list[int] = []
+        """Ids of the objects that the walk is inside of."""
 
     def node(self, value: Any, path: str, needs: Needs) -> Node:
         if isinstance(value, dict) and list(value) == ["grid_search"] and isinstance(value["grid_search"], list):
             return self.node(constructors.grid_search(value["grid_search"]), path, needs)  # as Ray Tune writes it
         if isinstance(value, dict | list | tuple):
-            return self.container(value, path, needs)
+            container = self.container(value, path, needs)
+            return container if any(True for _ in container.leaves()) else Fixed(value)
         if isinstance(value, SampleFrom):
             return Function(path, value, needs)
         if isinstance(value, Drawn):
@@ -113,7 +119,7 @@ class _Parser:
             for key in value:
                 if path and (not isinstance(key, str) or not key):
                     self.problems.bad_type(place, key, "keyed by non-empty strings, since there are domains in it")
-        elif isinstance(value, tuple) and type(value) is not tuple and not hasattr(value, "_fields"):
+        elif isinstance(value, list | tuple) and not can_rebuild(value):
             self.problems.bad_type(place, value, "a dict, list or tuple, since there are domains in it")
 
     def check_fixed(self, value: object, path: str) -> None:
@@ -126,7 +132,7 @@ class _Parser:
             self.problems.bad_type(path, value, "a domain of tunekit", hint="use tunekit.uniform, choice and the like")
         elif isinstance(value, set | frozenset | Mapping) and any(isinstance(item, Domain) for item in _items(value)):
             self.problems.bad_type(path, value, "a dict, list or tuple, since there are domains in it")
-        elif callable(value) and any(value is word for word in _WORD):
+        elif any(value is word for word in _WORDS):
             name = getattr(value, "__name__", shorten(value))
             self.problems.add(
                 path, f"got the function {name} itself, not what it returns", hint=f"call it: {name}(...)"

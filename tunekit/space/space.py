@@ -91,11 +91,9 @@ class Space:
         known = fixed or {}
 
         def pick(path: str, domain: Drawn) -> Json:
-            if path in known:
-                return known[path]
             if isinstance(domain, GridSearch):
                 return cell // self._strides[path] % len(domain.options)
-            return domain.draw(uniform(path))
+            return known[path] if path in known else domain.draw(uniform(path))
 
         return self.fill(pick, fixed=known)
 
@@ -208,5 +206,10 @@ def _strides(grids: list[Leaf]) -> dict[str, int]:
 
 def _with_needs(leaves: Mapping[str, Leaf | Function], part: Mapping[str, Json]) -> dict[str, Json]:
     """Return ``part`` with the choices that must be made for its paths to take part."""
-    needed = {path: index for name in part for path, index in leaves[name].needs}
+    needed = {
+        path: index
+        for name in part
+        for path, index in leaves[name].needs
+        if not isinstance(leaves[path].domain, GridSearch)  # every option of a grid is tried anyway
+    }
     return {**needed, **part}
