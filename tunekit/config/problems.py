@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Sequence
+
 from tunekit.errors import ConfigError, ConfigTypeError
 
 _MAX_SHOWN = 80
