@@ -94,7 +94,10 @@ class Trainable:
         return False
 
     def cleanup(self) -> None:
-        """Release what ``setup`` took. Called whatever happened; what it raises is logged and changes no result."""
+        """Release what ``setup`` took.
+
+        Called whatever happened after ``setup``; what it raises is logged and changes no result.
+        """
 
     # -- provided ------------------------------------------------------------------------------------------------------
 

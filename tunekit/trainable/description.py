@@ -124,9 +124,7 @@ def _plain(function: Any) -> Any:
     """Return the function in the innermost of partials, or behind ``__call__``."""
     while isinstance(function, partial):
         function = function.func
-    return (
-        function if inspect.isroutine(function) or not hasattr(type(function), "__call__") else type(function).__call__
-    )  # noqa: B004, E501
+    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _names(target: Any) -> tuple[str, str]:

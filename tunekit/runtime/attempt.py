@@ -1,0 +1,142 @@
+"""One life of one trial in this process, from its checkpoint to its last event."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tunekit.core.events import (
+    ErrorInfo,
+    Event,
+    LaunchFailed,
+    Place,
+    RestoreFailed,
+    TrialStarted,
+)
+from tunekit.errors import CheckpointCorruptError, CheckpointNotFoundError
+from tunekit.runtime.channel import Channel
+from tunekit.runtime.class_trial import ClassSession, run_class
+from tunekit.runtime.failure import error_info, is_fatal, is_misuse
+from tunekit.runtime.function_trial import FunctionSession, run_function
+from tunekit.runtime.isolation import isolated, trial_seed
+from tunekit.runtime.output import TrialLog, captured
+from tunekit.runtime.saving import Saving
+from tunekit.runtime.spec import AttemptSpec, SweepSpec
+from tunekit.runtime.surroundings import this_place, trial_dir
+from tunekit.runtime.trial_run import Ending, TrialRun, logger
+from tunekit.session import TrialStopped, activate
+from tunekit.store.checkpoint_io import CheckpointIO
+from tunekit.trainable.bound import BoundTrainable, as_bound
+
+__all__ = ["Channel", "run_attempt"]
+
+
+def run_attempt(
+    sweep: SweepSpec,
+    spec: AttemptSpec,
+    trainable: Any,
+    channel: Channel,
+    io: CheckpointIO,
+    *,
+    place: Place | None = None,
+    owns_process: bool = False,
+) -> bool:
+    """Run one attempt on the calling thread, which should be the main one, and send all of its events.
+
+    Args:
+        sweep: What is the same for every trial.
+        spec: The attempt.
+        trainable: A function, a class or a BoundTrainable.
+        channel: The way to the driver.
+        io: Where checkpoints are written to and read from.
+        place: What the driver is told about where it runs; None: this process and machine.
+        owns_process: Whether this process does nothing but run trials, so that states of random generators need not
+            be put back.
+
+    Returns:
+        Whether the process may run another trial: False after any exception of user code and after an interruption.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C reached user code.
+    """
+    restored = _restore(spec, channel, io)
+    if isinstance(restored, Exception):
+        return True
+    run = TrialRun(sweep, spec, channel, Saving(sweep, spec, channel, io))
+    folder = trial_dir(sweep, spec) if sweep.capture_output else None
+    seed = trial_seed(sweep.seed, spec.trial)
+    with isolated(seed, keep_generators=not owns_process), captured(folder) as log:
+        channel.send(
+            TrialStarted(
+                trial=spec.trial,
+                attempt=spec.attempt,
+                restored_from=spec.resume_from,
+                place=place if place is not None else this_place(),
+            )
+        )
+        is_clean = _run(run, as_bound(trainable), restored, log)
+    run.saving.drop_unused()
+    channel.flush()
+    return is_clean and not run.was_interrupted
+
+
+def _restore(spec: AttemptSpec, channel: Channel, io: CheckpointIO) -> Path | Exception | None:
+    """Return the folder of the checkpoint to go on from, every byte verified; an error that has been told."""
+    if spec.resume_from is None:
+        return None
+    try:
+        return io.verify(spec.trial_name, spec.resume_from)
+    except (CheckpointCorruptError, CheckpointNotFoundError) as error:
+        event: Event = RestoreFailed(
+            trial=spec.trial, attempt=spec.attempt, iteration=spec.resume_from, error=error_info(error)
+        )
+        problem: Exception = error
+    except Exception as error:  # noqa: BLE001 - whatever the storage raises, the driver decides what to do
+        event = LaunchFailed(trial=spec.trial, attempt=spec.attempt, error=error_info(error))
+        problem = error
+    channel.send(event)
+    channel.flush()
+    return problem
+
+
+def _run(run: TrialRun, bound: BoundTrainable, checkpoint: Path | None, log: TrialLog | None) -> bool:
+    """Run user code, send how it ended, and return whether it raised nothing."""
+    try:
+        _enter(run, bound, checkpoint)
+    except TrialStopped:
+        # Not ours if nothing has ended: user code may raise it to end its trial.
+        run.ending = run.ending or Ending.RETURNED
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - sys.exit() ends a trial and not the worker
+        if run.ending is None:
+            _send_raised(run, error, log)
+        else:
+            logger.warning(
+                "%s: ended, but raised on its way out; its results stand", run.spec.trial_name, exc_info=error
+            )
+            run.send_ending()
+        return False
+    run.send_ending()
+    return True
+
+
+def _enter(run: TrialRun, bound: BoundTrainable, checkpoint: Path | None) -> None:
+    if isinstance(bound.target, type):
+        with activate(ClassSession(run, checkpoint)):
+            run_class(run, bound, checkpoint)
+    else:
+        session = FunctionSession(run, checkpoint)
+        with activate(session):
+            run_function(run, session, bound)
+
+
+def _send_raised(run: TrialRun, error: BaseException, log: TrialLog | None) -> None:
+    info = error_info(error)
+    if log is not None:
+        log.write(_text(info))
+    run.send_raised(info, retryable=not is_misuse(error), fatal=is_fatal(error))
+
+
+def _text(info: ErrorInfo) -> str:
+    return info.traceback if info.traceback.endswith("\n") else f"{info.traceback}\n"

@@ -1,0 +1,28 @@
+"""How an attempt speaks with the driver, whatever lies between them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tunekit.core.commands import ContinueTrial, StopTrial
+from tunekit.core.events import Event
+
+
+class Channel(Protocol):
+    """The way to the driver, and back."""
+
+    def send(self, event: Event) -> None:
+        """Pass an event on, now or soon, in order."""
+        ...
+
+    def wait(self) -> ContinueTrial | StopTrial:
+        """Return the decision about the row that was just sent."""
+        ...
+
+    def pending_stop(self) -> StopTrial | None:
+        """Return the order to stop, if it has come."""
+        ...
+
+    def flush(self) -> None:
+        """Pass everything on now."""
+        ...

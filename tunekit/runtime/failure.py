@@ -1,0 +1,74 @@
+"""An exception of user code as text: nothing about a strange exception may stop the message about it."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from tunekit.core.events import ErrorInfo
+from tunekit.errors import ConfigError, ReportError, SaveError, SessionError, TrainableError, TunekitError
+
+_PACKAGE: Final = str(Path(__file__).parents[1])
+_MAX_MESSAGE: Final = 10_000
+_MAX_TRACEBACK: Final = 50_000
+_MISUSE: Final = (ConfigError, ReportError, SaveError, SessionError, TrainableError)
+
+
+def error_info(error: BaseException) -> ErrorInfo:
+    """Return ``error`` as text."""
+    own = error if isinstance(error, TunekitError) else None
+    return ErrorInfo(
+        type=_encodable(_type_name(error)),
+        message=_encodable(_message(error))[:_MAX_MESSAGE],
+        traceback=_encodable(_traceback(error)),
+        hint=_encodable(own.hint) if own else "",
+    )
+
+
+def is_misuse(error: BaseException) -> bool:
+    """Return whether the same error is certain to come again, because tunekit was used in a wrong way."""
+    return isinstance(error, _MISUSE)
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Return whether the configuration of the sweep is wrong, for every trial."""
+    return isinstance(error, ConfigError) and error.fields.get("fatal") is True
+
+
+def _type_name(error: BaseException) -> str:
+    cls = type(error)
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, TunekitError):
+        return str(error.message)
+    if isinstance(error, SystemExit):
+        return f"the trainable called sys.exit({error.code!r})"
+    try:
+        return str(error)
+    except Exception as problem:  # noqa: BLE001 - whatever the user's __str__ does
+        return f"<its __str__ raised {type(problem).__qualname__}>"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        lines = traceback.format_exception(type(error), error, _from_user_code(error.__traceback__))
+    except Exception as problem:  # noqa: BLE001 - as above: __repr__ of notes and causes
+        return f"<the traceback could not be formatted: {type(problem).__qualname__}>"
+    text = "".join(lines)
+    return text if len(text) <= _MAX_TRACEBACK else "…" + text[-_MAX_TRACEBACK:]
+
+
+def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the first frame outside of tunekit; all of it if there is none."""
+    inner = trace
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        inner = inner.tb_next
+    return inner or trace
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

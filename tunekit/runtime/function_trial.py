@@ -1,0 +1,206 @@
+"""Runs a function trainable: the session that its ``report()`` calls reach, and what it may return."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from tunekit.checkpoint import Checkpoint
+from tunekit.config.problems import shorten
+from tunekit.errors import ConfigError, ReportError, SessionError, TrainableError
+from tunekit.runtime.normalise import normalise
+from tunekit.runtime.saving import SaveReason, content_of
+from tunekit.runtime.surroundings import context_of
+from tunekit.runtime.trial_run import TrialRun, Write
+from tunekit.session import Context, Saver, TrialStopped
+from tunekit.trainable import BoundTrainable
+
+RETURNED_METRIC: Final = "_metric"
+"""Name of a number that a function returns or yields."""
+
+
+def run_function(run: TrialRun, session: FunctionSession, bound: BoundTrainable) -> None:
+    """Run the function to its end, in the main thread.
+
+    Raises:
+        TrialStopped: The trial ended inside a report.
+        BaseException: Whatever user code raised.
+    """
+    with run.exposed():
+        value: Any = bound.target(run.spec.config, **bound.parameters)
+        if inspect.isgenerator(value):
+            value = _drain(value, session)
+    if run.ending is not None:
+        return  # It swallowed TrialStopped.
+    if value is not None:
+        session.report_last(value)
+    elif run.num_rows == 0:
+        run.warn("it returned without a result: report metrics with tunekit.report(), or return them")
+    if run.ending is None:
+        run.finish(session.write)
+
+
+def _drain(generator: Generator[Any, Any, Any], session: FunctionSession) -> Any:
+    """Report what a generator function yields, and return what it returns."""
+    try:
+        while True:
+            try:
+                value = next(generator)
+            except StopIteration as end:
+                return end.value
+            session.report(_as_metrics(value, "a yielded value"), None)
+    finally:
+        generator.close()
+
+
+class FunctionSession:
+    """What a running function finds behind ``report()`` and its like."""
+
+    def __init__(self, run: TrialRun, checkpoint: Path | None) -> None:
+        """Remember the checkpoint to go on from, if there is one; nothing is opened yet."""
+        self._run = run
+        self._checkpoint = checkpoint
+        self._is_opened = False
+        self._saver: Saver | None = None
+        self._lock = threading.RLock()
+        # A thread that an earlier trial left behind would report under this trial's name.
+        self._strangers = {thread for thread in threading.enumerate() if thread is not threading.main_thread()}
+        self._strangers.discard(threading.current_thread())
+
+    @property
+    def write(self) -> Write | None:
+        """How a checkpoint is saved now; None: there was no saver."""
+        return None if self._saver is None else self._saver.save_checkpoint
+
+    def report(self, metrics: Any, checkpoint: Any) -> None:
+        """Record a row, and a checkpoint if one is given or due."""
+        self._check_thread("report()")
+        with self._run.shielded(), self._lock:
+            self._report(metrics, checkpoint, "report()", is_last=False)
+
+    def report_last(self, value: Any) -> None:
+        """Record what the function returned as its last row."""
+        with self._lock:
+            self._report(_as_metrics(value, "the returned value"), None, "the returned value", is_last=True)
+
+    def get_checkpoint(self) -> Checkpoint | None:
+        """Return the checkpoint to go on from. From now on iterations count on from it."""
+        self._check_thread("get_checkpoint()")
+        if self._checkpoint is None:
+            return None
+        self._open()
+        return Checkpoint(self._checkpoint)
+
+    def restore(self, saver: Any) -> bool:
+        """Load the checkpoint to go on from into ``saver``."""
+        self._check_thread("restore()")
+        if not isinstance(saver, Saver):
+            raise TrainableError(
+                f"restore() needs an object with save_checkpoint(path) and load_checkpoint(path), got {shorten(saver)}",
+                hint="to read the files yourself, use get_checkpoint()",
+            )
+        if self._checkpoint is None:
+            return False
+        self._open()
+        saver.load_checkpoint(content_of(self._checkpoint))
+        return True
+
+    def context(self) -> Context:
+        """Return where the function runs."""
+        self._check_thread("get_context()")
+        return context_of(self._run, self._hand_out)
+
+    def interrupt(self, trial: int, attempt: int) -> None:
+        """Raise TrialStopped if user code of this attempt runs."""
+        self._run.interrupt(trial, attempt)
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+
+    def _report(self, metrics: Any, checkpoint: Any, source: str, *, is_last: bool) -> None:
+        run = self._run
+        if run.ending is not None:
+            raise TrialStopped
+        kind = _kind(checkpoint)
+        plain, should_checkpoint = run.read(metrics, source)
+        if run.num_rows == 0:
+            self._begin(kind, source)
+        if kind == "saver":
+            self._saver = checkpoint
+        ends = run.record(plain, is_last=is_last)
+        wanted = run.is_due(should_checkpoint=should_checkpoint)
+        if kind == "folder":
+            run.saving.adopt(checkpoint, run.row)
+            wanted = None
+        elif wanted is SaveReason.DEMAND and self._saver is None:
+            run.warn("should_checkpoint was reported, but there is nothing to save: pass report(…, checkpoint=…)")
+        run.settle(self.write, wanted, ends=ends)
+
+    def _begin(self, kind: str, source: str) -> None:
+        """Check at the first row what only running the function shows."""
+        run = self._run
+        config = run.sweep.checkpoint
+        if kind != "saver" and (config.frequency or config.checkpoint_at_end):
+            option = f"checkpoint_frequency={config.frequency}" if config.frequency else "checkpoint_at_end=True"
+            raise ConfigError(
+                f"{source}: CheckpointConfig({option}) needs an object that can save, but checkpoint= was given "
+                f"{'a folder' if kind == 'folder' else 'nothing'}",
+                hint="call report(metrics, checkpoint=state) with an object that has save_checkpoint(path) and "
+                f"load_checkpoint(path), such as tunekit.torch.TrainState, or leave {option} out",
+                fatal=True,
+            )
+        if self._checkpoint is not None and not self._is_opened:
+            run.warn(
+                f"it was to go on from iteration {run.spec.resume_from} but did not open its checkpoint, so it starts "
+                "again at iteration 1: call get_checkpoint() or restore(saver) before the first report"
+            )
+
+    def _open(self) -> None:
+        if not self._is_opened and self._run.num_rows == 0:
+            self._run.go_on()
+        self._is_opened = True
+
+    def _hand_out(self) -> Path:
+        with self._run.shielded(), self._lock:
+            return self._run.saving.hand_out(self._run.iteration + 1)
+
+    def _check_thread(self, caller: str) -> None:
+        if threading.current_thread() in self._strangers:
+            raise SessionError(
+                f"{caller} was called from a thread that an earlier trial started",
+                hint="end your threads before the trainable returns",
+            )
+
+
+def _kind(checkpoint: Any) -> Literal["none", "folder", "saver"]:
+    if checkpoint is None:
+        return "none"
+    if isinstance(checkpoint, Checkpoint):
+        with checkpoint.as_directory():  # Raises if there is no such folder, before the row is recorded.
+            return "folder"
+    if isinstance(checkpoint, Saver) and not isinstance(checkpoint, type):
+        return "saver"
+    raise ReportError(
+        f"report(): checkpoint must be a Checkpoint or an object with save_checkpoint(path) and "
+        f"load_checkpoint(path), got {shorten(checkpoint)} ({type(checkpoint).__qualname__})",
+        hint="for a folder, pass Checkpoint.from_directory(folder)",
+    )
+
+
+def _as_metrics(value: Any, source: str) -> Any:
+    """Return a dict as it is, and a number under a name."""
+    if isinstance(value, Mapping):
+        return value
+    try:
+        named = normalise({RETURNED_METRIC: value}, source)
+    except ReportError:
+        named = {}
+    if not isinstance(named.get(RETURNED_METRIC), int | float):
+        raise ReportError(
+            f"{source} of the trainable must be a dict of metrics, a number or None, got {shorten(value)} "
+            f"({type(value).__qualname__})",
+            hint="report metrics with tunekit.report(), and return nothing",
+        )
+    return named
