@@ -13,7 +13,7 @@ from tunekit.store import CheckpointIO, LocalStore, MemoryStore, Store, layout
 from tunekit.testing.faulty_store import Faults, FaultyOps, FaultyStore, SimulatedCrash, When
 
 TRIAL = "train_00007"
-FILES = {"model": b"weights" * 50, "deep/er/optimizer": b"moments" * 50, "empty": b""}
+FILES = {"model": b"weights" * 50, "deep/optimizer": b"moments" * 50}
 
 Redo = Callable[[CheckpointIO], None]
 
@@ -33,10 +33,10 @@ class Driver:
             run(step)
 
     def steps(self, io: CheckpointIO) -> Iterator[Callable[[], None]]:
-        for iteration, attempt in [(1, 1), (2, 1), (3, 1), (2, 2)]:
+        for iteration, attempt in [(1, 1), (2, 1), (2, 2)]:
             yield from self.save(io, iteration, attempt)
         yield lambda: self.command({(1, 1)}, lambda io: io.delete(TRIAL, 1, 1), io)
-        yield lambda: self.command({(3, 1)}, lambda io: io.quarantine(TRIAL, 3, 1), io)
+        yield lambda: self.command({(2, 2)}, lambda io: io.quarantine(TRIAL, 2, 2), io)
 
     def save(self, io: CheckpointIO, iteration: int, attempt: int) -> Iterator[Callable[[], None]]:
         manifest: dict[str, object] = {}
@@ -115,6 +115,8 @@ def test_crash_at_every_operation(tmp_path: Path, when: When, power_fails: bool)
         assert whole(io) == shown
         assert not (root / layout.STAGING).exists()
         assert not (root / layout.TRASH).exists()
+        aside = root / layout.QUARANTINE
+        assert [path.name for path in (aside.iterdir() if aside.exists() else [])] in ([], [f"{TRIAL}.2.2"])
 
 
 @pytest.mark.parametrize("persistent", [False, True], ids=["once", "for a while"])
@@ -142,7 +144,7 @@ def test_disk_refuses_at_every_operation(tmp_path: Path, persistent: bool) -> No
         driver.live(io, stubborn)
         ops.faults = Faults()
         io.sweep()
-        assert whole(io) == {(2, 2)}
+        assert whole(io) == set()
         ops.close()
     assert len(refusals) > count / 2
     assert all(error.errno == errno.ENOSPC and "free some space" in error.hint for error in refusals)
@@ -152,12 +154,13 @@ def test_delete_lost_by_a_power_failure_costs_only_space(tmp_path: Path) -> None
     """Deleting is not synced: at worst the checkpoint is back, whole."""
     ops = FaultyOps()
     io = CheckpointIO(LocalStore(tmp_path / "e", ops=ops), ops=ops)
-    Driver().live(io, once)
-    ops.sync_all(tmp_path / "e")
-    io.delete(TRIAL, 2, 2)
+    steps = Driver().steps(io)
+    for _ in range(2):
+        next(steps)()
+    io.delete(TRIAL, 1, 1)
     assert whole(io) == set()
     ops.lose_power(tmp_path / "e")
-    assert whole(quick(tmp_path / "e")) == {(2, 2)}
+    assert whole(quick(tmp_path / "e")) == {(1, 1)}
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -134,15 +134,17 @@ def copy_into(ops: Ops, source: Path, target: Path, *, skip: Iterable[str] = ())
 
 def delete_tree(ops: Ops, folder: Path, *, first: str = "") -> None:
     """Delete a folder with everything in it, ``first`` before the rest. What is gone already is fine."""
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        _gone_is_fine(ops.unlink, folder)  # what a link points to is not ours to delete
+        return
     if first:
         _gone_is_fine(ops.unlink, folder / first)
     try:
         found = list(walk(folder))
     except FileNotFoundError:
-        return
-    except NotADirectoryError:
-        _gone_is_fine(ops.unlink, folder)
-        return
+        found = []
     for name, info in reversed(found):
         remove = ops.rmdir if stat.S_ISDIR(info.st_mode) else ops.unlink
         _gone_is_fine(remove, folder / name)

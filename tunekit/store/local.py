@@ -17,7 +17,7 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tunekit.store import folders, layout
@@ -25,6 +25,8 @@ from tunekit.store.base import PutOutcome, storage_error, storage_errors
 from tunekit.store.ops import Ops
 
 _PRIVATE = 0o700
+_PATIENCE = 100
+"""Tries; each costs microseconds, and losing even three in a row takes bad luck."""
 _IN_USE = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY}
 _NO_FILE = {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}
 """How opening fails when there is something else than a regular file, or a file above it."""
@@ -73,12 +75,8 @@ class LocalStore:
         path = self._root / staging
         with storage_errors("create", path):
             folders.delete_tree(self._ops, path)
-            for _ in range(3):  # another process may be tidying up the empty parent at this moment
-                self._make_parent(path)
-                with contextlib.suppress(FileNotFoundError):
-                    self._ops.mkdir(path)
-                    return path
-            raise storage_error("create", path, FileNotFoundError(errno.ENOENT, "its parent keeps disappearing"))
+            self._place(path, lambda: self._ops.mkdir(path))
+        return path
 
     def persist(self, staging: str, files: Sequence[str]) -> None:
         """Sync the files, then the folders from the bottom up."""
@@ -100,10 +98,9 @@ class LocalStore:
                 self._ops.write(source / layout.MANIFEST, manifest)
                 self._ops.fsync(source / layout.MANIFEST)
                 self._ops.fsync(source)
-                self._make_parent(target)
                 if os.path.lexists(target):
                     self._move(target, trash)
-                self._ops.rename(source, target)
+                self._place(target, lambda: self._ops.rename(source, target))
             elif not target.is_dir():
                 raise FileNotFoundError(errno.ENOENT, "neither staged nor published", str(target))
             self._ops.fsync(target.parent)
@@ -154,8 +151,7 @@ class LocalStore:
         path = self._root / key
         aside = path.with_name(f".{uuid.uuid4().hex}")
         try:
-            self._make_parent(path)
-            self._ops.write(aside, data)
+            self._place(aside, lambda: self._ops.write(aside, data))
             self._ops.fsync(aside)
             created = self._give_name(aside, path)
             self._sync_up(path.parent)
@@ -216,14 +212,26 @@ class LocalStore:
             self._ops.mkdir(path, mode)
         self._ops.fsync(path.parent)
 
-    def _make_parent(self, path: Path) -> None:
-        """Create the folder that is to hold ``path``."""
-        parent = path.parent
-        if parent == self._root or parent.is_dir():
+    def _place(self, path: Path, put: Callable[[], None]) -> None:
+        """Put something at ``path`` after making the folder that is to hold it.
+
+        Folders that nothing is left in are removed at any time by whoever notices, so the folder may disappear between
+        the two steps; then both are done again.
+        """
+        for left in reversed(range(_PATIENCE)):
+            try:
+                self._make(path.parent)
+                return put()
+            except FileNotFoundError:
+                if not left:
+                    raise
+
+    def _make(self, folder: Path) -> None:
+        if folder == self._root or folder.is_dir():
             return
-        self._make_parent(parent)
+        self._make(folder.parent)
         with contextlib.suppress(FileExistsError):
-            self._ops.mkdir(parent)
+            self._ops.mkdir(folder)
 
     def _sync_up(self, folder: Path) -> None:
         """Sync a folder and those that it lies in, up to the root."""
@@ -237,9 +245,8 @@ class LocalStore:
         """Rename; ``source`` may be gone already, and what is in the way of it goes first."""
         if not os.path.lexists(source):
             return
-        self._make_parent(target)
         folders.delete_tree(self._ops, target)
-        self._ops.rename(source, target)
+        self._place(target, lambda: self._ops.rename(source, target))
 
     def _free_place(self, aside: str) -> Path:
         place = self._root / aside

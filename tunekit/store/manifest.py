@@ -104,8 +104,8 @@ def digest(document: Mapping[str, Json]) -> str:
 
 
 def encode(document: Mapping[str, Json]) -> bytes:
-    """Return the file's content."""
-    return msgspec.json.format(codec.encode_value(_sorted(document)), indent=1) + b"\n"
+    """Return the file's content, without a newline at its end, so that any cut is noticed."""
+    return msgspec.json.format(codec.encode_value(_sorted(document)), indent=1)
 
 
 def decode(data: bytes, where: str) -> Manifest:
