@@ -17,9 +17,9 @@ from tunekit.core.events import (
     ResultReported,
     SearcherFailed,
     Settings,
+    StopCriterionFailed,
     TimerFired,
     TrialHalted,
-    TrialRaised,
     TrialReturned,
     TrialStarted,
 )
@@ -220,7 +220,9 @@ def test_a_stop_function_that_raises_ends_the_experiment_and_charges_nobody() ->
     assert world.state.outcome is Outcome.ERROR
     assert "KeyError: 1" in world.state.error
     assert world.state.trials[0].num_failures == 0
-    assert any(isinstance(record, TrialRaised) for kind, records in world.log if kind == "append" for record in records)
+    assert world.state.trials[0].status is TrialStatus.STOPPING, "it is saved and paused"
+    assert world.log[-1] == ("execute", [StopTrial(trial=0, attempt=1, reason=world.state.error, pause=True)])
+    assert any(isinstance(record, StopCriterionFailed) for kind, records in world.log if kind == "append" for record in records)
 
 
 def test_a_searcher_that_raises_ends_the_sweep_in_words() -> None:

@@ -203,11 +203,15 @@ def _untag(value: Json) -> Any:
 def _untag_one(tag: str, content: Json) -> Any:
     decoder = _DECODERS.get(tag)
     if decoder is None:
-        raise JournalVersionError(f"a record holds a value tagged {tag}, which this tunekit does not know", hint=_UPGRADE)
+        raise JournalVersionError(
+            f"a record holds a value tagged {tag}, which this tunekit does not know", hint=_UPGRADE
+        )
     try:
         return decoder(content)
     except (TypeError, ValueError, AttributeError) as error:
-        raise JournalCorruptError(f"a record holds a value tagged {tag} with impossible content: {content!r}") from error
+        raise JournalCorruptError(
+            f"a record holds a value tagged {tag} with impossible content: {content!r}"
+        ) from error
 
 
 _DECODERS: dict[str, Callable[[Any], Any]] = {

@@ -130,7 +130,13 @@ class SearcherFailed(_Event, frozen=True, kw_only=True, tag="searcher_failed"):
     error: ErrorInfo
 
 
-# -- an attempt ---------------------------------------------------------------------------------------------------------
+class StopCriterionFailed(_Event, frozen=True, kw_only=True, tag="stop_criterion_failed"):
+    """The user's stop function raised. It would for other trials too: they are saved and paused, and the run ends."""
+
+    error: ErrorInfo
+
+
+# -- an attempt --------------------------------------------------------------------------------------------------------
 
 
 class TrialStarted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_started"):
@@ -198,7 +204,7 @@ class WorkerLost(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag
     detail: str = ""
 
 
-# -- checkpoints --------------------------------------------------------------------------------------------------------
+# -- checkpoints -------------------------------------------------------------------------------------------------------
 
 
 class CheckpointStaged(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_staged"):
@@ -251,6 +257,7 @@ Event: TypeAlias = (
     | TimerFired
     | TrialsSuggested
     | SearcherFailed
+    | StopCriterionFailed
     | TrialStarted
     | LaunchFailed
     | RestoreFailed

@@ -38,7 +38,7 @@ from tunekit.core.events import (
     Event,
     PublishFailed,
     SearcherFailed,
-    Settings,
+    StopCriterionFailed,
     StopRequested,
     TimerFired,
     TrialsSuggested,
@@ -72,6 +72,9 @@ class Experiment:
         if event.at < state.now:
             msg = f"time ran backwards: {event!r} came after {state.now} s"
             raise CoreBugError(msg)
+        if state.generation == 0 and not isinstance(event, DriverStarted):
+            msg = f"the first event must be DriverStarted, got {event!r}"
+            raise CoreBugError(msg)
         state.now = event.at
         out: list[Command] = []
         handler = _EXPERIMENT.get(type(event))
@@ -90,15 +93,12 @@ class Experiment:
         while state.deadlines and state.trials[state.deadlines[0][1]].deadline != state.deadlines[0][0]:
             heapq.heappop(state.deadlines)
         due = [state.deadlines[0][0]] if state.deadlines else []
-        if state.settings.time_budget_s is not None and state.outcome is None:
+        if state.settings.time_budget_s is not None and state.outcome is None and not state.is_done():
             due.append(state.settings.time_budget_s)
         return min(due) if due and not state.ended else None
 
     def _handle_trial_event(self, event: Any, out: list[Command]) -> None:
         state = self.state
-        if state.generation == 0:
-            msg = f"the first event must be DriverStarted, got {event!r}"
-            raise CoreBugError(msg)
         if not 0 <= event.trial < len(state.trials):
             msg = f"{event!r} is about a trial that was never made ({len(state.trials)} trials)"
             raise InvalidTransitionError(msg)
@@ -180,9 +180,12 @@ def _escalate(state: State, trial: TrialState, out: list[Command]) -> None:
 
 def _on_suggested(state: State, event: TrialsSuggested, out: list[Command]) -> None:
     del out
+    if not state.asking:
+        state.num_stale += 1
+        return
     state.asking = False
-    state.holding = not event.draws and bool(state.live)
-    state.exhausted = event.exhausted or (not event.draws and not state.live)
+    state.holding = not event.draws and state.num_open > 0
+    state.exhausted = event.exhausted or (not event.draws and not state.num_open)
     for draw in event.draws:
         state.add(TrialState(trial=len(state.trials), draw=draw))
 
@@ -233,6 +236,7 @@ def _launch_trial(state: State, trial: TrialState, out: list[Command]) -> None:
     trial.until = state.scheduler.horizon(trial.trial, trial.resume_from or 0)
     trial.intent = Intent.RUN
     trial.own_stop = False
+    trial.saved_at = 0
     trial.reason = ""
     state.move(trial, TrialStatus.LAUNCHING)
     out.append(
@@ -269,6 +273,11 @@ def _end(state: State, out: list[Command]) -> None:
     out.append(EndExperiment(outcome=state.outcome, error=state.error))
 
 
+def _on_stop_criterion_failed(state: State, event: StopCriterionFailed, out: list[Command]) -> None:
+    del out
+    state.wind_up(Outcome.ERROR, f"the stop function failed: {event.error.type}: {event.error.message}")
+
+
 ExperimentHandler: TypeAlias = Callable[[State, Any, list[Command]], None]
 
 _EXPERIMENT: dict[type, ExperimentHandler] = {
@@ -278,6 +287,7 @@ _EXPERIMENT: dict[type, ExperimentHandler] = {
     TimerFired: _on_timer,
     TrialsSuggested: _on_suggested,
     SearcherFailed: _on_searcher_failed,
+    StopCriterionFailed: _on_stop_criterion_failed,
 }
 _STORE: dict[type, lifecycle.Handler] = {
     CheckpointPublished: ledger.on_published,

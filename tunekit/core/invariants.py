@@ -30,7 +30,7 @@ def _check_indexes(state: State) -> Iterator[str]:
     live = {trial.trial for trial in state.trials if trial.status.is_live}
     if set(state.live) != live:
         yield f"live is {set(state.live)}, but must be {live}"
-    paused = sorted(trial.trial for trial in state.trials if trial.status is TrialStatus.PAUSED)
+    paused = [trial.trial for trial in state.trials if trial.status is TrialStatus.PAUSED and trial.num_staged == 0]
     if sorted(state.paused) != paused:
         yield f"paused is {sorted(state.paused)}, but must be {paused}"
     queue = sorted(

@@ -19,15 +19,15 @@ from tunekit.core.events import (
 )
 from tunekit.core.state import State
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
-from tunekit.types import TrialStatus
 
 
 def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: list[Command]) -> None:
     """Enter a durable but invisible checkpoint, and have it published."""
-    old = trial.checkpoints.get(event.iteration)
-    if old is not None and old.attempt >= event.attempt:
+    if event.iteration <= trial.saved_at:
         state.num_stale += 1
         return
+    trial.saved_at = event.iteration
+    old = trial.checkpoints.get(event.iteration)
     replaced = old if old is not None and old.status is CheckpointStatus.PUBLISHED else None
     entry = CheckpointState(
         iteration=event.iteration,
@@ -71,9 +71,15 @@ def on_publish_failed(state: State, trial: TrialState, event: PublishFailed, out
 
 def on_deleted(state: State, trial: TrialState, event: CheckpointDeleted, out: list[Command]) -> None:
     """Forget the checkpoint."""
-    del out
-    if _close(state, "delete", event) and _meant(trial, event, CheckpointStatus.DELETING) is not None:
-        del trial.checkpoints[event.iteration]
+    if not _close(state, "delete", event):
+        return
+    entry = _meant(trial, event, CheckpointStatus.DELETING)
+    if entry is None:
+        return
+    del trial.checkpoints[event.iteration]
+    if entry.replaces is not None:  # It was given up before it was visible, and the one beneath it still is.
+        trial.checkpoints[event.iteration] = entry.replaces
+        state.delete(trial, entry.replaces, out)
 
 
 def on_delete_failed(state: State, trial: TrialState, event: DeleteFailed, out: list[Command]) -> None:
@@ -135,6 +141,5 @@ def _meant(trial: TrialState, event: StoreAnswer, expected: CheckpointStatus) ->
 
 
 def _release(state: State, trial: TrialState) -> None:
-    """Queue a trial that was held back until its checkpoint had been published."""
-    if trial.status is TrialStatus.PENDING and trial.num_staged == 0:
-        state.enqueue(trial)
+    """Queue a trial that was held back until its checkpoints had been published."""
+    state.enqueue(trial)

@@ -1,4 +1,4 @@
-"""The life of a trial: status × event → what happens, as a table.
+"""The life of a trial: what happens to a status at an event, as a table.
 
 A trial's status says where it is, its intent what the experiment wants of it (``RUN < PAUSE < STOP``, merged with
 ``max``). Two small axes instead of one long list of states such as *stopping-because-paused*: each handler below reads
@@ -55,11 +55,9 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
         state.num_stale += 1
         return
     trial.last = event
-    if trial.status is TrialStatus.STOPPING:
-        return
     if trial.status is TrialStatus.LAUNCHING:
         state.move(trial, TrialStatus.RUNNING)
-    if event.final:
+    if event.final or trial.intent is Intent.STOP:
         return
     if event.stop:
         trial.own_stop = True
@@ -67,7 +65,7 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
     elif trial.until is not None and event.iteration >= trial.until:
         _decide(state, trial, event, out)
     elif state.settings.asks_every_result:
-        out.append(ContinueTrial(trial=trial.trial, attempt=trial.attempt, until=worker_horizon(state, trial)))
+        _go_on(state, trial, out)
 
 
 def _decide(state: State, trial: TrialState, event: ResultReported, out: list[Command]) -> None:
@@ -77,13 +75,19 @@ def _decide(state: State, trial: TrialState, event: ResultReported, out: list[Co
     match decision:
         case Continue():
             trial.until = decision.until
-            out.append(ContinueTrial(trial=trial.trial, attempt=trial.attempt, until=worker_horizon(state, trial)))
+            _go_on(state, trial, out)
         case Stop():
             stop(state, trial, Intent.STOP, decision.reason, out)
         case Pause():
             stop(state, trial, Intent.PAUSE, decision.reason, out)
         case _:
             assert_never(decision)
+
+
+def _go_on(state: State, trial: TrialState, out: list[Command]) -> None:
+    """Answer a trial that waits, unless it was told to pause: then that is its answer."""
+    if trial.status is not TrialStatus.STOPPING:
+        out.append(ContinueTrial(trial=trial.trial, attempt=trial.attempt, until=worker_horizon(state, trial)))
 
 
 def worker_horizon(state: State, trial: TrialState) -> int | None:
@@ -116,7 +120,8 @@ def on_halted(state: State, trial: TrialState, event: TrialHalted, out: list[Com
     """The trial stopped, and has saved what it was to save."""
     del event
     if trial.status is not TrialStatus.STOPPING:  # Nobody asked: a worker that ran out of its lease.
-        _again(state, trial)
+        if not _is_over(state, trial, out):
+            _again(state, trial)
     elif trial.intent is Intent.STOP:
         _end(state, trial, _stopped_status(trial), out)
     else:
@@ -127,10 +132,13 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
     """User code raised."""
     trial.error = event.error
     if event.fatal:
-        state.wind_up(Outcome.ERROR, f"{event.error.type}: {event.error.message}")
+        hint = f"\n\nhint: {event.error.hint}" if event.error.hint else ""
+        state.wind_up(Outcome.ERROR, f"{event.error.type}: {event.error.message}{hint}")
         _again(state, trial)
     elif trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
         _finish_stop(state, trial, out, charged=True)
+    elif event.retryable and _is_over(state, trial, out):
+        return
     elif event.retryable:
         _charge(state, trial, out)
     else:
@@ -150,6 +158,8 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
             _end(state, trial, _stopped_status(trial), out)
         else:
             _finish_stop(state, trial, out, charged=is_charged(cause))
+    elif _is_over(state, trial, out):
+        return
     elif is_charged(cause) and trial.status is not TrialStatus.STOPPING:
         _charge(state, trial, out)
     else:
@@ -209,13 +219,32 @@ def _end(state: State, trial: TrialState, status: TrialStatus, out: list[Command
 
 def _finish_stop(state: State, trial: TrialState, out: list[Command], *, charged: bool) -> None:
     """End a trial that died while it was being stopped, or run it again if its last checkpoint is still owed."""
-    owed = state.settings.saves_at_end and trial.iteration not in trial.checkpoints
+    owed = state.settings.saves_at_end and not _is_saved(trial)
     if not owed:
         _end(state, trial, _stopped_status(trial), out)
     elif charged:
         _charge(state, trial, out)
     else:
         _again(state, trial)
+
+
+def _is_over(state: State, trial: TrialState, out: list[Command]) -> bool:
+    """Complete a trial whose own last row is recorded and saved, and say whether it was one.
+
+    To run it again from there would give a row beyond its last. Without a checkpoint there it does run again, from the
+    one before, comes to the same row, and saves what is owed.
+    """
+    last = trial.last
+    if last is None or not last.final or last.attempt != trial.attempt or not _is_saved(trial):
+        return False
+    _end(state, trial, TrialStatus.COMPLETED, out)
+    return True
+
+
+def _is_saved(trial: TrialState) -> bool:
+    """Return whether there is a checkpoint of the newest row."""
+    entry = trial.checkpoints.get(trial.iteration)
+    return entry is not None and entry.status is not CheckpointStatus.DELETING
 
 
 def _stopped_status(trial: TrialState) -> TrialStatus:

@@ -17,7 +17,6 @@ from tunekit.core.policies import SchedulerState
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.types import Intent, Outcome, TrialId, TrialStatus
 
-
 StoreCall: TypeAlias = tuple[str, TrialId, int, int]
 """``publish`` or ``delete``, trial, iteration, attempt: what makes a command to the store unique."""
 
@@ -54,7 +53,7 @@ class State:
     queue: list[TrialId] = field(default_factory=list)
     """Heap of PENDING trials that may be launched (derived)."""
     paused: deque[TrialId] = field(default_factory=deque)
-    """PAUSED trials, the longest-waiting first (derived)."""
+    """PAUSED trials that may be launched, the longest-waiting first (derived)."""
     num_open: int = 0
     """Trials that have not ended (derived)."""
     io: set[StoreCall] = field(default_factory=set)
@@ -78,15 +77,16 @@ class State:
             self.live.pop(trial.trial, None)
             trial.deadline = None
             trial.escalation = 0
-        if status is TrialStatus.PENDING:
-            self.enqueue(trial)
-        elif status is TrialStatus.PAUSED:
-            self.paused.append(trial.trial)
+        self.enqueue(trial)
 
     def enqueue(self, trial: TrialState) -> None:
-        """Queue a PENDING trial, unless a checkpoint of it is still being published: that one is worth waiting for."""
-        if trial.num_staged == 0:
+        """Queue a waiting trial, unless a checkpoint of it is still being published: that one is worth waiting for."""
+        if trial.num_staged:
+            return
+        if trial.status is TrialStatus.PENDING:
             heapq.heappush(self.queue, trial.trial)
+        elif trial.status is TrialStatus.PAUSED:
+            self.paused.append(trial.trial)
 
     def end(self, trial: TrialState, status: TrialStatus, out: list[Command]) -> None:
         """End a trial for good."""

@@ -61,6 +61,8 @@ class TrialState(msgspec.Struct):
     """Iteration of the checkpoint that the current attempt started from, or will start from."""
     until: int | None = None
     """The iteration at which the scheduler wants to be asked; None: never."""
+    saved_at: int = 0
+    """Iteration of the newest checkpoint that the current attempt has staged; 0 before the first."""
     num_staged: int = 0
     """Open commands to publish a checkpoint of it. It is not launched again before they are answered."""
     own_stop: bool = False

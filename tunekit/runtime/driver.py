@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from tunekit.core.commands import (
     AskSearcher,
@@ -31,8 +31,8 @@ from tunekit.core.events import (
     Event,
     ResultReported,
     SearcherFailed,
+    StopCriterionFailed,
     TimerFired,
-    TrialRaised,
     TrialsSuggested,
     judge,
     stamp,
@@ -231,18 +231,14 @@ def describe_error(error: BaseException) -> ErrorInfo:
 
 
 def _judged(events: list[Event], stop: StopCriterion) -> list[Event]:
-    """Return the events with the user's verdict on every row that does not end its trial anyway.
-
-    A criterion that raises would raise for other trials too, so it ends the experiment, and nobody's budget pays.
-    """
+    """Return the events with the user's verdict on every row that does not end its trial anyway."""
     judged: list[Event] = []
     for event in events:
+        if isinstance(event, ResultReported) and not event.final:
+            try:
+                judge(event, stop(event))
+            except Exception as error:  # noqa: BLE001 - user code; its failure is an event
+                # Before the row, so that its trial is already being stopped and is not told to go on.
+                judged.append(StopCriterionFailed(error=describe_error(error)))
         judged.append(event)
-        if not isinstance(event, ResultReported) or event.final:
-            continue
-        try:
-            judge(event, stop(event))
-        except Exception as error:  # noqa: BLE001 - user code; its failure is an event
-            info: dict[str, Any] = {"error": describe_error(error), "retryable": False, "fatal": True}
-            judged.append(TrialRaised(trial=event.trial, attempt=event.attempt, **info))
     return judged

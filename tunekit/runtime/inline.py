@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
-from tunekit.core.events import CapacityChanged, Event, TrialHalted
+from tunekit.core.events import CapacityChanged, Event, ResultReported, TrialHalted
 from tunekit.errors import CoreBugError
 from tunekit.runtime.attempt import run_attempt
 from tunekit.runtime.driver import Driver
@@ -94,7 +94,7 @@ class InlineChannel:
     def send(self, event: Event) -> None:
         """Pass an event on, now or soon."""
         self._outbox.append(event)
-        if len(self._outbox) >= _BATCH or not self._inbox.empty():
+        if len(self._outbox) >= _BATCH or not isinstance(event, ResultReported) or not self._inbox.empty():
             self.flush()
 
     def flush(self) -> None:

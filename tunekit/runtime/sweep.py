@@ -35,6 +35,7 @@ from tunekit.runtime.spec import AttemptSpec, Delivery
 from tunekit.search.base import SearcherState
 from tunekit.store import CheckpointIO, open_store
 from tunekit.store.layout import staging_name
+from tunekit.trainable import check_picklable
 from tunekit.types import Mode, Outcome, TrialStatus
 
 
@@ -70,6 +71,8 @@ def fit(plan: Plan, *, inline: bool) -> ResultGrid:
         plan: The sweep.
         inline: Whether to run in this process instead of on Ray.
     """
+    if not inline:
+        check_picklable(plan.trainable)
     with opened(plan) as sweep:
         _run(sweep, inline=inline)
         return _results(plan, sweep.experiment, read_folder=Path(plan.path))
@@ -247,11 +250,12 @@ def _conclude(sweep: OpenSweep, exit_code: int) -> None:
 
 
 def _experiment_error(text: str) -> Exception:
-    """Return the error that ended the experiment, as the class that it had in the worker if that is one of ours."""
-    kind, _, message = text.partition(": ")
-    cls = getattr(errors, kind, None)
+    """Return the error that ended the experiment: of the class that it had in the worker, if it is about settings."""
+    kind, _, rest = text.partition(": ")
+    message, _, hint = rest.partition("\n\nhint: ")
+    cls = getattr(errors, kind.rpartition(".")[2], None)
     if isinstance(cls, type) and issubclass(cls, ConfigError):
-        return cls(message)
+        return cls(message, hint=hint)
     return ExperimentError(text, hint="mend the cause and run the script again: what was reached is saved")
 
 

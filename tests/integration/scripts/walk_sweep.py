@@ -1,0 +1,85 @@
+"""A sweep that is killed by tests: random walks that remember their generator, so that a wrong restore shows.
+
+Usage: walk_sweep.py FOLDER [--scheduler fifo|asha] [--samples N] [--iterations N] [--step-s S] [--max-failures N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import tunekit as tk
+
+
+class Walk:
+    """A random walk that can be saved."""
+
+    def __init__(self, drift: float) -> None:
+        self.drift = drift
+        self.position = 0.0
+        self.rng = random.Random(repr(drift))
+
+    def step(self) -> float:
+        self.position += self.drift + self.rng.gauss(0, 1)
+        return self.position
+
+    def save_checkpoint(self, path: str) -> None:
+        version, internal, gauss = self.rng.getstate()
+        state = {"position": self.position, "rng": [version, list(internal), gauss]}
+        (Path(path) / "walk.json").write_text(json.dumps(state))
+
+    def load_checkpoint(self, path: str) -> None:
+        state = json.loads((Path(path) / "walk.json").read_text())
+        version, internal, gauss = state["rng"]
+        self.position = state["position"]
+        self.rng.setstate((version, tuple(internal), gauss))
+
+
+def train(config: dict[str, Any]) -> None:
+    walk = Walk(config["drift"])
+    tk.restore(walk)
+    while True:
+        time.sleep(config["step_s"])
+        tk.report({"position": walk.step(), "noise": random.random()}, checkpoint=walk)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("--scheduler", default="fifo")
+    parser.add_argument("--samples", type=int, default=6)
+    parser.add_argument("--iterations", type=int, default=9)
+    parser.add_argument("--step-s", type=float, default=0.02)
+    parser.add_argument("--max-failures", type=int, default=0)
+    parser.add_argument("--inline", action="store_true")
+    options = parser.parse_args()
+    asha = tk.ASHA(max_t=options.iterations, reduction_factor=2)
+    tuner = tk.Tuner(
+        train,
+        param_space={"drift": tk.uniform(-1, 1), "step_s": options.step_s},
+        tune_config=tk.TuneConfig(
+            metric="position",
+            mode="max",
+            num_samples=options.samples,
+            seed=11,
+            max_concurrent_trials=2,
+            scheduler=asha if options.scheduler == "asha" else None,
+        ),
+        run_config=tk.RunConfig(
+            name="walks",
+            storage_path=options.folder,
+            stop={"training_iteration": options.iterations},
+            checkpoint_config=tk.CheckpointConfig(checkpoint_frequency=3, num_to_keep=2, checkpoint_at_end=True),
+            failure_config=tk.FailureConfig(max_failures=options.max_failures),
+        ),
+    )
+    results = tk.inline(tuner) if options.inline else tuner.fit()
+    print(json.dumps({"trials": len(results), "errors": results.num_errors}))
+
+
+if __name__ == "__main__":
+    main()

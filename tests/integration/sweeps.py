@@ -1,0 +1,134 @@
+"""What integration and chaos tests share: a Ray head of their own, sweeps to kill, and tables to compare."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tunekit.core.commands import ContinueTrial, LaunchTrial, StopTrial
+from tunekit.core.events import ResultReported, TrialStarted
+from tunekit.core.experiment import Experiment
+from tunekit.core.invariants import check
+from tunekit.core.policies import Scheduler
+from tunekit.core.rows import RowTable
+from tunekit.journal.log import read_records
+from tunekit.journal.replay import replay
+from tunekit.schedulers import FIFO
+from tunekit.types import Mode
+
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+@contextmanager
+def ray_head(num_cpus: int = 2) -> Iterator[str]:
+    """Run a Ray head of our own, and yield its address: drivers that are killed and run again find it living."""
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        code = (
+            "import ray, sys, time\n"
+            f"c = ray.init(address='local', num_cpus={num_cpus}, include_dashboard=False, _temp_dir={folder!r})\n"
+            "print(c.address_info['gcs_address'], flush=True)\n"
+            "sys.stdin.read()\n"
+        )
+        env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+        head = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            assert head.stdout is not None
+            yield head.stdout.readline().strip()
+        finally:
+            head.communicate("", timeout=60)
+
+
+def start(script: str, *arguments: str, address: str | None = None) -> subprocess.Popen[str]:
+    """Start a sweep script as a process group of its own."""
+    env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    if address is not None:
+        env |= {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"}
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPTS / script), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout_s: float = 120.0) -> str:
+    """Wait for a sweep to end well, and return what it printed."""
+    out, err = process.communicate(timeout=timeout_s)
+    assert process.returncode == 0, err
+    return out
+
+
+def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> None:
+    """Kill a driver, and reap it."""
+    process.send_signal(number)
+    process.communicate(timeout=60)
+
+
+def journal(experiment: Path) -> list[Any]:
+    """Return every record of an experiment; none if it has not come that far."""
+    return list(read_records(experiment / "journal")) if (experiment / "journal").is_dir() else []
+
+
+def wait_for(experiment: Path, process: subprocess.Popen[str], num_results: int, timeout_s: float = 90.0) -> bool:
+    """Wait until so many more results are journalled than now; False if the sweep has ended first."""
+    target = count_results(experiment) + num_results
+    deadline = time.monotonic() + timeout_s
+    while process.poll() is None:
+        if count_results(experiment) >= target:
+            return True
+        assert time.monotonic() < deadline, "the sweep makes no progress"
+        time.sleep(0.02)
+    return False
+
+
+def count_results(experiment: Path) -> int:
+    """Return how many rows are journalled, superseded ones included."""
+    return sum(isinstance(record, ResultReported) for record in journal(experiment))
+
+
+def worker_pids(experiment: Path) -> list[int]:
+    """Return the processes in which trials have started, the newest last."""
+    return [record.place.pid for record in journal(experiment) if isinstance(record, TrialStarted)]
+
+
+def replayed(experiment: Path, scheduler: Scheduler) -> Experiment:
+    """Fold an experiment's journal through a fresh core; its recorded decisions are compared with the new ones."""
+    core = Experiment(scheduler, Mode.MAX)
+    replay(journal(experiment), core.handle)
+    check(core)
+    return core
+
+
+def table(experiment: Path, scheduler: Scheduler | None = None) -> dict[tuple[int, int], dict[str, str]]:
+    """Return the metrics of every (trial, iteration) that counts, each number in all its bits."""
+    rows = RowTable(journal(experiment))
+    trials = replayed(experiment, scheduler or FIFO()).state.trials
+    return {
+        (row.trial, row.iteration): {key: float(value).hex() for key, value in row.metrics.items()}
+        for trial in trials
+        for row in rows.rows(trial)
+    }
+
+
+def attempts(experiment: Path) -> Counter[int]:
+    """Return how many attempts each trial took."""
+    return Counter(record.trial for record in journal(experiment) if isinstance(record, LaunchTrial))
+
+
+def decisions(records: Sequence[Any]) -> list[Any]:
+    """Return the decisions among these records, in order."""
+    return [record for record in records if isinstance(record, ContinueTrial | StopTrial)]

@@ -1,0 +1,147 @@
+"""Kill a worker, kill the driver, at any moment: the sweep goes on to the same table, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sweeps
+from tunekit.core.commands import LaunchTrial
+from tunekit.core.events import ResultReported
+from tunekit.schedulers import ASHA
+
+pytestmark = pytest.mark.ray
+
+INTERVAL = 3
+"""Iterations between two checkpoints of ``walk_sweep.py``."""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with sweeps.ray_head() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same sweep without Ray and without kills."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    sweeps.finish(sweeps.start("walk_sweep.py", str(folder), "--inline", "--step-s", "0"))
+    return folder / "walks"
+
+
+def kill_driver_until_done(folder: Path, address: str, kills: int, *options: str) -> int:
+    """Run the script, kill it after a random number of results, and so on; then let it finish. Return the kills."""
+    chance = random.Random(kills)
+    experiment = folder / "walks"
+    killed = 0
+    while killed < kills:
+        process = sweeps.start("walk_sweep.py", str(folder), *options, address=address)
+        if not sweeps.wait_for(experiment, process, chance.randrange(12)):
+            sweeps.finish(process)
+            break
+        sweeps.kill(process)
+        killed += 1
+    sweeps.finish(sweeps.start("walk_sweep.py", str(folder), *options, address=address))
+    return killed
+
+
+def assert_each_once(experiment: Path, num_trials: int, iterations: int) -> None:
+    rows = sweeps.table(experiment)
+    assert Counter(trial for trial, _ in rows) == dict.fromkeys(range(num_trials), iterations)
+
+
+def test_a_killed_driver_changes_nothing(tmp_path: Path, address: str, undisturbed: Path, kills: int) -> None:
+    """S003-2, S003-12, S004-12: exactly-once results and exact resume after SIGKILLs of the driver."""
+    samples = max(6, 2 * kills)
+    if samples > 6:
+        undisturbed = tmp_path / "reference" / "walks"
+        reference = ["--inline", "--step-s", "0", "--samples", str(samples)]
+        sweeps.finish(sweeps.start("walk_sweep.py", str(tmp_path / "reference"), *reference))
+    killed = kill_driver_until_done(tmp_path, address, kills, "--samples", str(samples), "--step-s", "0.05")
+    assert killed == kills, "the sweep was too short for so many kills"
+    assert sweeps.table(tmp_path / "walks") == sweeps.table(undisturbed)
+
+
+def test_asha_replays_decision_by_decision(tmp_path: Path, address: str, kills: int) -> None:
+    """Promise 1: an asynchronous scheduler decides by arrival order, and the recorded order is replayed exactly."""
+    scheduler = ASHA(max_t=9, reduction_factor=2)
+    killed = kill_driver_until_done(
+        tmp_path, address, max(2, kills // 2), "--scheduler", "asha", "--samples", "16", "--step-s", "0.05"
+    )
+    assert killed >= 1
+    records = sweeps.journal(tmp_path / "walks")
+    core = sweeps.replayed(tmp_path / "walks", scheduler)  # compares each recorded command with the one computed anew
+    assert len(sweeps.decisions(records)) >= 16
+    assert len(core.state.trials) == 16
+    assert all(trial.status.is_ended for trial in core.state.trials)
+    rows = sweeps.table(tmp_path / "walks", scheduler)
+    assert {trial: max(i for t, i in rows if t == trial) for trial, _ in rows} == {
+        trial.trial: trial.iteration for trial in core.state.trials
+    }
+
+
+def test_killed_workers_repeat_at_most_one_interval(tmp_path: Path, address: str, undisturbed: Path) -> None:
+    """S003-12: four workers die by SIGKILL; nothing changes, and each death costs one checkpoint interval at most."""
+    experiment = tmp_path / "walks"
+    process = sweeps.start(
+        "walk_sweep.py", str(tmp_path), "--step-s", "0.08", "--max-failures", "4", address=address
+    )
+    victims: list[int] = []
+    while len(victims) < 4:
+        assert sweeps.wait_for(experiment, process, 4), "the sweep ended too early"
+        pid = next(pid for pid in reversed(sweeps.worker_pids(experiment)) if pid not in victims)
+        os.kill(pid, signal.SIGKILL)
+        victims.append(pid)
+    sweeps.finish(process)
+    assert sweeps.table(experiment) == sweeps.table(undisturbed)
+    launches = [record for record in sweeps.journal(experiment) if isinstance(record, LaunchTrial)]
+    assert 1 <= sum(launch.attempt > 1 for launch in launches) <= 8
+    for trial in range(6):
+        repeated = repeats(experiment, trial)
+        assert all(count <= INTERVAL for count in repeated.values()), repeated
+
+
+def repeats(experiment: Path, trial: int) -> dict[int, int]:
+    """Return how many iterations each attempt of a trial computed for the second time."""
+    done = 0
+    again: Counter[int] = Counter()
+    for record in sweeps.journal(experiment):
+        if isinstance(record, ResultReported) and record.trial == trial:
+            again[record.attempt] += record.iteration <= done
+            done = max(done, record.iteration)
+    return again
+
+
+def test_ctrl_c_saves_and_the_same_script_goes_on(tmp_path: Path, address: str, undisturbed: Path) -> None:
+    """S004-11: interrupted once, exit 130, nothing failed; the rest is done by the next run."""
+    experiment = tmp_path / "walks"
+    process = sweeps.start("walk_sweep.py", str(tmp_path), "--step-s", "0.08", address=address)
+    assert sweeps.wait_for(experiment, process, 8)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Run the same script again" in err
+    before = sweeps.count_results(experiment)
+    sweeps.finish(sweeps.start("walk_sweep.py", str(tmp_path), "--step-s", "0.08", address=address))
+    assert sweeps.table(experiment) == sweeps.table(undisturbed)
+    assert before <= sweeps.count_results(experiment) <= 6 * 9 + 1, "what was saved is not computed again"
+
+
+def test_a_finished_sweep_is_not_run_again_and_a_longer_one_runs_the_rest(tmp_path: Path, address: str) -> None:
+    """S004-11, S003 promise: run again 0 work; more samples run just the rest."""
+    options = [str(tmp_path), "--step-s", "0"]
+    experiment = tmp_path / "walks"
+    sweeps.finish(sweeps.start("walk_sweep.py", *options, "--samples", "3", address=address))
+    results, launches = sweeps.count_results(experiment), sweeps.attempts(experiment)
+    sweeps.finish(sweeps.start("walk_sweep.py", *options, "--samples", "3", address="127.0.0.1:1"))  # needs no Ray
+    assert (sweeps.count_results(experiment), sweeps.attempts(experiment)) == (results, launches)
+    sweeps.finish(sweeps.start("walk_sweep.py", *options, "--samples", "5", address=address))
+    assert sweeps.attempts(experiment) == dict.fromkeys(range(5), 1)
+    assert_each_once(experiment, 5, 9)
