@@ -48,14 +48,14 @@ def main():
     # region: results
     best = results.get_best_result()
     print(best.trial_id, best.config["rate"], best.metrics["distance"])
-    print(best.checkpoint.to_dict())
+    print(best.checkpoint.path, best.checkpoint.iteration)
     for result in results:
         print(result.trial_id, len(result.rows), result.status, result.reason)
     # endregion
     assert len(results) == 12
     assert results.num_errors == 0
     assert best.metrics["training_iteration"] == 16
-    assert best.checkpoint.to_dict()["position"] == best.metrics["distance"]
+    assert best.checkpoint.iteration == 16
     assert min(len(result.rows) for result in results) < 16
 
 

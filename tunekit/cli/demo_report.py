@@ -18,8 +18,8 @@ _MAX_SHOWN = 10
 def print_table(console: Console, table: Mapping[str, Any], attempts: Mapping[int, int]) -> None:
     """Print every trial, the best one marked, and the best configuration."""
     names = sorted({name for trial in table["trials"] for name in trial["config"]})
-    view = Table(title="the sweep that was killed twice", box=box.SIMPLE_HEAD)
-    view.add_column("trial")
+    view = Table(title="the sweep that was killed twice", box=box.SIMPLE_HEAD, collapse_padding=True)
+    view.add_column("trial", no_wrap=True)
     for name in [*names, "epochs", "lives", "loss", "accuracy"]:
         view.add_column(name, justify="right")
     for index, trial in enumerate(table["trials"]):
@@ -59,4 +59,4 @@ def print_conclusion(
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value if value is not None else "")
+    return f"{value:.3g}" if isinstance(value, float) else str(value if value is not None else "")
