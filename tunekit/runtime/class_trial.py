@@ -137,11 +137,16 @@ def _take(bound: BoundTrainable) -> Trainable | None:
     kept, instance = _kept.bound, _kept.instance
     if kept is None or instance is None:
         return None
-    if kept.target is bound.target and kept.parameters is bound.parameters:
+    if kept.target is bound.target and _same(kept.parameters, bound.parameters):
         _kept.bound = _kept.instance = None
         return instance
     release()
     return None
+
+
+def _same(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    """Return whether both hold the same objects; arrays cannot be asked whether they are equal."""
+    return left.keys() == right.keys() and all(left[name] is right[name] for name in left)
 
 
 class ClassSession:
