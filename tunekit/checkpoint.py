@@ -155,13 +155,13 @@ class Checkpoint:
             StorageError: ``path`` cannot be written to.
         """
         home, manifest = self._open()
+        if manifest:
+            verify_folder(home, where=self._path)
         target = Path(tempfile.mkdtemp(prefix="tunekit-") if path is None else resolve(path, what="path"))
         with storage_errors("write to", target):
             target.mkdir(parents=True, exist_ok=True)
             if next(target.iterdir(), None) is not None:
                 raise SaveError(f"the folder to copy a checkpoint into is not empty: {target}", path=str(target))
-        if manifest:
-            verify_folder(home, where=self._path)
         ops = Ops()
         with storage_errors("copy", home):
             folders.copy_into(ops, home / (manifest.data if manifest else ""), target, skip=[layout.MANIFEST])

@@ -21,7 +21,6 @@ from tunekit.errors import (
 )
 from tunekit.store import CheckpointIO, LocalStore, layout
 from tunekit.store import manifest as manifests
-from tunekit.store.ops import Ops
 from tunekit.testing.faulty_store import FaultyOps
 
 TRIAL = "train_00007"
@@ -163,82 +162,6 @@ def test_trial_names_that_would_leave_the_folder_are_refused(io: CheckpointIO, r
         with pytest.raises(ConfigError, match="trial name"):
             call()
     assert list(root.iterdir()) == []
-
-
-# -- adopting folders of the user --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mine(tmp_path: Path) -> Path:
-    folder = tmp_path / "mine"
-    (folder / "deep").mkdir(parents=True)
-    (folder / "model").write_bytes(b"weights")
-    (folder / "deep" / "opt").write_bytes(b"moments" * 100_000)
-    return folder
-
-
-@pytest.mark.parametrize("move", [False, True])
-def test_a_folder_of_the_user_is_copied_or_taken(io: CheckpointIO, mine: Path, move: bool) -> None:  # noqa: FBT001
-    number = (mine / "model").stat().st_ino
-    io.adopt(mine, TRIAL, 5, 1, move=move)
-    io.publish(TRIAL, 5, 1, io.seal(TRIAL, 5, 1, metadata={}))
-    folder = io.verify(TRIAL, 5)
-    assert (folder / "deep" / "opt").read_bytes() == b"moments" * 100_000
-    assert mine.exists() is not move
-    assert ((folder / "model").stat().st_ino == number) is move
-
-
-def test_taking_from_another_file_system_copies_and_deletes(root: Path, mine: Path) -> None:
-    class Elsewhere(Ops):
-        def rename(self, source: Path, target: Path) -> None:
-            if source == mine:
-                raise OSError(18, "Invalid cross-device link")
-            super().rename(source, target)
-
-    io = CheckpointIO(LocalStore(root), ops=Elsewhere())
-    io.adopt(mine, TRIAL, 5, 1, move=True)
-    assert [entry["name"] for entry in io.seal(TRIAL, 5, 1, metadata={})["files"]] == ["deep/opt", "model"]
-    assert not mine.exists()
-
-
-def test_a_published_checkpoint_is_copied_whatever_was_said(io: CheckpointIO) -> None:
-    """Reporting what get_checkpoint gave must not take the published one away."""
-    save(io, 5)
-    io.adopt(io.verify(TRIAL, 5), TRIAL, 6, 1, move=True)
-    io.publish(TRIAL, 6, 1, io.seal(TRIAL, 6, 1, metadata={}))
-    assert io.visible(TRIAL) == [(5, 1), (6, 1)]
-    assert (io.verify(TRIAL, 6) / "model").read_bytes() == b"5 by 1"
-
-
-def test_a_link_to_a_folder_is_copied(io: CheckpointIO, mine: Path, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(mine)
-    folder = io.adopt(tmp_path / "link", TRIAL, 5, 1, move=True)
-    assert (folder / "model").read_bytes() == b"weights"
-    assert not folder.is_symlink()
-    assert mine.exists()
-
-
-def test_what_is_no_folder_is_refused(io: CheckpointIO, mine: Path, root: Path) -> None:
-    with pytest.raises(SaveError, match="is not a folder"):
-        io.adopt(mine / "model", TRIAL, 5, 1, move=False)
-    with pytest.raises(SaveError, match="does not exist"):
-        io.adopt(mine / "nothing", TRIAL, 5, 1, move=False)
-    assert list(root.iterdir()) == []
-
-
-def test_a_folder_around_the_experiment_is_refused(io: CheckpointIO, root: Path) -> None:
-    """It would be copied into itself without end, or moved away."""
-    for move in (False, True):
-        with pytest.raises(SaveError, match="contains the experiment's own folder"):
-            io.adopt(root.parent, TRIAL, 5, 1, move=move)
-    assert list(root.iterdir()) == []
-
-
-def test_links_in_a_folder_of_the_user_are_refused_and_it_is_left_alone(io: CheckpointIO, mine: Path) -> None:
-    (mine / "link").symlink_to("/etc/hostname")
-    with pytest.raises(SaveError, match="'link': it is a symbolic link"):
-        io.adopt(mine, TRIAL, 5, 1, move=False)
-    assert (mine / "model").exists()
 
 
 # -- the driver's side -------------------------------------------------------------------------------------------------
@@ -388,11 +311,13 @@ def test_sweeping_spares_what_is_live(io: CheckpointIO, root: Path) -> None:
     assert io.visible(TRIAL) == [(6, 1), (7, 1)]
 
 
-def test_sweeping_follows_no_link(io: CheckpointIO, root: Path, mine: Path) -> None:
+def test_sweeping_follows_no_link(io: CheckpointIO, root: Path, tmp_path: Path) -> None:
     stage(io, 5)
-    (root / layout.STAGING / "link").symlink_to(mine)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model").touch()
+    (root / layout.STAGING / "link").symlink_to(tmp_path / "mine")
     io.sweep()
-    assert (mine / "model").exists()
+    assert (tmp_path / "mine" / "model").exists()
     assert not (root / layout.STAGING).exists()
 
 

@@ -107,9 +107,7 @@ class CheckpointIO:
                 folders.delete_tree(self._ops, src)
         return path
 
-    def seal(
-        self, trial_name: str, iteration: int, attempt: int, *, metadata: Mapping[str, Json]
-    ) -> dict[str, Json]:
+    def seal(self, trial_name: str, iteration: int, attempt: int, *, metadata: Mapping[str, Json]) -> dict[str, Json]:
         """Hash what was staged, make it durable, and return its manifest. User code must have finished writing.
 
         Args:

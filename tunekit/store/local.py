@@ -221,10 +221,12 @@ class LocalStore:
         for left in reversed(range(_PATIENCE)):
             try:
                 self._make(path.parent)
-                return put()
+                put()
             except FileNotFoundError:
                 if not left:
                     raise
+            else:
+                return
 
     def _make(self, folder: Path) -> None:
         if folder == self._root or folder.is_dir():

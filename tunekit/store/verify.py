@@ -94,4 +94,3 @@ def read_manifest(folder: Path, *, where: str = "") -> Manifest:
         if path.is_symlink() or not path.is_file():
             raise manifests.corrupt(where, layout.MANIFEST, "it is missing")
         return manifests.decode(path.read_bytes(), where)
-

@@ -84,9 +84,7 @@ class Faults:
             if first and self.when == "after":
                 call()
             raise SimulatedCrash(f"{self.when} operation {self.crash_at}: {name}")
-        if self.fail_at is not None and (
-            self.count == self.fail_at or (self.persistent and self.count > self.fail_at)
-        ):
+        if self.fail_at is not None and (self.count == self.fail_at or (self.persistent and self.count > self.fail_at)):
             raise OSError(self.error, os.strerror(self.error), name)
         return call()
 
