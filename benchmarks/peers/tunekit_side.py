@@ -144,35 +144,27 @@ def results_decided(size: int, folder: Path) -> dict[str, float]:
     return timed_fit(tuner, size)
 
 
-class LaunchTimes:
-    """When each ``LaunchTrial`` became durable, noted at the journal."""
+def note_launches() -> dict[int, float]:
+    """Return a dict that will hold when each trial's ``LaunchTrial`` entered the journal, its cause being durable."""
+    times: dict[int, float] = {}
+    append = Journal.append
 
-    def __init__(self) -> None:
-        self.at: dict[int, float] = {}
-        self._pending: list[int] = []
-        append, commit = Journal.append, Journal.commit
+    def noting(journal: Journal, records: Sequence[Any]) -> None:
+        append(journal, records)
+        times.update((record.trial, time.time()) for record in records if isinstance(record, LaunchTrial))
 
-        def noting_append(journal: Journal, records: Sequence[Any]) -> None:
-            self._pending += [record.trial for record in records if isinstance(record, LaunchTrial)]
-            append(journal, records)
-
-        def noting_commit(journal: Journal) -> None:
-            commit(journal)
-            now = time.time()
-            self.at.update(dict.fromkeys(self._pending, now))
-            self._pending.clear()
-
-        vars_of_journal: Any = Journal
-        vars_of_journal.append, vars_of_journal.commit = noting_append, noting_commit
+    changeable: Any = Journal
+    changeable.append = noting
+    return times
 
 
 def launch(size: int, folder: Path) -> dict[str, float]:
     """From a journalled ``LaunchTrial`` to the first line of user code, one trial at a time on a warm worker."""
     start_ray()
     call_ms = median_call_ms()
-    times = LaunchTimes()
+    times = note_launches()
     grid = make_tuner(report_the_time, folder, num_samples=size, max_concurrent_trials=1).fit()
-    delays = [(result.metrics["now"] - times.at[index]) * 1000 for index, result in enumerate(grid)][5:]
+    delays = [(result.metrics["now"] - times[index]) * 1000 for index, result in enumerate(grid)][5:]
     assert min(delays) > 0
     return {"launch_ms": statistics.median(delays), "call_ms": call_ms, "calls": statistics.median(delays) / call_ms}
 
