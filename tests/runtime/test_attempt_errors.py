@@ -1,0 +1,229 @@
+"""What user code can do wrong, and how the driver is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tunekit as tk
+from tunekit.core.events import LaunchFailed, TrialRaised
+from tunekit.errors import StorageError
+from tunekit.runtime.attempt import run_attempt
+from tunekit.runtime.spec import AttemptSpec
+from tunekit.session import in_trial, interrupt
+from tunekit.testing.recording import RecordedTrial, RecordingChannel
+
+
+def run(folder: Path, function: Any, channel: RecordingChannel | None = None, **sweep: Any) -> TrialRaised:
+    trial = RecordedTrial(folder, function, {}, **sweep)
+    last = trial.run(channel).events[-1]
+    assert isinstance(last, TrialRaised)
+    assert not trial.is_reusable
+    assert not in_trial()
+    return last
+
+
+def test_exception_becomes_text(tmp_path: Path) -> None:
+    def train(config: dict[str, Any]) -> None:
+        raise KeyError("missing")
+
+    last = run(tmp_path, train)
+    assert (last.error.type, last.error.message) == ("KeyError", "'missing'")
+    assert 'raise KeyError("missing")' in last.error.traceback
+    assert "attempt.py" not in last.error.traceback, "our own frames are noise"
+    assert (last.retryable, last.fatal) == (True, False)
+
+
+def test_exception_whose_str_raises(tmp_path: Path) -> None:
+    class Nasty(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+        __repr__ = __str__
+
+    def train(config: dict[str, Any]) -> None:
+        raise Nasty
+
+    last = run(tmp_path, train)
+    assert last.error.type.endswith("Nasty")
+    assert "RuntimeError" in last.error.message
+
+
+def test_sys_exit_ends_the_trial_and_not_the_process(tmp_path: Path) -> None:
+    assert "sys.exit(3)" in run(tmp_path, lambda config: sys.exit(3)).error.message
+
+
+def test_ctrl_c_passes_through(tmp_path: Path) -> None:
+    def train(config: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        RecordedTrial(tmp_path, train).run()
+    assert not in_trial()
+
+
+@pytest.mark.parametrize("metrics", [None, 3, [("loss", 1)], "loss"])
+def test_metrics_that_are_no_dict(tmp_path: Path, metrics: Any) -> None:
+    last = run(tmp_path, lambda config: tk.report(metrics))
+    assert last.error.type == "tunekit.errors.ReportError"
+    assert type(metrics).__name__ in last.error.message
+    assert not last.retryable
+
+
+def test_missing_metric_lists_what_there_is(tmp_path: Path) -> None:
+    last = run(tmp_path, lambda config: tk.report({"val": {"loss": 1}, "acc": 2}), metric="val/los")
+    assert last.error.type == "tunekit.errors.MetricNotFoundError"
+    assert "'acc', 'val/loss'" in last.error.message
+    assert "did you mean 'val/loss'" in last.error.hint
+    assert not last.retryable
+
+
+def test_metric_may_be_missing_later(tmp_path: Path) -> None:
+    def train(config: dict[str, Any]) -> None:
+        tk.report({"loss": float("nan")})
+        tk.report({})
+
+    assert len(RecordedTrial(tmp_path, train, metric="loss").run().rows) == 2
+
+
+@pytest.mark.parametrize("field", ["metric", "score"])
+def test_metric_that_is_no_number(tmp_path: Path, field: str) -> None:
+    """S003-20: a score that is no number is an error at the first report."""
+    score = tk.CheckpointConfig(checkpoint_score_attribute="loss")
+    sweep = {"metric": "loss"} if field == "metric" else {"checkpoint": score}
+    last = run(tmp_path, lambda config: tk.report({"loss": "0.5"}), **sweep)
+    assert "'loss'" in last.error.message
+    assert "must be a number" in last.error.message
+
+
+def test_record_cannot_be_changed_afterwards(tmp_path: Path) -> None:
+    def train(config: dict[str, Any]) -> None:
+        metrics = {"x": 1, "inner": {"y": [1]}}
+        tk.report(metrics)
+        metrics["x"] = 2
+        metrics["inner"]["y"].append(2)  # type: ignore[index]
+
+    assert RecordedTrial(tmp_path, train).run().rows[0].metrics == {"x": 1, "inner": {"y": [1]}}
+
+
+def test_storage_that_fails_while_restoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = RecordedTrial(tmp_path, lambda config: None)
+
+    def fail(*arguments: Any) -> Path:
+        raise StorageError("unreachable")
+
+    monkeypatch.setattr(trial.io, "verify", fail)
+    channel = trial.run(resume_from=3)
+    assert isinstance(channel.events[0], LaunchFailed)
+    assert len(channel.events) == 1
+    assert trial.is_reusable
+
+
+def test_report_from_a_thread(tmp_path: Path) -> None:
+    def train(config: dict[str, Any]) -> None:
+        thread = threading.Thread(target=tk.report, args=({"x": 1},))
+        thread.start()
+        thread.join()
+        tk.report({"x": 2})
+
+    assert [row.metrics["x"] for row in RecordedTrial(tmp_path, train).run().rows] == [1, 2]
+
+
+def test_thread_of_an_earlier_trial_cannot_report(tmp_path: Path) -> None:
+    go, errors = threading.Event(), []
+
+    def late() -> None:
+        go.wait(10)
+        try:
+            tk.report({"x": "of the first"})
+        except tk.SessionError as error:
+            errors.append(str(error))
+
+    threads = [threading.Thread(target=late)]
+
+    def first(config: dict[str, Any]) -> None:
+        threads[0].start()
+
+    def second(config: dict[str, Any]) -> None:
+        go.set()
+        threads[0].join()
+        tk.report({"x": "of the second"})
+
+    RecordedTrial(tmp_path, first).run()
+    assert [row.metrics["x"] for row in RecordedTrial(tmp_path, second).run().rows] == ["of the second"]
+    assert "earlier trial" in errors[0]
+
+
+# -- interruption ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def usr1() -> Any:
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: interrupt(0, 1))
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.usefixtures("usr1")
+def test_interrupt_reaches_code_that_does_not_report(tmp_path: Path) -> None:
+    def train(config: dict[str, Any]) -> None:
+        tk.report({"x": 1})
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer.start()
+        time.sleep(30)
+
+    trial = RecordedTrial(tmp_path, train)
+    assert trial.run().kinds == ["TrialStarted", "ResultReported 1", "TrialHalted"]
+    assert not trial.is_reusable
+
+
+@pytest.mark.usefixtures("usr1")
+def test_interrupt_waits_for_the_end_of_a_save(tmp_path: Path) -> None:
+    saved = []
+
+    class Slow:
+        def save_checkpoint(self, path: str) -> None:
+            signal.raise_signal(signal.SIGUSR1)
+            saved.append(path)
+
+        def load_checkpoint(self, path: str) -> None: ...
+
+    def train(config: dict[str, Any]) -> None:
+        tk.report({"x": 1}, checkpoint=Slow())
+        raise AssertionError("went on")
+
+    trial = RecordedTrial(tmp_path, train, checkpoint=tk.CheckpointConfig(checkpoint_frequency=1))
+    assert trial.run().kinds == ["TrialStarted", "ResultReported 1", "CheckpointStaged 1", "TrialHalted"]
+    assert len(saved) == 1
+
+
+@pytest.mark.usefixtures("usr1")
+def test_interrupt_of_another_attempt_is_ignored(tmp_path: Path) -> None:
+    def train(config: dict[str, Any]) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        tk.report({"x": 1})
+
+    trial = RecordedTrial(tmp_path, train)
+    channel = RecordingChannel()
+    spec = AttemptSpec(trial=0, attempt=2, trial_name="trial_00000", config={})
+    assert run_attempt(trial.sweep, spec, train, channel, trial.io)
+    assert channel.kinds == ["TrialStarted", "ResultReported 1", "TrialReturned"]
+
+
+@pytest.mark.usefixtures("usr1")
+def test_interrupt_of_cleanup_undoes_nothing(tmp_path: Path) -> None:
+    class Hangs(tk.Trainable):
+        def step(self) -> dict[str, Any]:
+            return {"done": True}
+
+        def cleanup(self) -> None:
+            signal.raise_signal(signal.SIGUSR1)
+
+    assert RecordedTrial(tmp_path, Hangs).run().kinds[-1] == "TrialReturned"
