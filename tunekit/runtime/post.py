@@ -76,17 +76,16 @@ class PostOffice:
         if line is not None and number > line.acknowledged:
             line.acknowledged = self._acknowledged[worker] = number
 
-    @property
-    def owes_acknowledgements(self) -> bool:
-        """Whether a worker does not know yet that its messages are in the journal."""
-        return bool(self._acknowledged)
+    def post(self, *, wakes: bool = False, acknowledges: bool = False) -> bytes | None:
+        """Return the frame of all that is due; None if nothing is.
 
-    def post(self, *, wakes: bool = False) -> bytes | None:
-        """Return the frame of all that is due; None if nothing is."""
+        Acknowledgements go along, but do not make it worth a call unless ``acknowledges`` says so: the next drain takes
+        them as well.
+        """
         orders = [(worker, *self._lines[worker].outbox.take_unsent()) for worker in sorted(self._due)]
         self._due.clear()
         gone, self._told_gone = self._gone[self._told_gone :], len(self._gone)
-        if not (orders or gone or wakes or self._acknowledged):
+        if not (orders or gone or wakes or (acknowledges and self._acknowledged)):
             return None
         return _encode(Post(orders, self._take_acknowledgements(), gone, wakes))
 

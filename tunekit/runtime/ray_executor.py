@@ -68,6 +68,8 @@ _MAILBOX_LOST_S = 120.0
 """So long the mailbox may be out of reach before the sweep's attempts are given up."""
 _LEAVE_S = 1.5
 """Seconds that idle workers get to leave by themselves when the sweep ends."""
+_MAX_EXCHANGES = 256
+"""Workers that may wait at the mailbox at the same time, one thread for each."""
 _MAX_FALSE_STARTS = 3
 """Workers in a row that may die before their first word."""
 
@@ -141,6 +143,8 @@ class RayExecutor:
             self._trainable = ray.put(pickled)
             self._parameters = {name: ray.put(value) for name, value in parameters_of(trainable).items()}
             self._mailbox = _start_mailbox(self._cluster.here)
+            self._drain_call = self._mailbox.drain.options(concurrency_group="driver").remote
+            self._post_call = self._mailbox.post.options(concurrency_group="driver").remote
         except BaseException:
             self._cluster.leave()
             raise
@@ -189,7 +193,7 @@ class RayExecutor:
             now = time.monotonic()
             if now - self._acknowledged_at >= _ACKNOWLEDGE_S:
                 self._acknowledged_at = now
-                self._post()
+                self._post(acknowledges=True)
 
     def close(self) -> None:
         """End all workers, gently those that are idle, and leave Ray as it was found."""
@@ -280,7 +284,7 @@ class RayExecutor:
                 departures, self._departures = self._departures, []
                 frame = self._office.drain(0.0 if departures else _DRAIN_S)
             try:
-                answer = ray.get(self._mailbox.drain.remote(frame), timeout=_CALL_TIMEOUT_S)
+                answer = ray.get(self._drain_call(frame), timeout=_CALL_TIMEOUT_S)
                 reached_at = time.monotonic()
                 with self._lock:
                     self._take(answer, departures)
@@ -411,10 +415,10 @@ class RayExecutor:
         self._post()
         self._report_capacity()
 
-    def _post(self, *, wakes: bool = False) -> None:
-        frame = self._office.post(wakes=wakes)
+    def _post(self, *, wakes: bool = False, acknowledges: bool = False) -> None:
+        frame = self._office.post(wakes=wakes, acknowledges=acknowledges)
         if frame is not None:
-            self._mailbox.post.remote(frame)
+            self._post_call(frame)
 
     def _start(self, record: WorkerRecord) -> None:
         self._office.open(record.id)
@@ -465,12 +469,11 @@ class RayExecutor:
 
 def _start_mailbox(node: str) -> Any:
     return (
-        ray.remote(Mailbox)
+        ray.remote(num_cpus=0, concurrency_groups={"driver": 4})(Mailbox)
         .options(
-            num_cpus=0,
             max_restarts=-1,
             max_task_retries=0,
-            max_concurrency=100_000,
+            max_concurrency=_MAX_EXCHANGES,
             enable_task_events=False,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
         )
