@@ -28,7 +28,7 @@ class Counter(Trainable):
     calls: list[str]
     flags: frozenset[int] = frozenset()
 
-    def setup(self, config: dict[str, Any], **parameters: Any) -> None:
+    def setup(self, config: dict[str, Any]) -> None:
         self.calls = ["setup"]
         self.value = 0
 
@@ -344,10 +344,10 @@ def test_knows_its_trial_in_setup(trial: Run, tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
 
     class Curious(Counter):
-        def setup(self, config: dict[str, Any], **parameters: Any) -> None:
+        def setup(self, config: dict[str, Any], data: Any = None) -> None:
             super().setup(config)
             seen.update(name=self.trial_name, dir=self.logdir, cpus=self.trial_resources, before=self.iteration)
-            seen.update(parameters)
+            seen.update(data=data)
             assert get_context().trial_name == self.trial_id
             assert get_checkpoint() is None
 

@@ -34,7 +34,7 @@ class Reused(Trainable):
         self.value += 1
         return {"value": self.value}
 
-    def setup(self, config: dict[str, Any], **parameters: Any) -> None:
+    def setup(self, config: dict[str, Any]) -> None:
         type(self).made += 1
         self.value = 0
 

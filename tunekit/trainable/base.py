@@ -49,16 +49,17 @@ class Trainable:
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         """Keep the configuration and call ``setup``."""
         self.config: dict[str, Any] = {} if config is None else config
-        self.setup(self.config, **self._parameters)
+        self.setup(self.config, **self._parameters)  # type: ignore[arg-type, unused-ignore] # overrides take them
 
     # -- to be overridden ----------------------------------------------------------------------------------------------
 
-    def setup(self, config: dict[str, Any], **parameters: Any) -> None:
+    def setup(self, config: dict[str, Any]) -> None:
         """Prepare the trial: data, model, optimiser.
+
+        What ``with_parameters`` gave comes as further keyword arguments, so override it with those in its signature.
 
         Args:
             config: The configuration.
-            parameters: What ``with_parameters`` gave.
         """
 
     def step(self) -> dict[str, Any]:
