@@ -34,6 +34,10 @@ def square(config: dict[str, Any]) -> None:
         tk.report({"loss": (config["x"] - 0.5) ** 2 / step})
 
 
+def halve(config: dict[str, Any]) -> None:
+    tk.report({"loss": config["x"] / 2})
+
+
 class Counter(tk.Trainable):
     """Counts, can save, and fails on request at the first attempt."""
 
@@ -282,7 +286,7 @@ def test_a_missing_seed_is_drawn_once(make: Make) -> None:
         ({"metric": "other"}, "metric"),
         ({"scheduler": tk.ASHA(max_t=5)}, "scheduler"),
         ({"space": {"x": tk.uniform(0, 2)}}, "x"),
-        ({"trainable": lambda config: square(config), "metric": "loss", "mode": "min"}, "trainable"),
+        ({"trainable": halve, "metric": "loss", "mode": "min"}, "trainable"),
     ],
 )
 def test_another_sweep_under_the_same_name_is_refused(make: Make, change: dict[str, Any], said: str) -> None:
@@ -371,7 +375,7 @@ def test_a_function_asked_to_save_without_a_saver_ends_the_sweep(make: Make) -> 
     """R12: at the first report, and no budget pays for it."""
     config = tk.CheckpointConfig(checkpoint_frequency=1)
     run = {"checkpoint_config": config, "failure_config": tk.FailureConfig(max_failures=3)}
-    with pytest.raises(ConfigError, match="saver|save_checkpoint"):
+    with pytest.raises(ConfigError, match="save"):
         tk.inline(make(num_samples=3, run=run))
 
 
@@ -397,8 +401,9 @@ def test_storage_that_cannot_be_used_is_said_before_any_trial(make: Make, tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         tk.inline(make(run={"storage_path": tmp_path / "file"}))
-    with pytest.raises(ConfigError, match="s3://"):
-        tk.inline(make(run={"storage_path": "s3://bucket/sweeps"}))
+    for uri in ("s3://bucket/sweeps", "memory://sweeps"):
+        with pytest.raises(ConfigError, match=uri):
+            make(run={"storage_path": uri})
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "x" * 300, "nul\0"])

@@ -58,7 +58,7 @@ class Tuner:
         )
 
     @classmethod
-    def restore(  # noqa: PLR0913 - one argument for each thing that a script may want to change
+    def restore(
         cls,
         path: str | os.PathLike[str],
         trainable: Any,
@@ -112,7 +112,7 @@ class Tuner:
     @classmethod
     def _from_plan(cls, plan: Plan) -> Tuner:
         tuner = cls.__new__(cls)
-        tuner._plan = plan
+        tuner._plan = plan  # noqa: SLF001 - its own class
         return tuner
 
     def fit(self) -> ResultGrid:

@@ -40,7 +40,11 @@ def ray_head(num_cpus: int = 2) -> Iterator[str]:
         )
         env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
         head = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
             stderr=subprocess.DEVNULL,
         )
         try:

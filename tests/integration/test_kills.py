@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 import sweeps
+
 from tunekit.core.commands import LaunchTrial
 from tunekit.core.events import ResultReported
 from tunekit.schedulers import ASHA
@@ -57,6 +57,8 @@ def assert_each_once(experiment: Path, num_trials: int, iterations: int) -> None
     assert Counter(trial for trial, _ in rows) == dict.fromkeys(range(num_trials), iterations)
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
 def test_a_killed_driver_changes_nothing(tmp_path: Path, address: str, undisturbed: Path, kills: int) -> None:
     """S003-2, S003-12, S004-12: exactly-once results and exact resume after SIGKILLs of the driver."""
     samples = max(6, 2 * kills)
@@ -69,6 +71,8 @@ def test_a_killed_driver_changes_nothing(tmp_path: Path, address: str, undisturb
     assert sweeps.table(tmp_path / "walks") == sweeps.table(undisturbed)
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
 def test_asha_replays_decision_by_decision(tmp_path: Path, address: str, kills: int) -> None:
     """Promise 1: an asynchronous scheduler decides by arrival order, and the recorded order is replayed exactly."""
     scheduler = ASHA(max_t=9, reduction_factor=2)
@@ -87,12 +91,12 @@ def test_asha_replays_decision_by_decision(tmp_path: Path, address: str, kills: 
     }
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
 def test_killed_workers_repeat_at_most_one_interval(tmp_path: Path, address: str, undisturbed: Path) -> None:
     """S003-12: four workers die by SIGKILL; nothing changes, and each death costs one checkpoint interval at most."""
     experiment = tmp_path / "walks"
-    process = sweeps.start(
-        "walk_sweep.py", str(tmp_path), "--step-s", "0.08", "--max-failures", "4", address=address
-    )
+    process = sweeps.start("walk_sweep.py", str(tmp_path), "--step-s", "0.08", "--max-failures", "4", address=address)
     victims: list[int] = []
     while len(victims) < 4:
         assert sweeps.wait_for(experiment, process, 4), "the sweep ended too early"

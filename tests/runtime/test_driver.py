@@ -28,14 +28,11 @@ from tunekit.core.state import State
 from tunekit.runtime.driver import Driver
 from tunekit.runtime.spec import Delivery, ExecutorCommand
 from tunekit.schedulers import FIFO
-from tunekit.types import Outcome, TrialStatus
+from tunekit.types import Metrics, Outcome, TrialStatus
 
 
 class Log(list[tuple[str, Any]]):
     """Everything that the driver's neighbours were asked, in one order."""
-
-    def append_records(self, records: Sequence[Event | Command]) -> None:
-        self.append(("append", list(records)))
 
 
 class FakeJournal:
@@ -62,7 +59,7 @@ class FakeSearcher:
             raise RuntimeError("no ideas")
         return [Draw(values={"x": first + i}) for i in range(count)], False
 
-    def tell(self, trial: int, draw: Draw, metrics: dict[str, Any] | None, failed: bool) -> None:  # noqa: FBT001
+    def tell(self, trial: int, draw: Draw, metrics: Metrics | None, failed: bool) -> None:  # noqa: FBT001
         self.told.append((trial, draw.values, metrics, failed))
 
 
@@ -124,6 +121,12 @@ class World:
     @property
     def state(self) -> State:
         return self.driver.state
+
+    def journalled(self) -> list[Any]:
+        return [record for kind, records in self.log if kind == "append" for record in records]
+
+    def executed(self) -> list[Any]:
+        return [command for kind, commands in self.log if kind == "execute" for command in commands]
 
     def kinds(self) -> list[str]:
         return [kind for kind, _ in self.log]
@@ -192,11 +195,11 @@ def test_a_stop_function_is_asked_once_and_its_verdict_is_recorded() -> None:
     world = World(stop=judge)
     world.start(num_trials=1, asks_every_result=True)
     world.driver.take([Delivery([TrialStarted(trial=0, attempt=1), result(1)])])
-    assert world.log[-1] == ("execute", [ContinueTrial(trial=0, attempt=1, until=2)])
+    assert world.executed()[-1] == ContinueTrial(trial=0, attempt=1, until=2)
     row = result(2)
     world.driver.take([Delivery([row])])
     assert row.stop == "enough"
-    assert world.log[-1] == ("execute", [StopTrial(trial=0, attempt=1, reason="enough")])
+    assert world.executed()[-1] == StopTrial(trial=0, attempt=1, reason="enough")
     world.driver.take([Delivery([TrialHalted(trial=0, attempt=1)])])
     assert world.state.trials[0].status is TrialStatus.COMPLETED
     assert asked == [1, 2]
@@ -222,7 +225,7 @@ def test_a_stop_function_that_raises_ends_the_experiment_and_charges_nobody() ->
     assert world.state.trials[0].num_failures == 0
     assert world.state.trials[0].status is TrialStatus.STOPPING, "it is saved and paused"
     assert world.log[-1] == ("execute", [StopTrial(trial=0, attempt=1, reason=world.state.error, pause=True)])
-    assert any(isinstance(record, StopCriterionFailed) for kind, records in world.log if kind == "append" for record in records)
+    assert any(isinstance(record, StopCriterionFailed) for record in world.journalled())
 
 
 def test_a_searcher_that_raises_ends_the_sweep_in_words() -> None:
@@ -231,7 +234,7 @@ def test_a_searcher_that_raises_ends_the_sweep_in_words() -> None:
     assert world.state.ended
     assert world.state.outcome is Outcome.ERROR
     assert "no ideas" in world.state.error
-    assert any(isinstance(r, SearcherFailed) for kind, records in world.log if kind == "append" for r in records)
+    assert any(isinstance(record, SearcherFailed) for record in world.journalled())
 
 
 def test_a_searcher_that_learns_is_told_how_trials_end() -> None:
@@ -248,8 +251,7 @@ def test_a_deadline_that_has_passed_fires_with_the_next_turn() -> None:
     world.driver.take([Delivery([TrialStarted(trial=0, attempt=1)])])
     world.clock.time = 10.5
     world.driver.take([])
-    appended = [record for kind, records in world.log if kind == "append" for record in records]
-    assert any(isinstance(record, TimerFired) for record in appended)
+    assert any(isinstance(record, TimerFired) for record in world.journalled())
     assert world.state.outcome is Outcome.TIME_BUDGET
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tunekit.core.commands import DeleteCheckpoint, PublishCheckpoint
 from tunekit.core.events import CheckpointDeleted, CheckpointPublished, DeleteFailed, PublishFailed
 from tunekit.errors import StorageError
-from tunekit.runtime.publisher import DirectPublisher, ThreadedPublisher
+from tunekit.runtime.publisher import DirectPublisher, StoreCommand, ThreadedPublisher
 from tunekit.runtime.spec import Delivery
 
 
@@ -32,7 +32,7 @@ class FakeIO:
         self._note("quarantine", name, iteration, attempt)
 
 
-COMMANDS = [
+COMMANDS: list[StoreCommand] = [
     PublishCheckpoint(trial=3, attempt=2, iteration=5, manifest={"files": []}),
     DeleteCheckpoint(trial=3, attempt=1, iteration=4),
     DeleteCheckpoint(trial=3, attempt=1, iteration=2, quarantine=True),

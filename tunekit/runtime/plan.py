@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tunekit.search import RandomSearch
 from tunekit.space import Space
 from tunekit.space.portable import to_portable
 from tunekit.store.layout import trial_name
+from tunekit.store.opening import resolve
 from tunekit.trainable import TrainableInfo, describe
 from tunekit.types import Json, TrialId
 
@@ -51,6 +51,11 @@ class Plan:
             problems.append("restart_errored: got True with resume_errored=True, which contradict each other")
         if problems:
             raise ConfigError.collect(f"Tuner({self.info.name})", problems, hint=_CHECKPOINT_HINT)
+        if "://" in self.path:
+            raise ConfigError(
+                f"storage_path: got {self.run.storage_root!r}, but the journal needs a local folder",
+                hint="run in a local or mounted folder, and copy it afterwards: nothing in it is absolute",
+            )
 
     @cached_property
     def info(self) -> TrainableInfo:
@@ -79,11 +84,8 @@ class Plan:
 
     @cached_property
     def path(self) -> str:
-        """The experiment's folder."""
-        root = self.run.storage_root
-        if "://" in root:
-            return f"{root.rstrip('/')}/{self.name}"
-        return os.path.join(os.path.abspath(os.path.expanduser(root)), self.name)  # noqa: PTH118, PTH100, PTH111 (text)
+        """The experiment's folder, an absolute path or a URI."""
+        return f"{resolve(self.run.storage_root).rstrip('/')}/{self.name}"
 
     @cached_property
     def saves_at_end(self) -> bool:
@@ -96,7 +98,8 @@ class Plan:
     @cached_property
     def num_trials(self) -> int | None:
         """How many trials the script asks for over all of its runs; None: as many as there are."""
-        return self.searcher.num_trials(self.space, self.tune.num_samples)
+        num_trials: int | None = self.searcher.num_trials(self.space, self.tune.num_samples)
+        return num_trials
 
     def draw_seed(self) -> int:
         """Return the seed: the script's, or a new one, to be drawn once in the life of an experiment."""

@@ -60,7 +60,7 @@ def read_recorded(path: str | os.PathLike[str]) -> Recorded:
     return Recorded(folder=folder, header=header, settings=settings, run=run)
 
 
-def recall(  # noqa: PLR0913 - mirrors Tuner.restore
+def recall(
     path: str | os.PathLike[str],
     trainable: Any,
     *,
@@ -74,12 +74,11 @@ def recall(  # noqa: PLR0913 - mirrors Tuner.restore
     recorded = read_recorded(path)
     if run is None:
         run = _run_config(recorded)
-    place = {"name": recorded.folder.name, "storage_path": str(recorded.folder.parent)}
     return Plan(
         trainable=trainable,
         param_space=_space(recorded) if param_space is None else param_space,
         tune=tune or _tune_config(recorded),
-        run=dataclasses.replace(run, **place),
+        run=dataclasses.replace(run, name=recorded.folder.name, storage_path=str(recorded.folder.parent)),
         resume_errored=resume_errored,
         restart_errored=restart_errored,
     )
@@ -89,7 +88,8 @@ def _space(recorded: Recorded) -> Mapping[str, Any]:
     portable = recorded.run.get("space")
     if portable is None:
         raise _missing("param_space", "the search space holds Python objects, which are never stored")
-    return from_portable(portable)
+    space: Mapping[str, Any] = from_portable(portable)
+    return space
 
 
 def _tune_config(recorded: Recorded) -> TuneConfig:

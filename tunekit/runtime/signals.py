@@ -11,7 +11,7 @@ from types import FrameType
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-class SweepInterrupted(KeyboardInterrupt, SystemExit):  # noqa: N818 - it is no error, like KeyboardInterrupt
+class SweepInterrupted(KeyboardInterrupt, SystemExit):
     """The sweep was interrupted and everything is saved; running the script again goes on.
 
     As a ``KeyboardInterrupt`` it is caught wherever Ctrl-C is; uncaught, the script exits with ``code`` as shells

@@ -178,9 +178,7 @@ def _run(sweep: OpenSweep, *, inline: bool) -> None:
     _sweep_garbage(sweep)
     with interruptible(lambda name: inbox.put(Delivery([StopRequested(reason=name)]))) as interruption:
         try:
-            start = DriverStarted(
-                generation=sweep.generation, settings=plan.settings(sweep.seed), run=plan.record()
-            )
+            start = DriverStarted(generation=sweep.generation, settings=plan.settings(sweep.seed), run=plan.record())
             driver.turn([start])
             if not driver.state.ended:
                 (_run_inline if inline else _run_on_ray)(sweep, driver, inbox)
@@ -281,4 +279,3 @@ def _not_found(folder: Path) -> ExperimentNotFoundError:
     return ExperimentNotFoundError(
         f"there is no experiment at {folder}", hint="check name and storage_path, or run fit() first"
     )
-

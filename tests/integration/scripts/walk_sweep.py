@@ -1,4 +1,4 @@
-"""A sweep that is killed by tests: random walks that remember their generator, so that a wrong restore shows.
+"""A sweep that is killed by tests: random walks that save their generator, so that a wrong restore shows.
 
 Usage: walk_sweep.py FOLDER [--scheduler fifo|asha] [--samples N] [--iterations N] [--step-s S] [--max-failures N]
 """
@@ -21,14 +21,13 @@ class Walk:
     def __init__(self, drift: float) -> None:
         self.drift = drift
         self.position = 0.0
-        self.rng = random.Random(repr(drift))
 
     def step(self) -> float:
-        self.position += self.drift + self.rng.gauss(0, 1)
+        self.position += self.drift + random.gauss(0, 1)
         return self.position
 
     def save_checkpoint(self, path: str) -> None:
-        version, internal, gauss = self.rng.getstate()
+        version, internal, gauss = random.getstate()
         state = {"position": self.position, "rng": [version, list(internal), gauss]}
         (Path(path) / "walk.json").write_text(json.dumps(state))
 
@@ -36,7 +35,7 @@ class Walk:
         state = json.loads((Path(path) / "walk.json").read_text())
         version, internal, gauss = state["rng"]
         self.position = state["position"]
-        self.rng.setstate((version, tuple(internal), gauss))
+        random.setstate((version, tuple(internal), gauss))
 
 
 def train(config: dict[str, Any]) -> None:
