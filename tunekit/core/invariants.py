@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tunekit.core.checkpoints import restorable
 from tunekit.core.experiment import Experiment
 from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus, TrialState
@@ -21,7 +20,7 @@ def check(experiment: Experiment) -> None:
     state = experiment.state
     problems = [*_check_indexes(state), *_check_room(state)]
     for trial in state.trials:
-        problems += [f"trial {trial.trial}: {problem}: {trial!r}" for problem in _check_trial(state, trial)]
+        problems += [f"trial {trial.trial}: {problem}: {trial!r}" for problem in _check_trial(trial)]
     if problems:
         raise InvariantViolationError("\n".join(problems))
 
@@ -55,7 +54,7 @@ def _check_room(state: State) -> Iterator[str]:
         yield "ended with work under way"
 
 
-def _check_trial(state: State, trial: TrialState) -> Iterator[str]:
+def _check_trial(trial: TrialState) -> Iterator[str]:
     if trial.status is TrialStatus.STOPPING and trial.intent is Intent.RUN:
         yield "is stopping without a reason"
     if trial.status in {TrialStatus.LAUNCHING, TrialStatus.RUNNING} and trial.intent is not Intent.RUN:
@@ -71,16 +70,3 @@ def _check_trial(state: State, trial: TrialState) -> Iterator[str]:
             yield f"cannot publish checkpoint {entry.iteration} again"
         if entry.attempt > trial.attempt:
             yield f"checkpoint {entry.iteration} is of attempt {entry.attempt}"
-    yield from _check_retention(state, trial)
-
-
-def _check_retention(state: State, trial: TrialState) -> Iterator[str]:
-    """The newest whole checkpoint is never being deleted."""
-    good = restorable(trial.checkpoints)
-    deleting = [
-        entry.iteration
-        for entry in trial.checkpoints.values()
-        if entry.status is CheckpointStatus.DELETING and not entry.damaged
-    ]
-    if deleting and not good and not state.settings.restart_errored:
-        yield f"gives up its only restorable checkpoints {deleting}"
