@@ -1,0 +1,129 @@
+"""Running again, restoring from a path, and what may not change in between."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trainables import Counter, Make, halve, maker, square
+
+import tunekit as tk
+from tunekit.core.commands import LaunchTrial
+from tunekit.errors import (
+    ExperimentExistsError,
+    ExperimentMismatchError,
+    ExperimentNotFoundError,
+)
+from tunekit.journal.lock import DriverLock
+from tunekit.journal.log import read_records
+from tunekit.types import TrialStatus
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    return maker(tmp_path)
+
+
+def count_rows(tmp_path: Path) -> int:
+    return sum(type(record).__name__ == "ResultReported" for record in read_records(tmp_path / "exp" / "journal"))
+
+
+def test_running_again_does_nothing_and_more_samples_run_the_rest(make: Make, tmp_path: Path) -> None:
+    """S004-11, R4."""
+    first = tk.inline(make(num_samples=3))
+    rows = count_rows(tmp_path)
+    again = tk.inline(make(num_samples=3))
+    assert count_rows(tmp_path) == rows
+    assert [result.metrics for result in again] == [result.metrics for result in first]
+    more = tk.inline(make(num_samples=5))
+    assert count_rows(tmp_path) == rows + 2 * 3
+    assert [result.metrics for result in more][:3] == [result.metrics for result in first]
+
+
+def test_a_missing_seed_is_drawn_once(make: Make) -> None:
+    first = tk.inline(make(num_samples=2, seed=None))
+    more = tk.inline(make(num_samples=3, seed=None))
+    assert [result.config for result in more][:2] == [result.config for result in first]
+    other = tk.inline(make(num_samples=2, seed=None, run={"name": "other"}))
+    assert [result.config for result in other] != [result.config for result in first]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mode": "max"}, "mode"),
+        ({"seed": 2}, "seed"),
+        ({"metric": "other"}, "metric"),
+        ({"scheduler": tk.ASHA(max_t=5)}, "scheduler"),
+        ({"space": {"x": tk.uniform(0, 2)}}, "x"),
+        ({"trainable": halve, "metric": "loss", "mode": "min"}, "trainable"),
+    ],
+)
+def test_another_sweep_under_the_same_name_is_refused(make: Make, change: dict[str, Any], said: str) -> None:
+    """R3: what makes an experiment what it is may not change; the message shows both sides."""
+    tk.inline(make(num_samples=1))
+    with pytest.raises(ExperimentMismatchError) as raised:
+        tk.inline(make(**{"num_samples": 1, **change}))
+    assert said in str(raised.value)
+    assert "hint:" in str(raised.value)
+
+
+def test_two_drivers_cannot_run_one_experiment(make: Make, tmp_path: Path) -> None:
+    tk.inline(make(num_samples=1))
+    with DriverLock(tmp_path / "exp"), pytest.raises(ExperimentExistsError, match="process"):
+        tk.inline(make(num_samples=1))
+
+
+def test_restore_needs_only_the_path_and_the_code(make: Make, tmp_path: Path) -> None:
+    """S003-5, promise 5: also after the folder has been moved and renamed."""
+    tk.inline(make(num_samples=2))
+    shutil.move(tmp_path / "exp", tmp_path / "elsewhere")
+    restored = tk.Tuner.restore(tmp_path / "elsewhere", square)
+    assert len(tk.inline(restored)) == 2
+    longer = tk.TuneConfig(metric="loss", mode="min", seed=1, num_samples=3)
+    results = tk.inline(tk.Tuner.restore(tmp_path / "elsewhere", square, tune_config=longer))
+    assert len(results) == 3
+    assert not (tmp_path / "exp").exists()
+    assert str(tmp_path) not in "".join(
+        path.read_text() for path in (tmp_path / "elsewhere").rglob("*.json*") if path.is_file()
+    )
+
+
+def test_restore_resumes_or_restarts_failed_trials(make: Make, tmp_path: Path) -> None:
+    config = tk.CheckpointConfig(checkpoint_frequency=1)
+    run = {"stop": {"training_iteration": 3}, "checkpoint_config": config}
+    space = {"fail_at": 3, "flags": tmp_path}
+    tk.inline(make(Counter, space, run=run))
+    shutil.copytree(tmp_path / "exp", tmp_path / "copy")
+    kept = tk.inline(tk.Tuner.restore(tmp_path / "exp", Counter, param_space=space))
+    assert kept[0].status is TrialStatus.FAILED
+    resumed = tk.inline(tk.Tuner.restore(tmp_path / "exp", Counter, param_space=space, resume_errored=True))
+    assert resumed[0].status is TrialStatus.COMPLETED
+    restarted = tk.inline(tk.Tuner.restore(tmp_path / "copy", Counter, param_space=space, restart_errored=True))
+    assert restarted[0].status is TrialStatus.COMPLETED
+    starts = {
+        name: [r.resume_from for r in read_records(tmp_path / name / "journal") if isinstance(r, LaunchTrial)]
+        for name in ("exp", "copy")
+    }
+    assert starts == {"exp": [None, 2], "copy": [None, None]}
+
+
+def test_can_restore_says_whether_there_is_an_experiment(make: Make, tmp_path: Path) -> None:
+    assert not tk.Tuner.can_restore(tmp_path / "exp")
+    tk.inline(make(num_samples=1))
+    assert tk.Tuner.can_restore(tmp_path / "exp")
+    assert not tk.Tuner.can_restore(tmp_path)
+    (tmp_path / "exp" / "experiment.json").write_bytes(b"")
+    assert not tk.Tuner.can_restore(tmp_path / "exp")
+    with pytest.raises(ExperimentNotFoundError, match="hint"):
+        tk.Tuner.restore(tmp_path / "nothing", square)
+
+
+def test_results_can_be_had_without_running(make: Make) -> None:
+    tuner = make(num_samples=2)
+    with pytest.raises(ExperimentNotFoundError):
+        tuner.get_results()
+    ran = tk.inline(tuner)
+    assert [result.metrics for result in tuner.get_results()] == [result.metrics for result in ran]
