@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import threading
@@ -10,7 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import tunekit as tk
 from tunekit.core.events import LaunchFailed, TrialRaised
@@ -111,6 +114,16 @@ def test_record_cannot_be_changed_afterwards(tmp_path: Path) -> None:
         metrics["inner"]["y"].append(2)  # type: ignore[index]
 
     assert RecordedTrial(tmp_path, train).run().rows[0].metrics == {"x": 1, "inner": {"y": [1]}}
+
+
+def test_attempts_of_a_trial_draw_the_same_numbers(tmp_path: Path) -> None:
+    def train(config: dict[str, Any]) -> None:
+        tk.report({"x": random.random(), "y": np.random.rand(), "z": torch.rand(1)})  # noqa: NPY002
+
+    trial = RecordedTrial(tmp_path, train)
+    first, second, other = trial.run(), trial.run(), trial.run(trial=1)
+    assert first.rows[0].metrics == second.rows[0].metrics
+    assert first.rows[0].metrics.items().isdisjoint(other.rows[0].metrics.items())
 
 
 def test_storage_that_fails_while_restoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

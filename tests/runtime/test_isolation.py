@@ -1,0 +1,168 @@
+"""Nothing of one trial reaches the next, and each attempt of a trial draws the same numbers, whatever ran before."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tunekit.runtime.isolation import isolated, trial_seed
+
+PROGRAM = """
+import json, sys
+from tunekit.runtime.isolation import isolated
+
+def draw():
+    import random
+    import numpy as np
+    import torch
+    return [random.random(), np.random.rand(), np.random.randint(1 << 30), torch.rand(1).item(), torch.randn(1).item()]
+
+order = sys.argv[1]
+if order == "imported before":
+    import numpy, torch
+if order == "used before":
+    draw()
+    with isolated(1):
+        draw()
+if order == "numpy before":
+    import numpy
+    numpy.random.rand(5)
+with isolated(7):
+    first = draw()
+    front = type(sys.meta_path[0]).__name__
+with isolated(7):
+    second = draw()
+import torch
+print(json.dumps([first, second, front, type(torch.__spec__.loader).__name__, type(torch.__loader__).__name__]))
+"""
+
+
+def draw() -> list[float]:
+    return [random.random(), np.random.rand(), torch.rand(1).item(), torch.randn(1).item()]  # noqa: NPY002
+
+
+def test_draws_are_the_same_in_every_process() -> None:
+    """A fresh process, in which the trial itself imports numpy and torch, draws what a used one draws."""
+    orders = ["fresh", "imported before", "used before", "numpy before"]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROGRAM, order], stdout=subprocess.PIPE, text=True) for order in orders
+    ]
+    answers = [json.loads(process.communicate(timeout=90)[0]) for process in processes]
+    draws = [numbers for first, second, *_ in answers for numbers in (first, second)]
+    assert all(numbers == draws[0] for numbers in draws)
+    assert len(set(draws[0])) == 5
+    for _, _, front, *loaders in answers:
+        assert front != "_SeedingFinder", "nothing is left in the import system"
+        assert set(loaders) == {"SourceFileLoader"}
+
+
+def test_seed_decides_the_draws() -> None:
+    draws = []
+    for seed in (1, 1, 2):
+        with isolated(seed):
+            draws.append(draw())
+        random.random()
+        torch.rand(3)
+    assert draws[0] == draws[1]
+    assert not set(draws[0]) & set(draws[2])
+
+
+def test_generators_go_on_as_if_nothing_had_been() -> None:
+    random.seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    torch.manual_seed(3)
+    expected = draw(), draw()
+    random.seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    torch.manual_seed(3)
+    first = draw()
+    with isolated(1):
+        draw()
+    assert (first, draw()) == expected
+
+
+def test_a_process_of_trials_need_not_keep_generators() -> None:
+    with isolated(1, keep_generators=False):
+        inside = draw()
+    with isolated(1, keep_generators=False):
+        assert draw() == inside
+
+
+def test_trial_seeds_differ_by_seed_and_trial_only() -> None:
+    seeds = {trial_seed(seed, trial) for seed in range(20) for trial in range(20)}
+    assert len(seeds) == 400
+    assert trial_seed(1, 2) == trial_seed(1, 2)
+    assert all(0 <= seed < 1 << 64 for seed in seeds)
+
+
+def test_working_directory_comes_back(tmp_path: Path) -> None:
+    before = Path.cwd()
+    with isolated(1):
+        os.chdir(tmp_path)
+    assert Path.cwd() == before
+
+
+def test_environment_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TK_CHANGED", "before")
+    monkeypatch.setenv("TK_REMOVED", "before")
+    with isolated(1):
+        os.environ["TK_CHANGED"] = "by the trial"
+        os.environ["TK_ADDED"] = "by the trial"
+        del os.environ["TK_REMOVED"]
+    assert (os.environ["TK_CHANGED"], os.environ["TK_REMOVED"]) == ("before", "before")
+    assert "TK_ADDED" not in os.environ
+
+
+def test_signal_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGUSR2)
+    with isolated(1):
+        signal.signal(signal.SIGUSR2, lambda number, frame: None)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGUSR2) is before
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
+
+
+def test_torch_settings_come_back() -> None:
+    """The number of threads alone changes the bits of a matrix product."""
+    before = (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled())
+    with isolated(1):
+        torch.set_num_threads(before[0] + 1)
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        torch.use_deterministic_algorithms(True)  # noqa: FBT003
+        torch.backends.cudnn.benchmark = True
+    assert (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()) == before
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_everything_comes_back_after_an_exception(tmp_path: Path) -> None:
+    before = Path.cwd()
+
+    def fail() -> Any:
+        os.chdir(tmp_path)
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"), isolated(1):
+        fail()
+    assert Path.cwd() == before
+
+
+def test_a_working_directory_that_is_gone_is_no_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    with isolated(1):
+        os.chdir(tmp_path)
+        gone.rmdir()
+    assert Path.cwd() == tmp_path
