@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -15,6 +16,7 @@ from tunekit.errors import ExperimentError, ResourcesError
 Shape = tuple[tuple[str, float], ...]
 """Resources of one trial, sorted by name, so that equal ones are equal."""
 
+_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
 _EPSILON = 1e-6
 """Ray counts resources in ten-thousandths."""
 
@@ -77,7 +79,7 @@ class Cluster:
 
     def nodes(self) -> list[Node]:
         """Return the machines that are alive."""
-        return [Node(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
+        return [Node(node["NodeID"], node["Resources"]) for node in _nodes() if node["Alive"]]
 
     def leave(self) -> None:
         """Disconnect if we connected; a local cluster of ours ends with that."""
@@ -88,7 +90,7 @@ class Cluster:
 def _connect(address: str) -> None:
     # Ray would report usage statistics to its makers; a cluster that we start does not.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    local = {"include_dashboard": False} if address == "local" else {}
+    local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,16 +1,16 @@
 """The worker's end of the line to the driver, through the mailbox.
 
 Two threads share it. The *main* thread runs user code; it exchanges by itself where it waits anyway: when idle, at a
-trial's start, at a horizon. While user code runs, a *pump* thread exchanges instead: soon after something was sent, and at
-least four times a second, which brings stops in time and renews the lease. One exchange is under way at any time, so that
-messages keep their order; what an exchange failed to deliver is sent again by the next one.
+trial's start, at a horizon. While user code runs, a *pump* thread exchanges instead: soon after something was sent,
+and at least four times a second, which brings stops in time and renews the lease. One exchange is under way at any
+time, so that messages keep their order; what an exchange failed to deliver is sent again by the next one.
 
-**Lease.** Permission to live, renewed by every exchange that reaches a mailbox which has heard of the driver. When it has
-run out, the next report stops the trial; after a further grace the process ends, wherever it is: by this module's
+That a trial has started is in the mailbox before its user code runs, so that a crash is charged to the right one. How
+it ended goes along with whatever the process says next.
+
+**Lease.** Permission to live, renewed by every exchange that reaches a mailbox which has heard of the driver. When it
+has run out, the next report stops the trial; after a further grace the process ends, wherever it is: by this module's
 threads, or, when C code holds the interpreter lock, by the timer that ``rearm`` sets.
-
-**Interrupts** come by signal. A handler must not raise while this module is in the middle of an exchange, so there it only
-leaves word, and the exchange raises when it is done.
 """
 
 from __future__ import annotations
@@ -18,13 +18,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import msgspec
 
 from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial
-from tunekit.core.events import Event, LaunchFailed, RestoreFailed, TrialHalted, TrialRaised, TrialReturned
+from tunekit.core.events import (
+    Event,
+    LaunchFailed,
+    RestoreFailed,
+    TrialHalted,
+    TrialRaised,
+    TrialReturned,
+    TrialStarted,
+)
 from tunekit.runtime.sequence import Inbox, Outbox
 from tunekit.runtime.wire import (
     Assign,
@@ -69,7 +76,7 @@ class Link:
         lease_s: Seconds that user code may work on without word from the driver.
         grace_s: Seconds from there to the end of the process.
         rearm: Called after an exchange, at most once a second.
-        interrupt: Has the signal delivered that interrupts the main thread.
+        interrupt: Interrupts this attempt on the main thread, by signal; called by any thread.
         die: Ends the process, giving a reason.
     """
 
@@ -82,8 +89,8 @@ class Link:
         lease_s: float,
         grace_s: float = 10.0,
         rearm: Callable[[], None] = lambda: None,
-        interrupt: Callable[[], None] = lambda: None,
-        die: Callable[[str], None] = lambda reason: None,
+        interrupt: Callable[[int, int], None] = lambda trial, attempt: None,  # noqa: ARG005 - a default that does nothing
+        die: Callable[[str], None] = print,
     ) -> None:
         """Say hello with the first exchange."""
         self._worker = worker
@@ -105,12 +112,8 @@ class Link:
         self._current: AttemptKey | None = None
         self._answer: ContinueTrial | None = None
         self._stop: StopTrial | None = None
-        self._interrupted: AttemptKey | None = None
-        self._depth = 0
-        self._is_owed = False
-        """Whether an interrupt came while the main thread was in here."""
         self._is_over = False
-        """Whether the attempt has said its last word, so that an interrupt would hit what tidies up after it."""
+        """Whether the attempt has said its last word."""
         self.has_raised = False
         """Whether user code has raised in this process, which is then not to be used again."""
         self.is_terminated = False
@@ -124,35 +127,34 @@ class Link:
         """Pass an event on soon; wait while the driver is far behind."""
         if self.is_terminated and isinstance(event, TrialRaised):
             return
-        with self._sheltered():
-            with self._state:
-                self._said.append(event)
-                backlog = self._outbox.weight + len(self._said)
-            if isinstance(event, _ENDINGS):
-                self._is_over = True
-                self.has_raised = self.has_raised or isinstance(event, TrialRaised)
-            if not self._has_said.is_set():
-                self._has_said.set()
-            if backlog >= MAX_UNACKNOWLEDGED:
-                self._wait_for_room()
+        with self._state:
+            self._said.append(event)
+            backlog = self._outbox.weight + len(self._said)
+        if isinstance(event, TrialStarted):
+            self.flush()
+        elif isinstance(event, _ENDINGS):
+            self._is_over = True
+            self.has_raised = self.has_raised or isinstance(event, TrialRaised)
+        elif not self._has_said.is_set():
+            self._has_said.set()
+        if backlog >= MAX_UNACKNOWLEDGED:
+            self._wait_for_room()
 
     def flush(self) -> None:
-        """Return when the mailbox has everything that was sent."""
-        with self._sheltered():
-            while not self._exchange(0.0):
-                time.sleep(_RETRY_S)
+        """Return when the mailbox has everything that was sent. An ending need not be waited for."""
+        while not self._is_over and not self._exchange(0.0):
+            time.sleep(_RETRY_S)
 
     def wait(self) -> ContinueTrial | StopTrial:
         """Return the decision that the attempt waits for at its horizon."""
-        with self._sheltered():
-            while True:
-                if stop := self.pending_stop():
-                    return stop
-                answer, self._answer = self._answer, None
-                if answer is not None:
-                    return answer
-                if not self._exchange(self._poll_s):
-                    time.sleep(_RETRY_S)
+        while True:
+            if stop := self.pending_stop():
+                return stop
+            answer, self._answer = self._answer, None
+            if answer is not None:
+                return answer
+            if not self._exchange(self._poll_s):
+                time.sleep(_RETRY_S)
 
     def pending_stop(self) -> StopTrial | None:
         """Return the order to stop, if it has come, or one of our own if the lease has run out."""
@@ -167,25 +169,13 @@ class Link:
 
     def next_assignment(self) -> Assign | None:
         """Wait for the next attempt to run, which becomes the current one. None: the process is to end."""
-        with self._sheltered():
-            self._finish()
-            while not (assign := self._begin()):
-                if self._leaves:
-                    return None
-                if not self._exchange(self._poll_s):
-                    time.sleep(_RETRY_S)
-            return assign
-
-    def take_interrupt(self) -> AttemptKey | None:
-        """Return the attempt that the signal handler is to interrupt, here and now; None: none, or not now."""
-        key = self._interrupted
-        if self._is_over or key is None or key != self._current:
-            return None
-        if self._depth:
-            self._is_owed = True
-            return None
-        self._interrupted = None
-        return key
+        self._finish()
+        while not (assign := self._begin()):
+            if self._leaves:
+                return None
+            if not self._exchange(self._poll_s):
+                time.sleep(_RETRY_S)
+        return assign
 
     def remaining(self) -> tuple[int, list[bytes]]:
         """Return all messages that the driver has not acknowledged: the last words of a process that ends in peace."""
@@ -213,21 +203,9 @@ class Link:
     def _silence_s(self) -> float:
         return time.monotonic() - self._renewed_at
 
-    @contextmanager
-    def _sheltered(self) -> Iterator[None]:
-        """Hold interrupts back while the main thread is in here."""
-        self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
-            if self._is_owed and not self._depth:
-                self._is_owed = False
-                self._interrupt()
-
     def _finish(self) -> None:
-        self._current = self._answer = self._stop = self._interrupted = None
-        self._is_owed = self._is_over = False
+        self._current = self._answer = self._stop = None
+        self._is_over = False
 
     def _begin(self) -> Assign | None:
         with self._state:
@@ -338,8 +316,7 @@ class Link:
             case ContinueTrial():
                 self._answer = order
             case InterruptTrial():
-                self._interrupted = self._current
-                self._interrupt()
+                self._interrupt(order.trial, order.attempt)
 
     def _withdraw(self, key: AttemptKey) -> bool:
         """Take an attempt that has not begun off the queue. Return whether it was there."""

@@ -1,12 +1,13 @@
 """The place where driver and workers meet: an actor on the driver's node that remembers nothing for good.
 
-A worker calls ``exchange``: it leaves what happened and takes its orders along. The driver calls ``drain`` to take what
-all workers left, in one long poll, and ``post`` to leave orders and acknowledgements. Everything is numbered by its
-sender and kept by it until the other *end* has acknowledged it (a worker's message: until it is in the journal). So the
-mailbox may be killed at any moment: a new instance has another number, both ends notice, and send again what is open.
+A worker calls ``exchange``: it leaves what happened and takes its orders along. The driver calls ``drain`` to take
+what all workers left, in one long poll, and ``post`` to leave orders and acknowledgements. Everything is numbered by
+its sender and kept by it until the other *end* has acknowledged it (a worker's message: until it is in the journal).
+So the mailbox may be killed at any moment: a new instance has another number, both ends notice, and send again what is
+open.
 
-Calls come on threads, one for each that waits. (Measured with Ray 2.60: a call of an asyncio actor costs the actor twice
-the processor time of a call of a threaded one, and the mailbox is what all workers share.)
+Calls come on threads, one for each that waits. (Measured with Ray 2.60: a call of an asyncio actor costs the actor
+twice the processor time of a call of a threaded one, and the mailbox is what all workers share.)
 
 Nothing here knows Ray: the executor turns the class into an actor, tests call it as it is.
 """
@@ -62,7 +63,7 @@ class _Box:
         return True
 
     def due(self) -> list[bytes]:
-        """Return the orders that follow what the worker has, up to a gap: calls of the driver may overtake each other."""
+        """Return the orders that follow what the worker has, up to a gap: the driver's calls may overtake each other."""
         orders, number = [], self.heeded + 1
         while number in self.orders:
             orders.append(self.orders[number])

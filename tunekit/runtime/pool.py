@@ -1,14 +1,14 @@
 """Which worker runs which attempt: the plan, without the acting.
 
-Workers come in *shapes*, the resources of the trials that they run. An attempt goes to an idle worker of its shape; when
-there is none, a worker is started if the cluster has room; when there is no room and idle workers of another shape take
-it, they are retired. Actors that wait for a machine take nothing, and on a cluster that was there before us one of them is
-left waiting while attempts wait, so that an autoscaler sees the demand.
+Workers come in *shapes*, the resources of the trials that they run. An attempt goes to an idle worker of its shape;
+when there is none, a worker is started if the cluster has room; when there is no room and idle workers of another
+shape take it, they are retired. Actors that wait for a machine take nothing, and on a cluster that was there before us
+one of them is left waiting while attempts wait, so that an autoscaler sees the demand.
 
-**Prefetch.** An attempt may wait *at* a busy worker, which then starts it in microseconds instead of a round trip to the
-driver. That pays only where trials are brief, and would hurt elsewhere (an idle worker next to a queue), so it begins when
-trials have been seen to last less than a tenth of a second, never goes to a worker whose trial lasts longer, and
-what waits too long next to an idle worker is recalled.
+**Prefetch.** An attempt may wait *at* a busy worker, which then starts it in microseconds instead of a round trip to
+the driver. That pays only where trials are brief, and would hurt elsewhere (an idle worker next to a queue), so it
+begins when trials have been seen to last less than a tenth of a second, never goes to a worker whose trial lasts
+longer, and what waits too long next to an idle worker is recalled.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What Ray raises when a worker is gone, and what that means for the trial: one table.
 
-Ray's classes do not form the tree that one would draw: ``OutOfMemoryError`` is no ``RayActorError``, a lost node comes as
-an ``ActorDiedError`` with other words, and the flag ``preempted`` is set only if the node dies after its drain deadline.
-So the rules are tried in order, the exact ones first.
+Ray's classes do not form the tree that one would draw: ``OutOfMemoryError`` is no ``RayActorError``, a lost node comes
+as an ``ActorDiedError`` with other words, and the flag ``preempted`` is set only if the node dies after its drain
+deadline. So the rules are tried in order, the exact ones first.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TABLE: tuple[tuple[type[BaseException], LossCause], ...] = (
     (exceptions.WorkerCrashedError, LossCause.CRASHED),
     (exceptions.ActorDiedError, LossCause.CRASHED),
 )
-"""The first row that fits holds. ``ActorUnavailableError``: the connection is lost, which says nothing of the worker."""
+"""The first row that fits holds. ``ActorUnavailableError``: the connection is lost; nothing is known of the worker."""
 
 
 def classify(error: BaseException) -> Loss:

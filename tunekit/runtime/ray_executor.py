@@ -1,20 +1,17 @@
 """Runs attempts on Ray: the driver's side of mailbox, workers and losses.
 
-Three kinds of threads meet here, under one lock. The driver's own thread calls ``execute`` and ``acknowledge``. The *drain*
-thread holds one long poll for all workers; what comes goes to the driver's inbox in the order in which it came. The
-*keeper* thread learns of workers whose long call has ended, by whatever way, and starts their replacement.
+Three kinds of threads meet here, under one lock. The driver's own thread calls ``execute`` and ``acknowledge``. The
+*drain* thread holds one long poll for all workers; what comes goes to the driver's inbox in the order in which it
+came. The *keeper* thread learns of workers whose long call has ended, by whatever way, and starts their replacement.
 
-A lost worker's last words come first: the loss is noted, the mailbox is drained once more, and only then the attempts of
-that worker are declared lost. That its call failed does not prove that it is dead, so from there on nothing of it is
-listened to, and the mailbox tells it to end itself.
+A lost worker's last words come first: the loss is noted, the mailbox is drained once more, and only then the attempts
+of that worker are declared lost. That its call failed does not prove that it is dead, so from there on nothing of it
+is listened to, and the mailbox tells it to end itself.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -23,13 +20,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
 from tunekit.core.events import (
@@ -45,14 +39,14 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.runtime.cluster import Cluster, Shape, check_shape, shape_of
-from tunekit.runtime.driver import describe_error
-from tunekit.runtime.mailbox import Mailbox
+from tunekit.runtime.crew import Crew
+from tunekit.runtime.failure import error_info
 from tunekit.runtime.pool import Held, Pool, WorkerRecord
 from tunekit.runtime.post import Letter, PostOffice
 from tunekit.runtime.ray_errors import Loss, classify
 from tunekit.runtime.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSpec
 from tunekit.runtime.wire import Assign, AttemptKey, Hello, Leave, Recall, Returned, decode_said
-from tunekit.runtime.worker import Contract, Worker
+from tunekit.runtime.worker import Contract
 from tunekit.trainable import check_picklable, describe, parameters_of
 from tunekit.types import LossCause
 
@@ -68,19 +62,8 @@ _MAILBOX_LOST_S = 120.0
 """So long the mailbox may be out of reach before the sweep's attempts are given up."""
 _LEAVE_S = 1.5
 """Seconds that idle workers get to leave by themselves when the sweep ends."""
-_MAX_EXCHANGES = 256
-"""Workers that may wait at the mailbox at the same time, one thread for each."""
 _MAX_FALSE_STARTS = 3
 """Workers in a row that may die before their first word."""
-
-
-@dataclass(slots=True)
-class _Hand:
-    """A worker's actor and its long call."""
-
-    actor: Any
-    call: Any
-    shape: Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +125,13 @@ class RayExecutor:
                 check_shape(shape_of(usual), self._nodes)
             self._trainable = ray.put(pickled)
             self._parameters = {name: ray.put(value) for name, value in parameters_of(trainable).items()}
-            self._mailbox = _start_mailbox(self._cluster.here)
-            self._drain_call = self._mailbox.drain.options(concurrency_group="driver").remote
-            self._post_call = self._mailbox.post.options(concurrency_group="driver").remote
+            self._finished: queue.SimpleQueue[tuple[int, Future[Any]] | None] = queue.SimpleQueue()
+            self._crew = Crew(self._cluster.here, lambda worker, future: self._finished.put((worker, future)))
         except BaseException:
             self._cluster.leave()
             raise
         self._lock = threading.RLock()
         self._office = PostOffice()
-        self._hands: dict[int, _Hand] = {}
-        self._finished: queue.SimpleQueue[tuple[int, Future[Any]] | None] = queue.SimpleQueue()
         self._departures: list[_Departure] = []
         self._strikes: Counter[int] = Counter()
         """Workers that died at a trial's door, by trial."""
@@ -198,18 +178,18 @@ class RayExecutor:
     def close(self) -> None:
         """End all workers, gently those that are idle, and leave Ray as it was found."""
         with self._lock:
+            if self._is_closing:
+                return
             self._is_closing = True
             idle = [record.id for record in self._pool.workers.values() if record.is_idle]
             for worker in idle:
                 self._office.order(worker, Leave())
-            self._post()
-            calls = [self._hands[worker].call for worker in idle if worker in self._hands]
-        if calls:
-            ray.wait(calls, num_returns=len(calls), timeout=_LEAVE_S)
-        self._end_all()
+            self._post(wakes=True)
         self._finished.put(None)
         for thread in self._threads:
             thread.join(timeout=_CALL_TIMEOUT_S)
+        self._crew.await_leave(idle, _LEAVE_S)
+        self._crew.close(self._pool.workers.values())
         self._cluster.leave()
 
     def _launch(self, command: LaunchTrial) -> None:
@@ -220,7 +200,7 @@ class RayExecutor:
             check_shape(shape, self._nodes)
             assign = Assign(trial=command.trial, attempt=command.attempt, spec=cloudpickle.dumps(spec))
         except Exception as error:  # noqa: BLE001 - a config that cannot be made or sent is bad news, thus an event
-            self._tell(LaunchFailed(trial=key[0], attempt=key[1], error=describe_error(error)))
+            self._tell(LaunchFailed(trial=key[0], attempt=key[1], error=error_info(error)))
             return
         self._pool.submit(assign, shape)
 
@@ -243,7 +223,7 @@ class RayExecutor:
         if record is None:
             return
         if key == next(iter(record.held)):
-            self._end(record)
+            self._crew.end(record)
             self._depart(_Departure(record.id, Loss(LossCause.KILLED, "it did not stop in time")))
         else:  # It waits behind another one, which must not die for it.
             self._office.order(record.id, Recall(trial=command.trial, attempt=command.attempt))
@@ -261,13 +241,12 @@ class RayExecutor:
             except BaseException as error:  # noqa: BLE001 - whatever Ray raises is looked up in a table
                 departure = _Departure(worker, classify(error))
             with self._lock:
-                if not self._is_closing and worker in self._hands:
+                if not self._is_closing and self._crew.forget(worker):
                     self._depart(departure)
 
     def _depart(self, departure: _Departure) -> None:
         """Note that a worker is gone, start its replacement if it was at work, and hurry the drain."""
         self._departures.append(departure)
-        self._hands.pop(departure.worker, None)
         record = self._pool.workers.get(departure.worker)
         if record is not None:
             self._pool.leave(record)
@@ -284,7 +263,7 @@ class RayExecutor:
                 departures, self._departures = self._departures, []
                 frame = self._office.drain(0.0 if departures else _DRAIN_S)
             try:
-                answer = ray.get(self._drain_call(frame), timeout=_CALL_TIMEOUT_S)
+                answer = self._crew.drain(frame, _CALL_TIMEOUT_S)
                 reached_at = time.monotonic()
                 with self._lock:
                     self._take(answer, departures)
@@ -387,13 +366,14 @@ class RayExecutor:
         """Report everything as lost: nothing can be learned of any worker any more."""
         sys.stderr.write("".join(traceback.format_exception(error)))
         with self._lock:
-            loss = Loss(LossCause.CRASHED, f"the executor failed: {describe_error(error).message}")
+            loss = Loss(LossCause.CRASHED, f"the executor failed: {error_info(error).message}")
             for record in list(self._pool.workers.values()):
                 for one in self._pool.lost(record.id):
                     self._tell(_lost(_key(one), loss))
 
     def _refresh(self) -> None:
         now = time.monotonic()
+        self._crew.reap()
         if now - self._nodes_at >= _NODES_S:
             self._see_nodes()
         if now - self._repeated_at >= _REPEAT_S:
@@ -418,39 +398,12 @@ class RayExecutor:
     def _post(self, *, wakes: bool = False, acknowledges: bool = False) -> None:
         frame = self._office.post(wakes=wakes, acknowledges=acknowledges)
         if frame is not None:
-            self._post_call(frame)
+            self._crew.post(frame)
 
     def _start(self, record: WorkerRecord) -> None:
         self._office.open(record.id)
         contract = Contract(worker=record.id, sweep=self._sweep, parameters=self._parameters)
-        actor = _worker_class().options(**_options(record.shape)).remote()
-        call = actor.run.remote(contract, self._mailbox, self._trainable)
-        self._hands[record.id] = _Hand(actor, call, record.shape)
-        call.future().add_done_callback(partial(self._note_finished, record.id))
-
-    def _note_finished(self, worker: int, future: Future[Any]) -> None:
-        # Ray's own thread: nothing may be called or waited for here.
-        self._finished.put((worker, future))
-
-    def _end(self, record: WorkerRecord) -> None:
-        """End a worker's process: the hard way if it is on this node, since Ray's way takes seconds if it is stopped."""
-        hand = self._hands.get(record.id)
-        if hand is not None:
-            with contextlib.suppress(Exception):
-                ray.kill(hand.actor, no_restart=True)
-        if record.pid and record.node == self._cluster.here:
-            _sigkill(record.pid)
-
-    def _end_all(self) -> None:
-        with self._lock:
-            for record in self._pool.workers.values():
-                self._end(record)
-            for hand in self._hands.values():
-                with contextlib.suppress(Exception):
-                    ray.kill(hand.actor, no_restart=True)
-            with contextlib.suppress(Exception):
-                ray.kill(self._mailbox, no_restart=True)
-            self._hands.clear()
+        self._crew.hire(record, contract, self._trainable)
 
     def _tell(self, event: Event) -> None:
         self._driver.put(Delivery([event]))
@@ -467,46 +420,9 @@ class RayExecutor:
         self._pool.see_nodes(self._nodes)
 
 
-def _start_mailbox(node: str) -> Any:
-    return (
-        ray.remote(num_cpus=0, concurrency_groups={"driver": 4})(Mailbox)
-        .options(
-            max_restarts=-1,
-            max_task_retries=0,
-            max_concurrency=_MAX_EXCHANGES,
-            enable_task_events=False,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-        )
-        .remote()
-    )
-
-
-def _worker_class() -> Any:
-    return ray.remote(Worker)
-
-
-def _options(shape: Shape) -> dict[str, Any]:
-    amounts = dict(shape)
-    options: dict[str, Any] = {"num_cpus": amounts.pop("CPU", 0), "max_restarts": 0, "max_task_retries": 0}
-    if gpus := amounts.pop("GPU", 0):
-        options["num_gpus"] = gpus
-    if memory := amounts.pop("memory", 0):
-        options["memory"] = int(memory)
-    if amounts:
-        options["resources"] = amounts
-    return options
-
-
 def _lost(key: AttemptKey, loss: Loss) -> WorkerLost:
     return WorkerLost(trial=key[0], attempt=key[1], cause=loss.cause, detail=loss.detail)
 
 
 def _key(held: Held) -> AttemptKey:
     return held.assign.trial, held.assign.attempt
-
-
-def _sigkill(pid: int) -> None:
-    """End a worker's process, unless its number belongs to somebody else by now."""
-    with contextlib.suppress(OSError):
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
-            os.kill(pid, signal.SIGKILL)

@@ -7,7 +7,7 @@ driver is one order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -142,7 +142,7 @@ class Post(msgspec.Struct, array_like=True, frozen=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _said = msgspec.msgpack.Decoder(list[Event | Note]).decode
-_order = msgspec.msgpack.Decoder(Order).decode
+_order: Callable[[bytes], Order] = msgspec.msgpack.Decoder(Order).decode
 
 _PACKED, _AS_JSON = b"m", b"j"
 

@@ -1,8 +1,8 @@
 """A process that runs trial after trial: the code of the Ray actor.
 
 ``run`` is its only method and one long call. Ray runs the methods of a plain synchronous actor on the process's main
-thread, which is where signal handlers work and where CUDA and Lightning expect to be; an actor with concurrency would not.
-When the call returns, the process is to end, and what it returns are its last words.
+thread, which is where signal handlers work and where CUDA and Lightning expect to be; an actor with concurrency would
+not. When the call returns, the process is to end, and what it returns are its last words.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import faulthandler
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -22,13 +23,13 @@ from typing import Any
 import cloudpickle
 import ray
 
-from tunekit.core.events import LaunchFailed, TrialRaised
+from tunekit import session
+from tunekit.core.events import LaunchFailed, Place, TrialRaised
 from tunekit.runtime.attempt import run_attempt
-from tunekit.runtime.driver import describe_error
+from tunekit.runtime.failure import error_info
 from tunekit.runtime.link import Link
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
-from tunekit.runtime.wire import Hello
-from tunekit.session import TrialStopped, interrupt
+from tunekit.runtime.wire import AttemptKey, Hello
 from tunekit.store import CheckpointIO, open_store
 from tunekit.trainable import bind
 
@@ -61,54 +62,53 @@ class Worker:
         Returns:
             Number of the first message that the driver has not acknowledged, and all of these.
         """
-        main = threading.main_thread().ident or 0
+        place = _place(contract.worker)
+        interruption = _Interruption()
         link = Link(
             worker=contract.worker,
-            hello=Hello(pid=os.getpid(), node=ray.get_runtime_context().get_node_id()),
+            hello=Hello(pid=place.pid, node=ray.get_runtime_context().get_node_id()),
             call=lambda frame, timeout_s: ray.get(mailbox.exchange.remote(frame), timeout=timeout_s),
             lease_s=contract.sweep.lease_s,
             grace_s=GRACE_S,
             rearm=_watchdog(contract.sweep.lease_s + 2 * GRACE_S),
-            interrupt=lambda: signal.pthread_kill(main, _SIGNAL),
+            interrupt=interruption.send,
             die=_die,
         )
         link.start_pump()
         try:
-            with _handling_signals(link):
-                serve(link, contract.sweep, lambda: _load(contract, trainable))
+            with _handling_signals(link, interruption):
+                serve(link, contract.sweep, place, lambda: _load(contract, trainable))
             return link.remaining()
         finally:
             link.close()
             faulthandler.cancel_dump_traceback_later()
 
 
-def serve(link: Link, sweep: SweepSpec, load: Callable[[], tuple[Any, CheckpointIO]]) -> None:
-    """Run attempts until the driver or an attempt ends it."""
+def serve(link: Link, sweep: SweepSpec, place: Place, load: Callable[[], tuple[Any, CheckpointIO]]) -> None:
+    """Run attempts until the driver ends it, or an attempt after which this process is not to be used again."""
     loaded: tuple[Any, CheckpointIO] | None = None
     while (assign := link.next_assignment()) is not None:
         try:
             spec: AttemptSpec = pickle.loads(assign.spec)  # noqa: S301 - the driver wrote it
             loaded = loaded or load()
         except Exception as error:  # noqa: BLE001 - foreign code is loaded here; its failure is an event
-            link.send(LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=describe_error(error)))
+            link.send(LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=error_info(error)))
             continue
-        is_reusable = _attempt(link, sweep, spec, *loaded)
+        trainable, io = loaded
+        is_reusable = _attempt(link, sweep, spec, trainable, io, place)
         if link.is_terminated:
             raise SystemExit(1)
-        if not is_reusable or sweep.fresh_process:
+        if sweep.fresh_process or link.has_raised or not is_reusable:
             return
 
 
-def _attempt(link: Link, sweep: SweepSpec, spec: AttemptSpec, trainable: Any, io: CheckpointIO) -> bool:
+def _attempt(link: Link, sweep: SweepSpec, spec: AttemptSpec, trainable: Any, io: CheckpointIO, place: Place) -> bool:
     """Run one attempt. Return whether this process may run another one."""
     try:
-        is_reusable = run_attempt(sweep, spec, trainable, link, io)
-    except TrialStopped:  # The interrupt came while the attempt was ending.
-        is_reusable = False
+        return run_attempt(sweep, spec, trainable, link, io, place=place, owns_process=True)
     except Exception as error:  # noqa: BLE001 - a fault of ours must end the attempt, not the sweep
-        is_reusable = False
-        link.send(TrialRaised(trial=spec.trial, attempt=spec.attempt, error=describe_error(error)))
-    return is_reusable and not link.has_raised
+        link.send(TrialRaised(trial=spec.trial, attempt=spec.attempt, error=error_info(error)))
+        return False
 
 
 def _load(contract: Contract, trainable: bytes) -> tuple[Any, CheckpointIO]:
@@ -120,28 +120,53 @@ def _load(contract: Contract, trainable: bytes) -> tuple[Any, CheckpointIO]:
     return loaded, CheckpointIO(open_store(contract.sweep.path, create=False))
 
 
-@contextmanager
-def _handling_signals(link: Link) -> Iterator[None]:
-    """Raise ``TrialStopped`` when interrupted; remember a SIGTERM before Ray's own handler ends the process."""
-    terminate = signal.getsignal(signal.SIGTERM)
+class _Interruption:
+    """Carries the word to interrupt an attempt from the thread that received it to the main thread."""
 
-    def interrupted(signum: int, frame: FrameType | None) -> None:
+    def __init__(self) -> None:
+        self._main = threading.main_thread().ident or 0
+        self._key: AttemptKey | None = None
+
+    def send(self, trial: int, attempt: int) -> None:
+        """Interrupt the main thread."""
+        self._key = trial, attempt
+        signal.pthread_kill(self._main, _SIGNAL)
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        """Let the attempt raise ``TrialStopped``, if it is the one that runs."""
         del signum, frame
-        if key := link.take_interrupt():
-            interrupt(*key)
+        key, self._key = self._key, None
+        if key is not None:
+            session.interrupt(*key)
 
-    def terminated(signum: int, frame: FrameType | None) -> None:
+
+@contextmanager
+def _handling_signals(link: Link, interruption: _Interruption) -> Iterator[None]:
+    """Handle interrupts; remember a SIGTERM before Ray's own handler ends the process."""
+    ray_handler = signal.getsignal(signal.SIGTERM)
+
+    def terminate(signum: int, frame: FrameType | None) -> None:
         link.is_terminated = True
-        if callable(terminate):
-            terminate(signum, frame)
+        if callable(ray_handler):
+            ray_handler(signum, frame)
         raise SystemExit(128 + signum)
 
-    before = {_SIGNAL: signal.signal(_SIGNAL, interrupted), signal.SIGTERM: signal.signal(signal.SIGTERM, terminated)}
+    before = {_SIGNAL: signal.signal(_SIGNAL, interruption.handle), signal.SIGTERM: ray_handler}
+    signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def _place(worker: int) -> Place:
+    return Place(
+        pid=os.getpid(),
+        hostname=socket.gethostname(),
+        node_ip=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
+        worker=str(worker),
+    )
 
 
 def _watchdog(after_s: float) -> Callable[[], None]:

@@ -1,0 +1,148 @@
+"""The actors of one executor: hired, let go, killed if need be, and none left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tunekit.runtime.cluster import Shape
+from tunekit.runtime.mailbox import Mailbox
+from tunekit.runtime.pool import WorkerRecord
+from tunekit.runtime.worker import Contract, Worker
+
+MAX_EXCHANGES = 256
+"""Workers that may wait at the mailbox at the same time, one thread for each; others wait for their turn."""
+_PATIENCE_S = 1.0
+"""Seconds that a process gets to end in Ray's way before it is killed in ours."""
+_POLL_S = 0.01
+
+_remote: Any = ray.remote
+"""Its stubs do not know all options."""
+
+
+class Crew:
+    """Handles of the mailbox and of all workers.
+
+    Args:
+        here: Id of the driver's node, where the mailbox is to run.
+        on_end: Called with a worker's id and what its long call came to; on a thread of Ray, so it must not wait.
+    """
+
+    def __init__(self, here: str, on_end: Callable[[int, Future[Any]], None]) -> None:
+        """Start the mailbox."""
+        self._here = here
+        self._on_end = on_end
+        strategy = NodeAffinitySchedulingStrategy(here, soft=False)
+        self._mailbox = (
+            _remote(num_cpus=0, concurrency_groups={"driver": 4})(Mailbox)
+            .options(
+                max_restarts=-1,
+                max_task_retries=0,
+                max_concurrency=MAX_EXCHANGES,
+                enable_task_events=False,
+                scheduling_strategy=strategy,
+            )
+            .remote()
+        )
+        self._drain = self._mailbox.drain.options(concurrency_group="driver").remote
+        self._post = self._mailbox.post.options(concurrency_group="driver").remote
+        self._hands: dict[int, tuple[Any, Any]] = {}
+        self._doomed: dict[int, float] = {}
+        """Processes on this node that were told to end, and until when they may take."""
+
+    def drain(self, frame: bytes, timeout_s: float) -> bytes:
+        """Have the mailbox answer."""
+        return ray.get(self._drain(frame), timeout=timeout_s)  # type: ignore[no-any-return]
+
+    def post(self, frame: bytes) -> None:
+        """Leave something in the mailbox; whether it arrives is found out otherwise."""
+        self._post(frame)
+
+    def hire(self, record: WorkerRecord, contract: Contract, trainable: Any) -> None:
+        """Start a worker; Ray places it when there is room."""
+        actor = _remote(Worker).options(**_options(record.shape)).remote()
+        call = actor.run.remote(contract, self._mailbox, trainable)
+        self._hands[record.id] = (actor, call)
+        call.future().add_done_callback(partial(self._on_end, record.id))
+
+    def forget(self, worker: int) -> bool:
+        """Drop a worker that has ended, and with the last reference its process. Return whether it was there."""
+        return self._hands.pop(worker, None) is not None
+
+    def end(self, record: WorkerRecord) -> None:
+        """End a worker's process whatever it is doing."""
+        actor, _ = self._hands.pop(record.id, (None, None))
+        if actor is not None:
+            with contextlib.suppress(Exception):
+                ray.kill(actor, no_restart=True)
+        self._doom(record)
+
+    def reap(self) -> None:
+        """Kill what should have ended by now: Ray's own kill waits five seconds for a process that is stopped."""
+        now = time.monotonic()
+        for pid, deadline in list(self._doomed.items()):
+            if not _is_worker(pid):
+                del self._doomed[pid]
+            elif now >= deadline:
+                _kill(pid)
+
+    def await_leave(self, workers: Iterable[int], timeout_s: float) -> None:
+        """Wait until the calls of these workers have returned."""
+        calls = [self._hands[worker][1] for worker in workers if worker in self._hands]
+        if calls:
+            ray.wait(calls, num_returns=len(calls), timeout=timeout_s, fetch_local=False)
+
+    def close(self, records: Iterable[WorkerRecord]) -> None:
+        """End everything that is left, and return when none of it runs on this node."""
+        for record in records:
+            self._doom(record)
+        for actor, call in self._hands.values():
+            is_done = bool(ray.wait([call], timeout=0)[0])
+            with contextlib.suppress(Exception):
+                if is_done:
+                    actor.__ray_terminate__.remote()
+                else:
+                    ray.kill(actor, no_restart=True)
+        with contextlib.suppress(Exception):
+            ray.kill(self._mailbox, no_restart=True)
+        self._hands.clear()
+        while self._doomed:
+            self.reap()
+            time.sleep(_POLL_S)
+
+    def _doom(self, record: WorkerRecord) -> None:
+        if record.pid and record.node == self._here:
+            self._doomed.setdefault(record.pid, time.monotonic() + _PATIENCE_S)
+
+
+def _options(shape: Shape) -> dict[str, Any]:
+    amounts = dict(shape)
+    options: dict[str, Any] = {"num_cpus": amounts.pop("CPU", 0), "max_restarts": 0, "max_task_retries": 0}
+    if gpus := amounts.pop("GPU", 0):
+        options["num_gpus"] = gpus
+    if memory := amounts.pop("memory", 0):
+        options["memory"] = int(memory)
+    return options | ({"resources": amounts} if amounts else {})
+
+
+def _is_worker(pid: int) -> bool:
+    """Return whether a process of Ray has this number, and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::")
+    except OSError:
+        return False
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
