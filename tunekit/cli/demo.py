@@ -14,7 +14,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def run_demo(plan: Plan, console: Console | None = None) -> int:
         print_table(console, disturbed, progress.attempts)
         differences = compare(undisturbed, disturbed, shared_only=plan.scheduler == "asha")
         shared = len(rows_of(undisturbed).keys() & rows_of(disturbed).keys())
-        print_conclusion(console, differences, num_shared=shared, progress=progress, elapsed_s=time.monotonic() - began)
+        print_conclusion(console, differences, num_shared=shared, cost=progress.num_repeated)
+        console.print(f"{time.monotonic() - began:.0f} s in all", style="dim")
         return 1 if differences else 0
 
 
@@ -81,27 +82,13 @@ def _run_undisturbed(plan: Plan, storage: Path, console: Console) -> dict[str, A
 
 
 def _run_disturbed(plan: Plan, storage: Path, console: Console) -> dict[str, Any]:
-    """Kill a worker after a fifth of the results, the driver after a half, and run the script again."""
     with console.status("") as status:
 
         def show(progress: Progress) -> None:
             status.update(f"disturbed: {_summary(progress)}")
 
         with SweepProcess(plan, storage) as sweep:
-            progress = sweep.wait_until(
-                lambda now: now.num_results >= plan.num_results // 5 and bool(now.running), show
-            )
-            trial, pid = max(progress.running.items(), key=lambda item: progress.newest.get(item[0], 0))
-            _kill(pid)
-            console.print(
-                f"[red]✗[/] SIGKILL to the worker of trial {trial} (process {pid}) after {progress.num_results} results"
-            )
-            half = max(plan.num_results // 2, progress.num_results + 2)
-            progress = sweep.wait_until(lambda now: now.num_results >= half or not _has_time(now, plan), show)
-            _kill(sweep.process.pid)
-            console.print(
-                f"[red]✗[/] SIGKILL to the driver (process {sweep.process.pid}) after {progress.num_results} results"
-            )
+            _kill_twice(sweep, plan, console, show)
         with SweepProcess(plan, storage) as sweep:
             console.print("[cyan]→[/] the same command again")
             table = sweep.finish(show)
@@ -109,9 +96,24 @@ def _run_disturbed(plan: Plan, storage: Path, console: Console) -> dict[str, Any
     return table
 
 
-def _has_time(progress: Progress, plan: Plan) -> bool:
-    """Whether trials are still to come: ASHA may end the sweep long before half of all possible results."""
-    return len(progress.attempts) < plan.num_trials or bool(progress.running)
+def _kill_twice(sweep: SweepProcess, plan: Plan, console: Console, show: Callable[[Progress], None]) -> None:
+    """Kill a worker once the first trials are through, and the driver once more than half of them have begun."""
+    now = sweep.wait_until(lambda now: now.num_results > plan.epochs and bool(now.running), show)
+    seen = now.num_results
+    trial, pid = max(now.running.items(), key=lambda item: now.newest.get(item[0], 0))
+    _kill(pid)
+    console.print(f"[red]✗[/] SIGKILL to the worker of trial {trial} (process {pid}) after {seen} results")
+    now = sweep.wait_until(
+        lambda now: _is_half_way(now, plan) and bool(now.running) and now.num_results > seen,
+        show,
+    )
+    _kill(sweep.process.pid)
+    console.print(f"[red]✗[/] SIGKILL to the driver (process {sweep.process.pid}) after {now.num_results} results")
+
+
+def _is_half_way(progress: Progress, plan: Plan) -> bool:
+    """Whether more than half of the trials have begun: nobody knows how many results ASHA will let them make."""
+    return 2 * len(progress.attempts) > plan.num_trials
 
 
 def _kill(pid: int) -> None:

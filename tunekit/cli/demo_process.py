@@ -34,11 +34,6 @@ class Plan:
     num_trials: int = 8
     epochs: int = 8
 
-    @property
-    def num_results(self) -> int:
-        """How many results there are when every trial runs to its end."""
-        return self.num_trials * self.epochs
-
 
 class SweepProcess:
     """One life of the sweep's script.

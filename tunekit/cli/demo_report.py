@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from tunekit.cli.demo_compare import Difference
-from tunekit.cli.demo_watch import Progress
 
 _MAX_SHOWN = 10
 
@@ -41,10 +40,15 @@ def print_table(console: Console, table: Mapping[str, Any], attempts: Mapping[in
     console.print(f"best: [bold]{config}[/], accuracy [bold]{best['rows'][-1]['accuracy']:.2%}[/]")
 
 
-def print_conclusion(
-    console: Console, differences: Sequence[Difference], *, num_shared: int, progress: Progress, elapsed_s: float
-) -> None:
-    """Print whether the two sweeps agree, and what the kills cost."""
+def print_conclusion(console: Console, differences: Sequence[Difference], *, num_shared: int, cost: int) -> None:
+    """Print whether the two sweeps agree, and what the kills cost.
+
+    Args:
+        console: Where to.
+        differences: What they do not share.
+        num_shared: Results that were compared.
+        cost: Results that were computed twice.
+    """
     if differences:
         console.print(f"[bold red]{len(differences)} values differ[/] (undisturbed != disturbed)")
         for difference in differences[:_MAX_SHOWN]:
@@ -52,9 +56,10 @@ def print_conclusion(
         if len(differences) > _MAX_SHOWN:
             console.print(f"  … and {len(differences) - _MAX_SHOWN} more")
         return
+    again = "1 epoch was" if cost == 1 else f"{cost} epochs were"
     console.print(
-        f"[bold green]identical, bit for bit[/]: every metric of {num_shared} results is that of the undisturbed run; "
-        f"the two kills cost {progress.num_repeated} epochs, computed twice ({elapsed_s:.0f} s in all)"
+        f"[bold green]identical, bit for bit[/]: every metric of all {num_shared} results that the undisturbed "
+        f"run made too; because of the two kills {again} computed twice"
     )
 
 
