@@ -319,7 +319,7 @@ def test_full_disk_costs_a_checkpoint_and_not_the_trial(trial: Run, tmp_path: Pa
     assert list(tmp_path.glob(".staging/*")) == []
 
 
-def test_a_missing_file_in_save_checkpoint_is_the_users_error(trial: Run) -> None:
+def test_a_missing_file_in_save_checkpoint_is_the_users_error(trial: Run, tmp_path: Path) -> None:
     class Wrong(Counter):
         def save_checkpoint(self, path: str) -> Any:
             return Path(path, "nothing", "here").read_text()
@@ -327,6 +327,7 @@ def test_a_missing_file_in_save_checkpoint_is_the_users_error(trial: Run) -> Non
     last = trial(Wrong, stop=1).run().events[-1]
     assert isinstance(last, TrialRaised)
     assert last.error.type == "FileNotFoundError"
+    assert list(tmp_path.glob(".staging/*")) == []
 
 
 def test_score_and_metrics_are_in_the_manifest(trial: Run) -> None:

@@ -207,6 +207,18 @@ def test_reported_folder_is_copied_and_stays(trial: Run, tmp_path: Path) -> None
     assert [(row.iteration, row.metrics["step"]) for row in second.rows] == [(3, 2)]
 
 
+def test_folder_takes_the_place_of_a_save_that_is_due(trial: Run, tmp_path: Path) -> None:
+    """S003-8: at most one checkpoint per step."""
+
+    def train(config: dict[str, Any]) -> None:
+        tk.report({"x": 1}, checkpoint=State())
+        tk.report({"x": 2}, checkpoint=tk.Checkpoint.from_directory(tmp_path / "mine"))
+
+    (tmp_path / "mine").mkdir()
+    channel = trial(train, checkpoint_frequency=1).run()
+    assert [(event.iteration, event.manifest["reason"]) for event in channel.staged] == [(1, "frequency"), (2, "user")]
+
+
 @pytest.mark.parametrize("how", ["move", "checkpoint_dir"])
 def test_folder_is_renamed_and_not_copied(trial: Run, tmp_path: Path, how: str) -> None:
     inodes = []
