@@ -11,7 +11,6 @@ such a library in the moment that its import is complete.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import random
 import signal
@@ -33,7 +32,7 @@ _SIGNALS: Final = tuple(
     if number < 32 and number not in {signal.SIGKILL, signal.SIGSTOP}  # noqa: PLR2004 - real-time ones are from 32
 )
 
-_handler_of: Final[Callable[[int], Any]] = inspect.unwrap(signal.getsignal)
+_handler_of: Final[Callable[[int], Any]] = getattr(signal, "_signal", signal).getsignal
 """Without the conversion to enums, which takes ten times as long as the rest."""
 
 
@@ -103,7 +102,7 @@ def _restore_environment(before: dict[Any, Any]) -> None:
 def _restore_signals(before: Sequence[Any]) -> None:
     for number, handler in zip(_SIGNALS, before, strict=True):
         # None: the handler was not installed from Python, and cannot be put back from here.
-        if handler is not None and signal.getsignal(number) is not handler:
+        if handler is not None and _handler_of(number) is not handler:
             signal.signal(number, handler)
 
 
