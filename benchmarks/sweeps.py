@@ -73,12 +73,19 @@ CASES = [
     Case("launch", "the same in calls of a warm actor, measured in the same process", "calls", {"tunekit": 500}),
     Case(
         "large_sweep",
-        "10,000 trials of 10 results (Ray Tune: 200): trials per second",
+        "large sweep of class trials, 10 results each: trials per second",
         "per_s",
         {"tunekit": 10_000, "Ray Tune": 200},
     ),
-    Case("large_sweep", "… growth of the driver's memory in MB", "growth_mb", {"tunekit": 10_000, "Ray Tune": 200}),
-    Case("large_sweep", "… seconds to restore it", "restore_s", {"tunekit": 10_000, "Ray Tune": 200}),
+    Case(
+        "large_sweep",
+        "large sweep: growth of the driver's memory in MB",
+        "growth_mb",
+        {"tunekit": 10_000, "Ray Tune": 200},
+    ),
+    Case(
+        "large_sweep", "large sweep: seconds to know all of it again", "restore_s", {"tunekit": 10_000, "Ray Tune": 200}
+    ),
 ]
 
 

@@ -45,7 +45,7 @@ def keep_busy(method: str, size: int, folder: Path) -> dict[str, float]:
     workers = [actor.remote(str(folder)) for _ in range(NUM_CPUS)]
     ray.get([worker.step.remote(0) for worker in workers])
     with stopwatch() as spent:
-        open_calls: dict[Any, Any] = {getattr(worker, method).remote(0): worker for worker in workers}
+        open_calls: dict[Any, Any] = {getattr(worker, method).remote(i): worker for i, worker in enumerate(workers)}
         for index in range(len(workers), size + len(workers)):
             (done,), _ = ray.wait(list(open_calls))
             ray.get(done)

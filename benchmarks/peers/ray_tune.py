@@ -99,8 +99,11 @@ def large_sweep(size: int, folder: Path) -> dict[str, float]:
     start_ray()
     gc.collect()
     before = rss_mb()
+    config = tune.CheckpointConfig(checkpoint_at_end=False)
+    tuner = make_tuner(TenSteps, folder, num_samples=size, reuse_actors=True, checkpoint_config=config)
     with stopwatch() as spent:
-        make_tuner(TenSteps, folder, num_samples=size, reuse_actors=True).fit()
+        grid = tuner.fit()
+    assert grid.num_errors == 0
     growth = peak_rss_mb() - before
     with stopwatch() as restored:
         grid = tune.Tuner.restore(os.fspath(folder / "bench"), TenSteps).get_results()
