@@ -101,7 +101,7 @@ class Pool:
         self._nodes: Sequence[Node] = ()
         self._waiting: dict[Shape, deque[Assign]] = {}
         self._idle: dict[Shape, list[int]] = {}
-        self._room: dict[Shape, tuple[int, int]] = {}
+        self._room: dict[Shape, tuple[frozenset[int], int]] = {}
         self._holders: dict[AttemptKey, int] = {}
         self._usual = usual
         self._next_id = 1
@@ -189,7 +189,8 @@ class Pool:
 
     def capacity(self) -> int:
         """Return how many attempts can be held at a time, those that wait at a busy worker included."""
-        places = max(1, sum(self._room_for(self._usual)))
+        placed, free = self._room_for(self._usual)
+        places = max(1, len(placed) + free)
         if self._max_workers is not None:
             places = min(places, self._max_workers)
         return places * (1 + self._prefetch) if self._is_brief else places
@@ -215,15 +216,14 @@ class Pool:
             plan.assign.append((idle.id, self._give(idle, waiting.popleft())))
         if not waiting:
             return
-        coming = sum(record.shape == shape and self._is_coming(record) for record in self.workers.values())
-        while coming < len(waiting) and self._may_start(shape):
+        while self._num_coming(shape) < len(waiting) and self._may_start(shape):
             plan.start.append(self._start(shape))
-            coming += 1
-        while not coming and (retired := self._retire_another(shape)):
+        while not self._num_coming(shape) and (retired := self._retire_another(shape)):
             plan.retire.append(retired)
             if self._may_start(shape):
                 plan.start.append(self._start(shape))
-                coming = 1
+        if self._num_coming(shape) < len(waiting) and self._may_show_demand(shape):
+            plan.start.append(self._start(shape))
         while waiting and (busy := self._least_busy(shape)):
             plan.assign.append((busy.id, self._give(busy, waiting.popleft())))
 
@@ -290,8 +290,13 @@ class Pool:
 
     # -- room ----------------------------------------------------------------------------------------------------------
 
-    def _is_coming(self, record: WorkerRecord) -> bool:
-        return not record.is_up and not record.is_leaving
+    def _num_coming(self, shape: Shape) -> int:
+        """Return how many workers of this shape have a place and are on their way."""
+        placed = self._room_for(shape)[0]
+        return sum(record.shape == shape and not record.is_up and record.id in placed for record in self._staying())
+
+    def _staying(self) -> list[WorkerRecord]:
+        return [record for record in self.workers.values() if not record.is_leaving]
 
     def _start(self, shape: Shape) -> WorkerRecord:
         record = WorkerRecord(self._next_id, shape)
@@ -301,12 +306,14 @@ class Pool:
         return record
 
     def _may_start(self, shape: Shape) -> bool:
-        staying = [record for record in self.workers.values() if not record.is_leaving]
-        if self._max_workers is not None and len(staying) >= self._max_workers:
-            return False
-        if self._room_for(shape)[1] > 0:
-            return True
-        return self._shows_demand and all(record.is_up for record in staying)
+        return not self._is_full() and self._room_for(shape)[1] > 0
+
+    def _may_show_demand(self, shape: Shape) -> bool:
+        """Return whether one worker may be started that has no place, for the autoscaler to see."""
+        return self._shows_demand and not self._is_full() and len(self._room_for(shape)[0]) == len(self._staying())
+
+    def _is_full(self) -> bool:
+        return self._max_workers is not None and len(self._staying()) >= self._max_workers
 
     def _retire_another(self, shape: Shape) -> int | None:
         """Mark one worker of another shape that has nothing to do as leaving, and return it."""
@@ -322,27 +329,28 @@ class Pool:
         record.is_leaving = True
         self._room.clear()
 
-    def _room_for(self, shape: Shape) -> tuple[int, int]:
-        """Return how many workers have a place, and how many more of this shape would; counting only what is ours."""
+    def _room_for(self, shape: Shape) -> tuple[frozenset[int], int]:
+        """Return which workers have a place, and how many more of this shape would; counting only what is ours."""
         if shape not in self._room:
             self._room[shape] = self._count_room(shape)
         return self._room[shape]
 
-    def _count_room(self, shape: Shape) -> tuple[int, int]:
+    def _count_room(self, shape: Shape) -> tuple[frozenset[int], int]:
         free = {node.id: dict(node.resources) for node in self._nodes}
-        staying = [record for record in self.workers.values() if not record.is_leaving]
-        placed = 0
-        for record in staying:
+        placed = set()
+        for record in sorted(self._staying(), key=lambda record: not record.is_up):
             if record.node in free:
                 _take(free[record.node], record.shape)
-                placed += 1
-        placed += sum(_place(free.values(), record.shape) for record in staying if not record.is_up)
+                placed.add(record.id)
+            elif not record.is_up and _place(free.values(), record.shape):
+                placed.add(record.id)
         if not shape:  # Trials that ask for nothing: as many as there are CPUs.
-            return placed, max(0, int(sum(node.resources.get("CPU", 1.0) for node in self._nodes)) - placed)
+            cpus = int(sum(node.resources.get("CPU", 1.0) for node in self._nodes))
+            return frozenset(placed), max(0, cpus - len(placed))
         count = 0
         while _place(free.values(), shape):
             count += 1
-        return placed, count
+        return frozenset(placed), count
 
 
 def _place(nodes: Iterable[dict[str, float]], shape: Shape) -> bool:
