@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ PACKAGE = Path(tunekit.__file__).parent
 ROOT = PACKAGE.parent
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
+SAYS_WHY = re.compile(r"^ *# Long because .{20,}", re.MULTILINE)
+"""What lets a file or a function be longer."""
 PURE = ["core", "schedulers", "space", "config", "types", "errors"]
 FORBIDDEN = {
     "asyncio", "datetime", "fsspec", "io", "logging", "multiprocessing", "numpy", "optuna", "os", "pandas", "pathlib",
@@ -53,11 +56,15 @@ EVERY_FILE = sources(PACKAGE, ROOT / "tests", ROOT / "benchmarks", ROOT / "doc_c
 @pytest.mark.parametrize("path", EVERY_FILE, ids=relative)
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text()
-    assert text.count("\n") <= MAX_FILE_LINES, f"{relative(path)} is too long to be read in one sitting"
+    is_short = text.count("\n") <= MAX_FILE_LINES
+    assert is_short or SAYS_WHY.search(text), f"{relative(path)} is too long to be read in one sitting"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, Function):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert length <= MAX_FUNCTION_LINES, f"{relative(path)}:{node.lineno} {node.name} has {length} lines"
+            says_why = SAYS_WHY.search(ast.get_source_segment(text, node) or "")
+            assert length <= MAX_FUNCTION_LINES or says_why, (
+                f"{relative(path)}:{node.lineno} {node.name} has {length} lines"
+            )
 
 
 @pytest.mark.parametrize("path", pure_sources(), ids=relative)
