@@ -154,11 +154,20 @@ def test_retention_by_score(play: Script) -> None:
     assert commands == [delete(0, 1), delete(0, 3), delete(0, 5)]
 
 
-def test_a_publication_that_failed_deletes_nothing(play: Script) -> None:
+def test_a_publication_that_failed_deletes_nothing_but_itself(play: Script) -> None:
+    """It may have become visible all the same, and then nobody would know of it."""
     play.begin(num_to_keep=1, max_failures=1)
     play(*saved(0, 1), row(0, 2), staged(0, 2))
-    assert play(publish_failed(0, 2)) == []
+    assert play(publish_failed(0, 2)) == [delete(0, 2)]
+    assert play(deleted(0, 2)) == []
     assert play(lost(0)) == [LaunchTrial(trial=0, attempt=2, resume_from=1, time_total_s=1.0)]
+
+
+def test_a_publication_that_failed_is_deleted_by_the_next_driver_if_this_one_could_not(play: Script) -> None:
+    play.begin()
+    play(row(0, 1), staged(0, 1), publish_failed(0, 1))
+    assert play(driver(2, num_trials=1)) == [delete(0, 1)]
+    assert play(capacity(1)) == [LaunchTrial(trial=0, attempt=2)]
 
 
 def test_the_checkpoint_that_an_attempt_started_from_stays_until_it_ends(play: Script) -> None:
@@ -242,9 +251,31 @@ def test_a_later_attempt_replaces_the_checkpoint_of_an_earlier_one(play: Script)
 
 def test_a_replacement_that_failed_leaves_the_old_one(play: Script) -> None:
     rewound(play)
-    play(staged(0, 1, 2), publish_failed(0, 1, 2))
+    assert play(staged(0, 1, 2), publish_failed(0, 1, 2)) == [delete(0, 1, 2)]
+    assert [entry.attempt for entry in restorable(play.trial(0).checkpoints)] == [1, 1]
+    assert play(deleted(0, 1, 2)) == []
     assert play.trial(0).checkpoints[1].attempt == 1
     assert play.trial(0).checkpoints[1].status is CheckpointStatus.PUBLISHED
+
+
+def test_what_lies_beneath_a_replacement_that_failed_may_turn_out_damaged(play: Script) -> None:
+    play.begin(max_failures=-1)
+    play(*saved(0, 1), lost(0), row(0, 1, 2), staged(0, 1, 2), publish_failed(0, 1, 2), lost(0, 2))
+    assert play(restore_failed(0, 1, 3)) == [LaunchTrial(trial=0, attempt=4)]
+    quarantine = DeleteCheckpoint(trial=0, attempt=1, iteration=1, quarantine=True)
+    assert play(deleted(0, 1, 2)) == [quarantine]
+    assert play(deleted(0, 1)) == []
+    assert play.trial(0).checkpoints == {}
+
+
+def test_a_second_replacement_after_one_that_failed(play: Script) -> None:
+    play.begin(max_failures=-1)
+    play(*saved(0, 1), lost(0), row(0, 1, 2), staged(0, 1, 2), publish_failed(0, 1, 2), lost(0, 2))
+    play(row(0, 1, 3), staged(0, 1, 3))
+    assert restorable(play.trial(0).checkpoints)[0].attempt == 1
+    assert play(deleted(0, 1, 2)) == []
+    play(published(0, 1, 3))
+    assert restorable(play.trial(0).checkpoints)[0].attempt == 3
 
 
 def test_an_answer_about_an_earlier_attempt_says_nothing_of_the_later_one(play: Script) -> None:

@@ -313,4 +313,7 @@ def test_a_retry_waits_for_the_checkpoint_that_is_being_published(play: Script) 
 def test_a_retry_does_without_a_checkpoint_that_could_not_be_published(play: Script) -> None:
     play.begin(max_failures=1)
     assert play(row(0, 1), staged(0, 1), lost(0)) == []
-    assert play(publish_failed(0, 1)) == [LaunchTrial(trial=0, attempt=2)]
+    assert play(publish_failed(0, 1)) == [
+        DeleteCheckpoint(trial=0, attempt=1, iteration=1),
+        LaunchTrial(trial=0, attempt=2),
+    ]

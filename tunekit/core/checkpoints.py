@@ -8,15 +8,16 @@ from math import isnan
 from tunekit.core.trial import CheckpointState, CheckpointStatus
 
 
+def valid(entry: CheckpointState) -> CheckpointState | None:
+    """Return what is visible and whole at the entry's iteration: the entry, or the one that it was to replace."""
+    good = entry.replaces if entry.replaces is not None else entry
+    return good if good.status is CheckpointStatus.PUBLISHED and not good.damaged else None
+
+
 def restorable(checkpoints: Mapping[int, CheckpointState]) -> list[CheckpointState]:
     """Return the checkpoints that an attempt can start from, oldest first."""
-    found = []
-    for iteration in sorted(checkpoints):
-        entry = checkpoints[iteration]
-        good = entry.replaces if entry.status is CheckpointStatus.STAGED else entry
-        if good is not None and good.status is CheckpointStatus.PUBLISHED and not good.damaged:
-            found.append(good)
-    return found
+    found = (valid(checkpoints[iteration]) for iteration in sorted(checkpoints))
+    return [entry for entry in found if entry is not None]
 
 
 def newest(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | None:

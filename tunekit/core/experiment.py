@@ -135,6 +135,8 @@ def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
     if settings.restart_errored and trial.status is TrialStatus.FAILED:
         for entry in trial.checkpoints.values():
             entry.status = CheckpointStatus.DELETING
+            if entry.replaces is not None:
+                entry.replaces.status = CheckpointStatus.DELETING
     ledger.reissue(state, trial, out)
     if trial.status.is_live:
         lifecycle.lost(state, trial, LossCause.DRIVER_LOST, "the driver was lost", out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from tunekit.core.checkpoints import superfluous
+from tunekit.core.checkpoints import superfluous, valid
 from tunekit.core.commands import Command
 from tunekit.core.events import (
     CheckpointDeleted,
@@ -28,7 +28,6 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
         return
     trial.saved_at = event.iteration
     old = trial.checkpoints.get(event.iteration)
-    replaced = old if old is not None and old.status is CheckpointStatus.PUBLISHED else None
     entry = CheckpointState(
         iteration=event.iteration,
         attempt=event.attempt,
@@ -36,7 +35,7 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
         score=event.score,
         time_total_s=trial.last.time_total_s if trial.last else 0.0,
         manifest=event.manifest,
-        replaces=replaced,
+        replaces=valid(old) if old is not None else None,
     )
     trial.checkpoints[event.iteration] = entry
     state.publish(trial, entry, out)
@@ -56,16 +55,17 @@ def on_published(state: State, trial: TrialState, event: CheckpointPublished, ou
 
 
 def on_publish_failed(state: State, trial: TrialState, event: PublishFailed, out: list[Command]) -> None:
-    """Forget the save; the previous checkpoints are as good as before."""
-    del out
+    """Forget the save; the previous checkpoints are as good as before.
+
+    It may have become visible all the same: by a driver that died before it could say so, or halfway. What nobody knows
+    of must not stay, so it is deleted; a checkpoint of another attempt is not touched by that.
+    """
     if not _close(state, "publish", event):
         return
     trial.num_staged -= 1
     entry = _meant(trial, event, CheckpointStatus.STAGED)
-    if entry is not None and entry.replaces is not None:
-        trial.checkpoints[event.iteration] = entry.replaces
-    elif entry is not None:
-        del trial.checkpoints[event.iteration]
+    if entry is not None:
+        state.delete(trial, entry, out)
     _release(state, trial)
 
 
@@ -76,10 +76,13 @@ def on_deleted(state: State, trial: TrialState, event: CheckpointDeleted, out: l
     entry = _meant(trial, event, CheckpointStatus.DELETING)
     if entry is None:
         return
-    del trial.checkpoints[event.iteration]
-    if entry.replaces is not None:  # It was given up before it was visible, and the one beneath it still is.
-        trial.checkpoints[event.iteration] = entry.replaces
-        state.delete(trial, entry.replaces, out)
+    beneath = entry.replaces
+    if beneath is None:
+        del trial.checkpoints[event.iteration]
+        return
+    trial.checkpoints[event.iteration] = beneath
+    if beneath.status is CheckpointStatus.DELETING:
+        state.delete(trial, beneath, out)
 
 
 def on_delete_failed(state: State, trial: TrialState, event: DeleteFailed, out: list[Command]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, assert_never
 
 from tunekit.core import ledger
+from tunekit.core.checkpoints import valid
 from tunekit.core.commands import Command, ContinueTrial, StopTrial
 from tunekit.core.decisions import Continue, Pause, Stop
 from tunekit.core.events import (
@@ -178,9 +179,11 @@ def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: 
 def on_restore_failed(state: State, trial: TrialState, event: RestoreFailed, out: list[Command]) -> None:
     """Put the damaged checkpoint aside, and try again from the one before. Nobody's budget pays for it."""
     entry = trial.checkpoints.get(event.iteration)
-    if entry is not None and entry.status is CheckpointStatus.PUBLISHED:
-        entry.damaged = True
-        state.delete(trial, entry, out)
+    if entry is not None and (good := valid(entry)) is not None:
+        good.damaged = True
+        good.status = CheckpointStatus.DELETING
+        if good is entry:
+            state.delete(trial, entry, out)
     _again(state, trial)
 
 
@@ -244,7 +247,7 @@ def _is_over(state: State, trial: TrialState, out: list[Command]) -> bool:
 def _is_saved(trial: TrialState) -> bool:
     """Return whether there is a checkpoint of the newest row."""
     entry = trial.checkpoints.get(trial.iteration)
-    return entry is not None and entry.status is not CheckpointStatus.DELETING
+    return entry is not None and (entry.status is CheckpointStatus.STAGED or valid(entry) is not None)
 
 
 def _stopped_status(trial: TrialState) -> TrialStatus:
