@@ -278,11 +278,22 @@ def test_a_second_replacement_after_one_that_failed(play: Script) -> None:
     assert restorable(play.trial(0).checkpoints)[0].attempt == 3
 
 
+def test_a_damaged_one_beneath_a_replacement_that_failed_is_not_forgotten(play: Script) -> None:
+    play.begin(max_failures=-1)
+    play(*saved(0, 1), lost(0), restore_failed(0, 1, 2), delete_failed(0, 1))
+    play(row(0, 1, 3), staged(0, 1, 3), publish_failed(0, 1, 3))
+    assert play(deleted(0, 1, 3)) == [DeleteCheckpoint(trial=0, attempt=1, iteration=1, quarantine=True)]
+    assert play(deleted(0, 1)) == []
+    assert play.trial(0).checkpoints == {}
+
+
 def test_an_answer_about_an_earlier_attempt_says_nothing_of_the_later_one(play: Script) -> None:
     play.begin(max_failures=-1)
     play(*saved(0, 1), lost(0), restore_failed(0, 1, 2), row(0, 1, 3), staged(0, 1, 3))
     assert play(deleted(0, 1)) == []
     assert play.trial(0).checkpoints[1].status is CheckpointStatus.STAGED
+    assert play(published(0, 1, 3)) == []
+    assert play.trial(0).checkpoints[1].replaces is None
 
 
 def test_restart_errored_gives_up_what_lies_beneath_a_replacement(play: Script) -> None:

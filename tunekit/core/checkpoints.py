@@ -9,9 +9,11 @@ from tunekit.core.trial import CheckpointState, CheckpointStatus
 
 
 def valid(entry: CheckpointState) -> CheckpointState | None:
-    """Return what is visible and whole at the entry's iteration: the entry, or the one that it was to replace."""
-    good = entry.replaces if entry.replaces is not None else entry
-    return good if good.status is CheckpointStatus.PUBLISHED and not good.damaged else None
+    """Return what is visible and whole at the entry's iteration: the entry, or one beneath it."""
+    found: CheckpointState | None = entry
+    while found is not None and (found.damaged or found.status is not CheckpointStatus.PUBLISHED):
+        found = found.replaces
+    return found
 
 
 def restorable(checkpoints: Mapping[int, CheckpointState]) -> list[CheckpointState]:

@@ -45,7 +45,7 @@ from tunekit.core.events import (
 )
 from tunekit.core.policies import Scheduler
 from tunekit.core.state import State
-from tunekit.core.trial import CheckpointStatus, TrialState
+from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.errors import CoreBugError, InvalidTransitionError
 from tunekit.types import Intent, LossCause, Mode, Outcome, TrialStatus
 
@@ -134,9 +134,10 @@ def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
     settings = state.settings
     if settings.restart_errored and trial.status is TrialStatus.FAILED:
         for entry in trial.checkpoints.values():
-            entry.status = CheckpointStatus.DELETING
-            if entry.replaces is not None:
-                entry.replaces.status = CheckpointStatus.DELETING
+            beneath: CheckpointState | None = entry
+            while beneath is not None:
+                beneath.status = CheckpointStatus.DELETING
+                beneath = beneath.replaces
     ledger.reissue(state, trial, out)
     if trial.status.is_live:
         lifecycle.lost(state, trial, LossCause.DRIVER_LOST, "the driver was lost", out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from tunekit.core.checkpoints import superfluous, valid
+from tunekit.core.checkpoints import superfluous
 from tunekit.core.commands import Command
 from tunekit.core.events import (
     CheckpointDeleted,
@@ -27,7 +27,6 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
         state.num_stale += 1
         return
     trial.saved_at = event.iteration
-    old = trial.checkpoints.get(event.iteration)
     entry = CheckpointState(
         iteration=event.iteration,
         attempt=event.attempt,
@@ -35,7 +34,7 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
         score=event.score,
         time_total_s=trial.last.time_total_s if trial.last else 0.0,
         manifest=event.manifest,
-        replaces=valid(old) if old is not None else None,
+        replaces=trial.checkpoints.get(event.iteration),
     )
     trial.checkpoints[event.iteration] = entry
     state.publish(trial, entry, out)

@@ -133,9 +133,7 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
     """User code raised."""
     trial.error = event.error
     if event.fatal:
-        hint = f"\n\nhint: {event.error.hint}" if event.error.hint else ""
-        state.wind_up(Outcome.ERROR, f"{event.error.type}: {event.error.message}{hint}")
-        _again(state, trial)
+        _give_up(state, trial, event.error)
     elif trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
         _finish_stop(state, trial, out, charged=True)
     elif event.retryable and _is_over(state, trial, out):
@@ -170,7 +168,9 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
 def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: list[Command]) -> None:
     """The worker could not prepare the attempt."""
     trial.error = event.error
-    if trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
+    if event.fatal:
+        _give_up(state, trial, event.error)
+    elif trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
         _end(state, trial, _stopped_status(trial), out)
     else:
         _charge(state, trial, out)
@@ -190,6 +190,13 @@ def on_restore_failed(state: State, trial: TrialState, event: RestoreFailed, out
 def on_save_failed(state: State, trial: TrialState, event: SaveFailed, out: list[Command]) -> None:
     """Storage failed while saving: the trial goes on, and has its previous checkpoints."""
     del state, trial, event, out
+
+
+def _give_up(state: State, trial: TrialState, error: ErrorInfo) -> None:
+    """End the run for a reason that holds for every trial; this one is as it was before."""
+    hint = f"\n\nhint: {error.hint}" if error.hint else ""
+    state.wind_up(Outcome.ERROR, f"{error.type}: {error.message}{hint}")
+    _again(state, trial)
 
 
 def _charge(state: State, trial: TrialState, out: list[Command]) -> None:

@@ -35,7 +35,7 @@ class CheckpointState(msgspec.Struct):
     manifest: dict[str, Any] | None = None
     """Kept while STAGED, to issue the command again; None afterwards."""
     replaces: CheckpointState | None = None
-    """The one of an earlier attempt at the same iteration, which stays the valid one until this is PUBLISHED."""
+    """What an earlier attempt left at the same iteration, and what is there until this is PUBLISHED."""
 
 
 class TrialState(msgspec.Struct):

@@ -1,0 +1,155 @@
+"""What must be true of a simulated sweep when a driver boots, and when all is over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from tunekit.core.codec import Record
+from tunekit.core.rows import RowTable
+from tunekit.core.state import State
+from tunekit.core.trial import CheckpointStatus, TrialState
+from tunekit.errors import InvariantViolationError
+from tunekit.schedulers import ASHA, FIFO
+from tunekit.testing.sim_judge import Books, Judge
+from tunekit.testing.sim_options import METRIC, SimOptions
+from tunekit.testing.sim_world import Oracle, SimStore, Visible
+from tunekit.types import TrialId, TrialStatus
+
+_NOT_COMPARED = {"scheduler", "deadlines"}
+"""A scheduler shows itself in its decisions; outdated deadlines are dropped when they are met."""
+
+
+def require(problems: Iterator[str]) -> None:
+    """Raise everything that is wrong.
+
+    Raises:
+        InvariantViolationError: Something is.
+    """
+    found = list(problems)
+    if found:
+        raise InvariantViolationError("\n".join(found))
+
+
+def check_boot(
+    judge: Judge,
+    store: SimStore,
+    oracle: Oracle,
+    *,
+    launched: Mapping[tuple[TrialId, int], int],
+    acknowledged: Collection[tuple[TrialId, int, int]],
+) -> Iterator[str]:
+    """Yield what the world and the journal disagree about.
+
+    Args:
+        judge: Has seen the whole journal.
+        store: The store as it is.
+        oracle: Knows what a checkpoint must hold.
+        launched: How often each attempt was launched.
+        acknowledged: Rows that workers were told to forget.
+    """
+    lost = [row for row in acknowledged if row not in judge.rows]
+    if lost:
+        yield f"acknowledged rows (trial, attempt, iteration) are not in the journal: {lost}"
+    for key, times in launched.items():
+        if times != 1 or key not in judge.launched:
+            yield f"attempt {key} was launched {times} times; in the journal: {key in judge.launched}"
+    for (trial, iteration), there in store.visible.items():
+        if not _is_known(judge.books[trial], iteration, there.attempt):
+            yield f"checkpoint {iteration} of trial {trial}, attempt {there.attempt}, is not known to the journal"
+        if there.state != oracle.state(trial, iteration):
+            yield f"checkpoint {iteration} of trial {trial} does not hold the state of that iteration"
+    for trial, book in enumerate(judge.books):
+        for iteration, attempt in book.published.items():
+            found = store.visible.get((trial, iteration))
+            if found is None or found.attempt not in {attempt, book.staged.get(iteration)}:
+                yield f"checkpoint {iteration} of trial {trial} is relied on, but the store holds {found}"
+
+
+def _is_known(book: Books, iteration: int, attempt: int) -> bool:
+    expected = {book.published.get(iteration), book.staged.get(iteration)}
+    return attempt in expected or (iteration, attempt) in book.given_up
+
+
+def compare(live: State, replayed: State) -> Iterator[str]:
+    """Yield the fields in which a state differs from its replay."""
+    for name in State.__slots__:
+        one, other = getattr(live, name), getattr(replayed, name)
+        if name not in _NOT_COMPARED and one != other:
+            yield f"{name} is {one!r}, but after a replay {other!r}"
+
+
+def check_end(
+    options: SimOptions, state: State, records: Sequence[Record], judge: Judge, store: SimStore, oracle: Oracle
+) -> Iterator[str]:
+    """Yield what is wrong with the results of a sweep that has finished."""
+    if len(state.trials) != options.num_trials:
+        yield f"there are {len(state.trials)} trials, but must be {options.num_trials}"
+    table = RowTable(records)
+    if table.rewritten:
+        yield f"rows were computed again with another outcome: {table.rewritten}"
+    for trial in state.trials:
+        judge.check_end(trial.trial, trial.status)
+        rows = [(row.iteration, row.metrics) for row in table.rows(trial)]
+        yield from _check_rows(options, trial, rows, oracle)
+        visible = {iteration: there for (index, iteration), there in store.visible.items() if index == trial.trial}
+        yield from _check_checkpoints(options, trial, visible, oracle)
+
+
+def _check_rows(
+    options: SimOptions, trial: TrialState, rows: list[tuple[int, dict[str, Any]]], oracle: Oracle
+) -> Iterator[str]:
+    length = len(rows)
+    expected = [(i, {METRIC: oracle.metric(trial.trial, i)}) for i in range(1, length + 1)]
+    if rows != expected:
+        yield f"trial {trial.trial} has the rows {rows}, but undisturbed {expected}"
+    last = options.last_iteration
+    if trial.status is TrialStatus.COMPLETED and length != last:
+        yield f"trial {trial.trial} is complete with {length} rows of {last}"
+    elif trial.status is TrialStatus.STOPPED and not _may_stop(options, length):
+        yield f"trial {trial.trial} was stopped after {length} rows"
+    elif not trial.status.is_ended or length > last:
+        yield f"trial {trial.trial} is {trial.status} with {length} rows"
+
+
+def _may_stop(options: SimOptions, length: int) -> bool:
+    asha = options.scheduler
+    return isinstance(asha, ASHA) and length in {*asha.rungs, asha.max_t}
+
+
+def _check_checkpoints(
+    options: SimOptions, trial: TrialState, visible: Mapping[int, Visible], oracle: Oracle
+) -> Iterator[str]:
+    known = {
+        entry.iteration: entry.attempt
+        for entry in trial.checkpoints.values()
+        if entry.status is CheckpointStatus.PUBLISHED
+    }
+    giving_up = [i for i, entry in trial.checkpoints.items() if entry.status is CheckpointStatus.DELETING]
+    shown = {iteration: there.attempt for iteration, there in visible.items() if iteration not in giving_up}
+    if shown != known:
+        yield f"trial {trial.trial} has the checkpoints {shown}, but the core believes in {known}"
+    if _is_comparable(options) and trial.status is TrialStatus.COMPLETED:
+        expected = _undisturbed(options, trial.trial, oracle)
+        if set(shown) != expected:
+            yield f"trial {trial.trial} has the checkpoints {sorted(shown)}, but undisturbed {sorted(expected)}"
+
+
+def _is_comparable(options: SimOptions) -> bool:
+    """Whether nothing costs a checkpoint for good, and nothing asks for one more."""
+    faults = options.faults
+    costs = faults.save or faults.store or faults.damage or faults.deaf
+    asks = faults.interrupt or options.time_budget_s
+    return isinstance(options.scheduler, FIFO) and not costs and not asks
+
+
+def _undisturbed(options: SimOptions, trial: TrialId, oracle: Oracle) -> set[int]:
+    """Return the checkpoints that a trial has at the end when nothing happens to it."""
+    last = options.last_iteration
+    saved = {i for i in range(1, last + 1) if options.save_every and i % options.save_every == 0}
+    if options.saves_at_end:
+        saved.add(last)
+    if options.num_to_keep is None or not saved:
+        return saved
+    ranked = sorted(saved, key=lambda i: (oracle.metric(trial, i) if options.by_score else 0.0, i))
+    return {*ranked[-options.num_to_keep :], max(saved)}

@@ -1,0 +1,265 @@
+"""A second opinion on the core: what a sweep must look like from outside, written without looking at the core's state.
+
+The judge sees each journalled event with the commands that came of it, and keeps books of its own. It is shorter than
+the core because it only has to say what is wrong, not what is right.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tunekit.core.commands import (
+    Command,
+    ContinueTrial,
+    DeleteCheckpoint,
+    EndExperiment,
+    LaunchTrial,
+    PublishCheckpoint,
+    StopTrial,
+)
+from tunekit.core.events import (
+    CheckpointPublished,
+    CheckpointStaged,
+    DriverStarted,
+    Event,
+    LaunchFailed,
+    PublishFailed,
+    RestoreFailed,
+    ResultReported,
+    Settings,
+    TrialHalted,
+    TrialRaised,
+    TrialReturned,
+    WorkerLost,
+)
+from tunekit.errors import InvariantViolationError
+from tunekit.schedulers import ASHA
+from tunekit.testing.sim_options import METRIC, SimOptions
+from tunekit.types import LossCause, TrialId, TrialStatus
+
+_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, WorkerLost, LaunchFailed, RestoreFailed)
+_NOBODYS_FAULT = {LossCause.PREEMPTED, LossCause.NODE_LOST, LossCause.DRIVER_LOST, LossCause.NOT_STARTED}
+
+
+@dataclass(slots=True)
+class Books:
+    """What the judge knows of one trial."""
+
+    attempt: int = 0
+    is_live: bool = False
+    is_stopping: bool = False
+    newest: int = 0
+    """Iteration of the newest row of this attempt."""
+    saved_at: int = 0
+    """Iteration of its newest checkpoint."""
+    has_final: bool = False
+    until: int | None = None
+    is_waiting: bool = False
+    """Whether it stands at its horizon without an answer."""
+    resumed_from: int | None = None
+    surely_charged: int = 0
+    perhaps_charged: int = 0
+    """Failures while it was being stopped, or after its last row: charged or not, as it turns out."""
+    staged: dict[int, int] = field(default_factory=dict)
+    """Attempt by iteration, of checkpoints whose publication is open."""
+    published: dict[int, int] = field(default_factory=dict)
+    """Attempt by iteration, of checkpoints to rely on."""
+    given_up: set[tuple[int, int]] = field(default_factory=set)
+    """Iteration and attempt of checkpoints that were told to be deleted."""
+    unreadable: set[int] = field(default_factory=set)
+    decisions: dict[int, bool] = field(default_factory=dict)
+    """By rung: whether the trial was told to go on."""
+
+
+class Judge:
+    """Follows a journal from its beginning.
+
+    Args:
+        options: What the sweep is like.
+    """
+
+    def __init__(self, options: SimOptions) -> None:
+        """Begin with empty books."""
+        self.books: list[Books] = []
+        self.rows: set[tuple[TrialId, int, int]] = set()
+        """Trial, attempt and iteration of each row in the journal, whether it counts or not."""
+        self.launched: set[tuple[TrialId, int]] = set()
+        self._settings = Settings()
+        self._asha = options.scheduler if isinstance(options.scheduler, ASHA) else None
+        self._rungs: dict[int, list[float]] = {}
+
+    def see(self, event: Event, commands: Sequence[Command]) -> None:
+        """Enter an event and what came of it.
+
+        Raises:
+            InvariantViolationError: A promise is broken.
+        """
+        if isinstance(event, DriverStarted):
+            self._see_driver(event, commands)
+        elif (trial := getattr(event, "trial", None)) is not None:
+            self._see_trial(self._of(trial), event)
+        for command in commands:
+            self._see_command(command)
+        if isinstance(event, ResultReported):
+            self._check_answer(self._of(event.trial), event, commands)
+
+    def check_end(self, trial: TrialId, status: TrialStatus) -> None:
+        """Compare how a trial ended with the failures that were told."""
+        book = self._of(trial)
+        least, most = book.surely_charged, book.surely_charged + book.perhaps_charged
+        budget = self._settings.max_failures
+        if status is TrialStatus.FAILED:
+            self._require(0 <= budget < most, f"trial {trial} failed after at most {most} failures of {budget}")
+        else:
+            self._require(budget < 0 or least <= budget, f"trial {trial} survived {least} failures of {budget}")
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    def _see_driver(self, event: DriverStarted, commands: Sequence[Command]) -> None:
+        self._settings = event.settings
+        for book in self.books:
+            book.is_live = book.is_stopping = book.is_waiting = False
+        again = {(c.trial, c.iteration) for c in commands if isinstance(c, PublishCheckpoint)}
+        owed = {(trial, iteration) for trial, book in enumerate(self.books) for iteration in book.staged}
+        self._require(again == owed, f"a new driver publishes {again}, but must publish {owed}")
+
+    def _see_trial(self, book: Books, event: Event) -> None:
+        if isinstance(event, ResultReported):
+            self.rows.add((event.trial, event.attempt, event.iteration))
+            if self._counts(book, event.attempt) and event.iteration > book.newest:
+                self._see_row(book, event)
+        elif isinstance(event, _ENDINGS):
+            if self._counts(book, event.attempt):
+                self._see_end(book, event)
+        else:
+            self._see_checkpoint(book, event)
+
+    def _see_checkpoint(self, book: Books, event: Event) -> None:
+        match event:
+            case CheckpointStaged():
+                if self._counts(book, event.attempt) and book.saved_at < event.iteration <= book.newest:
+                    book.saved_at = event.iteration
+                    book.staged[event.iteration] = event.attempt
+            case CheckpointPublished():
+                if book.staged.get(event.iteration) == event.attempt:
+                    book.published[event.iteration] = book.staged.pop(event.iteration)
+                    book.unreadable.discard(event.iteration)
+            case PublishFailed():
+                if book.staged.get(event.iteration) == event.attempt:
+                    book.given_up.add((event.iteration, book.staged.pop(event.iteration)))
+            case _:
+                pass
+
+    def _see_row(self, book: Books, event: ResultReported) -> None:
+        book.newest = event.iteration
+        book.has_final = event.final
+        asks = self._settings.asks_every_result or (book.until is not None and event.iteration >= book.until)
+        book.is_waiting = asks and not event.final and not book.is_stopping
+        self._enter_rung(book, event)
+
+    def _see_end(self, book: Books, event: Event) -> None:
+        if isinstance(event, RestoreFailed):
+            book.published.pop(event.iteration, None)
+            book.unreadable.add(event.iteration)
+        elif isinstance(event, TrialRaised | LaunchFailed) or (
+            isinstance(event, WorkerLost) and event.cause not in _NOBODYS_FAULT
+        ):
+            if book.is_stopping or book.has_final:
+                book.perhaps_charged += 1
+            else:
+                book.surely_charged += 1
+        book.is_live = book.is_waiting = book.is_stopping = False
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    def _see_command(self, command: Command) -> None:
+        match command:
+            case LaunchTrial():
+                self._see_launch(self._of(command.trial), command)
+            case ContinueTrial() | StopTrial():
+                self._see_answer(self._of(command.trial), command)
+            case PublishCheckpoint():
+                book = self._of(command.trial)
+                known = book.staged.get(command.iteration) == command.attempt
+                self._require(known, f"{command!r} publishes what was never staged")
+            case DeleteCheckpoint():
+                self._see_delete(self._of(command.trial), command)
+            case EndExperiment():
+                busy = [trial for trial, book in enumerate(self.books) if book.is_live or book.staged]
+                self._require(not busy, f"the run ends while trials {busy} are under way")
+            case _:
+                pass
+
+    def _see_launch(self, book: Books, command: LaunchTrial) -> None:
+        self._require(not book.is_live, f"{command!r} launches a trial that is alive")
+        self._require(command.attempt > book.attempt, f"{command!r} follows attempt {book.attempt}")
+        self._require(not book.staged, f"{command!r} does not wait for the publication of {book.staged}")
+        newest = max(book.published, default=None)
+        self._require(command.resume_from == newest, f"{command!r} does not start from the newest checkpoint, {newest}")
+        self.launched.add((command.trial, command.attempt))
+        book.attempt, book.is_live, book.newest, book.has_final = command.attempt, True, 0, False
+        book.saved_at = 0
+        book.until, book.resumed_from = command.until, command.resume_from
+
+    def _see_answer(self, book: Books, command: ContinueTrial | StopTrial) -> None:
+        self._require(self._counts(book, command.attempt), f"{command!r} speaks to an attempt that is over")
+        if isinstance(command, ContinueTrial):
+            self._require(book.is_waiting, f"{command!r} answers a trial that did not ask")
+            book.until = command.until
+        else:
+            self._require(not book.is_stopping, f"{command!r} stops a trial twice")
+            book.is_stopping = True
+        book.is_waiting = False
+
+    def _see_delete(self, book: Books, command: DeleteCheckpoint) -> None:
+        if (command.iteration, command.attempt) in book.given_up:
+            return  # once more, by a later driver
+        if command.quarantine:
+            self._require(command.iteration in book.unreadable, f"{command!r} puts a good checkpoint aside")
+        else:
+            known = book.published.pop(command.iteration, None) == command.attempt
+            self._require(known, f"{command!r} deletes what is not published")
+            newer = max(book.published, default=0) > command.iteration
+            self._require(newer, f"{command!r} deletes the newest checkpoint")
+            needed = book.is_live and book.resumed_from == command.iteration
+            self._require(not needed, f"{command!r} deletes the checkpoint that a live attempt started from")
+        book.given_up.add((command.iteration, command.attempt))
+
+    # -- decisions -----------------------------------------------------------------------------------------------------
+
+    def _enter_rung(self, book: Books, event: ResultReported) -> None:
+        """Enter a newcomer at its rung, once, and note what ASHA is defined to say of it."""
+        asha, at = self._asha, event.iteration
+        if asha is None or event.final or at in book.decisions:
+            return
+        if at >= asha.max_t:
+            book.decisions[at] = False
+        elif at in asha.rungs:
+            values = self._rungs.setdefault(at, [])
+            value = event.metrics[METRIC]
+            bisect.insort(values, value)
+            best = len(values) // asha.reduction_factor
+            book.decisions[at] = best == 0 or value <= values[best - 1]
+
+    def _check_answer(self, book: Books, event: ResultReported, commands: Sequence[Command]) -> None:
+        """Hold that who waits is answered, and that a decision is ASHA's, the same in every attempt."""
+        self._require(not book.is_waiting, f"trial {event.trial} is left waiting after {event!r}")
+        told = [c for c in commands if isinstance(c, ContinueTrial | StopTrial) and c.trial == event.trial]
+        if not told or event.iteration not in book.decisions:
+            return
+        goes_on, expected = isinstance(told[0], ContinueTrial), book.decisions[event.iteration]
+        self._require(goes_on == expected, f"{told[0]!r} answers {event!r}, but going on must be {expected}")
+
+    def _of(self, trial: TrialId) -> Books:
+        while len(self.books) <= trial:
+            self.books.append(Books())
+        return self.books[trial]
+
+    def _counts(self, book: Books, attempt: int) -> bool:
+        return book.is_live and book.attempt == attempt
+
+    def _require(self, holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads like a sentence
+        if not holds:
+            raise InvariantViolationError(otherwise)

@@ -1,0 +1,157 @@
+"""What a simulated sweep is like, and which misfortunes it meets: all drawn from one seed.
+
+*Swarm*: each seed switches whole classes of faults on or off and draws their rates. A run with all classes at once
+rarely gets deep into any of them; a run with two gets into their interplay. One seed in ten knows no misfortune.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, fields, replace
+
+from tunekit.core.policies import Scheduler
+from tunekit.schedulers import ASHA, FIFO
+
+METRIC = "loss"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """Probabilities of misfortune. Zero: never."""
+
+    delay: float = 0.0
+    """Mean of the additional seconds that a batch of messages takes."""
+    duplicate: float = 0.0
+    """Of a batch to arrive once more, later."""
+    crash: float = 0.0
+    """Of a worker to die, per iteration."""
+    zombie: float = 0.0
+    """Of a worker to be declared lost although it lives and speaks on, per iteration."""
+    raises: float = 0.0
+    """Of user code to raise, per iteration."""
+    lease: float = 0.0
+    """Of a worker to stop by itself because it cannot renew its lease, per iteration."""
+    launch: float = 0.0
+    """Of an attempt that cannot be prepared, or whose worker dies before it."""
+    deaf: float = 0.0
+    """Of an attempt that does not report once it is told to stop; half of these ignore the interruption, too."""
+    save: float = 0.0
+    """Of the storage to fail while a checkpoint is staged."""
+    store: float = 0.0
+    """Of the storage to fail while a checkpoint is published or deleted."""
+    damage: float = 0.0
+    """Of a checkpoint to be damaged some time after it was published."""
+    driver: float = 0.0
+    """Of the driver to die at a commit of the journal or between two commands."""
+    interrupt: float = 0.0
+    """Of the user to press Ctrl-C, per turn of the driver."""
+    capacity: float = 0.0
+    """Of the cluster to change its size, per turn of the driver."""
+    searcher: float = 0.0
+    """Of the searcher to raise when it is asked."""
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing can go wrong."""
+        return not any(getattr(self, item.name) for item in fields(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimOptions:
+    """One simulated sweep."""
+
+    num_trials: int = 5
+    iterations: int = 6
+    """A trial ends by itself there."""
+    scheduler: Scheduler = field(default_factory=FIFO)
+    max_live: int = 3
+    save_every: int = 2
+    """Iterations between checkpoints; 0: none but those at the end."""
+    saves_at_end: bool = True
+    num_to_keep: int | None = None
+    by_score: bool = False
+    max_failures: int = -1
+    ask_batch: int = 4
+    learns: bool = False
+    """Whether the searcher learns, and now and then wants to hear of an end before it suggests more."""
+    counts: bool = True
+    """Whether the number of trials is known beforehand; else the searcher exhausts itself."""
+    judged: bool = False
+    """Whether the driver judges each row, and ends a trial at its last but one iteration."""
+    time_budget_s: float | None = None
+    """Of the first run; each further one has as much again."""
+    stop_grace_s: float = 5.0
+    stragglers: float = 0.2
+    """Share of the attempts that take ten times as long."""
+    faults: Faults = field(default_factory=Faults)
+    calm_after: int = 400
+    """Number of turns of the driver after which nothing goes wrong any more, so that the sweep must end."""
+    crash_at: tuple[int, str] | None = None
+    """Let the driver die at just this commit, counted from 0: ``before`` it, in the middle (``torn``), or ``after``."""
+
+    @property
+    def last_iteration(self) -> int:
+        """Where an undisturbed trial ends."""
+        return self.iterations - 1 if self.judged else self.iterations
+
+
+_RATES: dict[str, float] = {
+    "delay": 3.0,
+    "duplicate": 0.5,
+    "crash": 0.15,
+    "zombie": 0.15,
+    "raises": 0.1,
+    "lease": 0.1,
+    "launch": 0.2,
+    "deaf": 0.5,
+    "save": 0.2,
+    "store": 0.2,
+    "damage": 0.3,
+    "driver": 0.06,
+    "interrupt": 0.03,
+    "capacity": 0.1,
+    "searcher": 0.2,
+}
+"""The highest rate of each class."""
+
+
+def draw_faults(rng: random.Random) -> Faults:
+    """Draw which classes of faults there are, and how frequent they are."""
+    if rng.random() < 0.1:  # noqa: PLR2004 - one in ten
+        return Faults()
+    share = rng.choice((0.15, 0.35, 0.6))
+    return Faults(**{name: rng.random() * rate for name, rate in _RATES.items() if rng.random() < share})
+
+
+def draw_options(rng: random.Random) -> SimOptions:
+    """Draw a small sweep and its misfortunes."""
+    iterations = rng.randint(3, 8)
+    options = SimOptions(
+        num_trials=rng.randint(1, 6),
+        iterations=iterations,
+        max_live=rng.randint(1, 4),
+        save_every=rng.choice((0, 1, 2, 3)),
+        saves_at_end=rng.random() < 0.6,  # noqa: PLR2004 - the more interesting half
+        num_to_keep=rng.choice((None, 1, 1, 2)),
+        by_score=rng.random() < 0.4,  # noqa: PLR2004
+        max_failures=rng.choice((-1, -1, 0, 1, 3)),
+        ask_batch=rng.randint(1, 6),
+        stop_grace_s=rng.choice((0.5, 5.0)),
+        faults=draw_faults(rng),
+    )
+    kind = rng.random()
+    if kind < 0.35:  # noqa: PLR2004
+        options = replace(options, scheduler=_draw_asha(rng, iterations))
+    elif kind < 0.5:  # noqa: PLR2004
+        options = replace(options, judged=True)
+    if rng.random() < 0.2:  # noqa: PLR2004
+        options = replace(options, learns=True, counts=rng.random() < 0.5)  # noqa: PLR2004
+    if rng.random() < 0.1:  # noqa: PLR2004
+        options = replace(options, time_budget_s=rng.uniform(5.0, 30.0))
+    return options
+
+
+def _draw_asha(rng: random.Random, iterations: int) -> ASHA:
+    grace = rng.randint(1, 2)
+    longest = rng.choice((iterations, iterations - 1)) if iterations - 1 > grace else iterations
+    return ASHA(max_t=max(longest, grace), grace_period=grace, reduction_factor=rng.randint(2, 3))

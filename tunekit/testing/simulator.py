@@ -1,0 +1,366 @@
+"""Whole sweeps in virtual time, from one seed, with every misfortune: the production core and driver, all else made up.
+
+::
+
+    Simulation(seed=7).run()                        # raises if a promise is broken
+    python -m tunekit.testing.simulator --seed 7    # the same, from a shell
+
+Real are the core, the turns of the driver, the journal's codec and framing, replay, schedulers and the table of
+results. Made up are time, workers, messages, the store, the searcher and the disk (see the ``sim_…`` modules).
+
+Checked at each boot: the journal that a crash left can be read, and replay gives the commands that it records; what
+was acknowledged is in it; each visible checkpoint is known to it, and whole; no attempt was launched twice; a judge
+with books of its own finds no fault with any command. At the end, besides: the sweep ended; each (trial, iteration) is
+in the table once, with the value of an undisturbed run; each trial ended as its failures and decisions say; the
+checkpoints are those of an undisturbed run; and to run the finished sweep again does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import random
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import xxhash
+
+from tunekit.core import invariants
+from tunekit.core.codec import Record
+from tunekit.core.commands import Command
+from tunekit.core.events import DriverStarted, Event, ResultReported, Settings, StopRequested
+from tunekit.core.experiment import Experiment
+from tunekit.core.state import State
+from tunekit.core.trial import CheckpointStatus
+from tunekit.errors import InvariantViolationError
+from tunekit.journal.replay import replay
+from tunekit.runtime.driver import Driver
+from tunekit.runtime.spec import Delivery
+from tunekit.testing.sim_checks import check_boot, check_end, compare, require
+from tunekit.testing.sim_journal import DriverDiedError, SimJournal
+from tunekit.testing.sim_judge import Judge
+from tunekit.testing.sim_options import METRIC, SimOptions, draw_options
+from tunekit.testing.sim_publisher import SimPublisher
+from tunekit.testing.sim_workers import SimExecutor, Surroundings
+from tunekit.testing.sim_world import Oracle, SimClock, SimSearcher, SimStore, Timeline
+from tunekit.types import Mode, Outcome, TrialId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How a simulated sweep went. It went well: what does not, raises."""
+
+    seed: int
+    options: SimOptions
+    boots: int
+    turns: int
+    records: int
+    """In the journal at the end."""
+    virtual_s: float
+    digest: str
+    """Of the journal. Equal for equal seeds, in every process and on every machine."""
+
+
+class Simulation:
+    """One sweep.
+
+    Args:
+        seed: Decides everything.
+        options: What the sweep is like; drawn from the seed by default.
+    """
+
+    def __init__(self, seed: int, options: SimOptions | None = None) -> None:
+        """Make a world in which nothing has happened yet."""
+        self.seed = seed
+        self._rng = random.Random(seed)  # noqa: S311 - the whole point is to be repeatable
+        self.options = options if options is not None else draw_options(self._rng)
+        self.store = SimStore()
+        self._timeline = Timeline()
+        self._oracle = Oracle(seed)
+        self._journal = SimJournal(self._fate_of_commit, self._rng.random)
+        self._around = Surroundings(
+            seed=seed,
+            options=self.options,
+            rng=self._rng,
+            timeline=self._timeline,
+            store=self.store,
+            deliver=self._deliver,
+            coin=self._coin,
+        )
+        self._acknowledged: set[tuple[TrialId, int, int]] = set()
+        self._inbox: list[Delivery] = []
+        self._driver: Driver | None = None
+        self._executor: SimExecutor | None = None
+        self._publisher: SimPublisher | None = None
+        self._judge = Judge(self.options)
+        self._judged = 0
+        """How many events the judge has seen."""
+        self._last: tuple[State, int] | None = None
+        """State of the driver before, and how many events it had handled."""
+        self._handled = 0
+        self._boots = self._runs = self._turns = self._commits = 0
+        self._rung_at = -1.0
+        self._is_finished = self._is_over = False
+        self._launched_before = 0
+
+    def run(self) -> Report:
+        """Run the sweep to its end.
+
+        Raises:
+            InvariantViolationError: A promise is broken, or the sweep does not end.
+        """
+        try:
+            self._boot()
+            while not self._is_over:
+                if self._turns > 20 * self.options.calm_after + 200 * self.options.num_trials:
+                    self._fail("the sweep does not end")
+                if not self._timeline.step():
+                    self._fail("the sweep has stalled: nothing is left to happen")
+        except Exception as error:
+            error.add_note(f"repeat it with: python -m tunekit.testing.simulator --seed {self.seed}")
+            raise
+        return Report(
+            seed=self.seed,
+            options=self.options,
+            boots=self._boots,
+            turns=self._turns,
+            records=len(self._journal.open()),
+            virtual_s=self._timeline.now,
+            digest=xxhash.xxh3_128_hexdigest(self._journal.disk),
+        )
+
+    # -- drivers -------------------------------------------------------------------------------------------------------
+
+    def _boot(self) -> None:
+        """Start the next driver, as production does: open, replay, take over."""
+        self._boots += 1
+        records = self._journal.open()
+        experiment = self._replayed(records)
+        require(
+            check_boot(
+                self._judge,
+                self.store,
+                self._oracle,
+                launched=self._around.launched,
+                acknowledged=self._acknowledged,
+            )
+        )
+        if self._last is not None and self._last[1] == self._handled:
+            require(compare(self._last[0], experiment.state))
+        if self._is_finished and not self._is_rerun(experiment.state, records):
+            return
+        self._driver = self._make_driver(experiment)
+        self.store.sweep(_wanted(experiment.state))
+        start = DriverStarted(generation=self._boots, settings=self._settings())
+        self._guarded(lambda driver: driver.turn([start]))
+        if self._driver is not None:
+            executor = self._executor = SimExecutor(self._around, self._acknowledge, self._fate_of_command)
+            self._guarded(lambda driver: driver.attach(executor))
+
+    def _replayed(self, records: list[Record]) -> Experiment:
+        """Fold the journal through a fresh core, and show the judge what is new in it."""
+        experiment = Experiment(self.options.scheduler, Mode.MIN)
+        self._handled = 0
+
+        def handle(event: Event) -> list[Command]:
+            commands = experiment.handle(event)
+            self._handled += 1
+            if self._handled > self._judged:
+                self._judged = self._handled
+                self._judge.see(event, commands)
+            return commands
+
+        replay(records, handle)
+        invariants.check(experiment)
+        return experiment
+
+    def _is_rerun(self, state: State, records: list[Record]) -> bool:
+        """Check the results of a finished sweep, and say whether it still has to be run once more."""
+        require(check_end(self.options, state, records, self._judge, self.store, self._oracle))
+        if not self._launched_before:
+            self._launched_before = len(self._around.launched)
+            return True
+        if len(self._around.launched) != self._launched_before:
+            self._fail("a finished sweep was run again and launched a trial")
+        if self._journal.read_again() != records:
+            self._fail("what was durable has changed")
+        self._is_over = True
+        return False
+
+    def _make_driver(self, experiment: Experiment) -> Driver:
+        state = experiment.state
+        self._publisher = SimPublisher(self._around, self._fate_of_command)
+        searcher = SimSearcher(
+            num_trials=self.options.num_trials,
+            coin=self._coin,
+            failure=self.options.faults.searcher,
+            learns=self.options.learns,
+            in_flight=lambda: state.num_open > 0,
+        )
+        return Driver(
+            experiment=experiment,
+            journal=self._journal,
+            searcher=searcher,
+            publisher=self._publisher,
+            inbox=queue.SimpleQueue(),
+            clock=SimClock(self._timeline, state.now),
+            stop=self._judge_row if self.options.judged else None,
+            observers=[self],
+        )
+
+    def _settings(self) -> Settings:
+        options = self.options
+        budget = options.time_budget_s
+        return Settings(
+            metric=METRIC,
+            seed=self.seed,
+            num_trials=options.num_trials if options.counts else None,
+            ask_batch=options.ask_batch,
+            searcher_learns=options.learns,
+            time_budget_s=None if budget is None else budget * 2**self._runs,
+            max_failures=options.max_failures,
+            num_to_keep=options.num_to_keep,
+            score_attribute=METRIC if options.by_score else None,
+            saves_at_end=options.saves_at_end,
+            asks_every_result=options.judged,
+            stop_grace_s=options.stop_grace_s,
+        )
+
+    def _judge_row(self, row: ResultReported) -> str:
+        return "enough" if row.iteration >= self.options.last_iteration else ""
+
+    def _guarded(self, act: Callable[[Driver], None]) -> None:
+        """Let the driver act; it may die of it, or come to its end."""
+        driver = self._driver
+        if driver is None:
+            return
+        try:
+            act(driver)
+            if driver.state.ended:
+                self._journal.close()
+                self._conclude(driver)
+            else:
+                self._wind_alarm(driver)
+        except DriverDiedError:
+            self._bury(driver)
+
+    def _bury(self, driver: Driver) -> None:
+        """Let the workers of a dead driver die with it, most of them, and start the next one."""
+        attempts = self._executor.attempts.values() if self._executor is not None else ()
+        for attempt in attempts:
+            if self._rng.random() < 0.7:  # noqa: PLR2004 - the others live on as orphans
+                attempt.die()
+        self._leave(driver)
+
+    def _conclude(self, driver: Driver) -> None:
+        """End a run in order. The user starts the next one, unless the sweep has finished."""
+        self._is_finished = driver.state.outcome is Outcome.FINISHED
+        self._runs += 1
+        if self._executor is not None:
+            self._executor.close()
+        self._leave(driver)
+
+    def _leave(self, driver: Driver) -> None:
+        self._last = (driver.state, self._handled)
+        if self._publisher is not None:
+            self._publisher.close()
+        self._driver = self._executor = None
+        self._inbox = []
+        self._rung_at = -1.0
+        self._timeline.after(1.0 + self._rng.random(), self._boot)
+
+    # -- turns ---------------------------------------------------------------------------------------------------------
+
+    def _deliver(self, delivery: Delivery) -> bool:
+        """Put a delivery into the driver's inbox; False if there is no driver."""
+        if self._driver is None:
+            return False
+        if not self._inbox:
+            self._timeline.after(0.01, self._turn, self._boots)
+        self._inbox.append(delivery)
+        return True
+
+    def _turn(self, boot: int) -> None:
+        if boot != self._boots or self._driver is None:
+            return
+        self._turns += 1
+        self._meddle()
+        inbox, self._inbox = self._inbox, []
+        self._guarded(lambda driver: driver.take(inbox))
+
+    def _meddle(self) -> None:
+        """Let the user and the cluster do something now and then."""
+        if self._coin(self.options.faults.interrupt):
+            self._inbox.append(Delivery([StopRequested(reason="Ctrl-C")]))
+        if self._coin(self.options.faults.capacity) and self._executor is not None:
+            self._executor.announce(self._rng.randrange(5))
+            self._timeline.after(5.0, self._executor.announce, self.options.max_live)
+
+    def _wind_alarm(self, driver: Driver) -> None:
+        """Take a turn when the next deadline has come."""
+        deadline = driver.experiment.next_deadline()
+        if deadline is not None and deadline != self._rung_at:
+            self._rung_at = deadline
+            delay = max(0.0, deadline - driver._clock.now())  # noqa: SLF001
+            self._timeline.after(delay + 1e-6, self._turn, self._boots)
+
+    def observe(self, events: Sequence[Event], state: State) -> None:
+        """Check the state after each turn of the driver."""
+        del state
+        self._handled += len(events)
+        if self._driver is not None:
+            invariants.check(self._driver.experiment)
+
+    def _acknowledge(self, batch: Sequence[Event]) -> None:
+        for event in batch:
+            if isinstance(event, ResultReported):
+                self._acknowledged.add((event.trial, event.attempt, event.iteration))
+
+    # -- chance --------------------------------------------------------------------------------------------------------
+
+    def _coin(self, probability: float) -> bool:
+        """Return True with this probability, until calm comes."""
+        return probability > 0 and self._rng.random() < probability and self._turns < self.options.calm_after
+
+    def _fate_of_commit(self) -> str:
+        self._commits += 1
+        at = self.options.crash_at
+        if at is not None and at[0] == self._commits - 1:
+            return at[1]
+        return self._rng.choice(("before", "torn", "after")) if self._coin(self.options.faults.driver) else ""
+
+    def _fate_of_command(self) -> bool:
+        return self._coin(self.options.faults.driver)
+
+    def _fail(self, text: str) -> None:
+        state = self._driver.state if self._driver is not None else self._last
+        raise InvariantViolationError(f"{text} (after {self._turns} turns and {self._boots} boots): {state!r}")
+
+
+def _wanted(state: State) -> set[tuple[TrialId, int, int]]:
+    return {
+        (trial.trial, entry.iteration, entry.attempt)
+        for trial in state.trials
+        for entry in trial.checkpoints.values()
+        if entry.status is CheckpointStatus.STAGED
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run seeds from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tunekit.testing.simulator", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--count", type=int, default=1, help="how many seeds, one after the other")
+    args = parser.parse_args(arguments)
+    for seed in range(args.seed, args.seed + args.count):
+        report = Simulation(seed).run()
+        if args.count == 1:
+            sys.stdout.write(f"{report}\n")
+    sys.stdout.write(f"{args.count} seeds: no violations\n")
+
+
+if __name__ == "__main__":
+    main()
