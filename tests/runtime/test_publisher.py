@@ -63,7 +63,7 @@ def test_bad_news_is_an_answer() -> None:
     assert isinstance(published, PublishFailed)
     assert isinstance(deleted, DeleteFailed)
     assert (published.trial, published.attempt, published.iteration) == (3, 2, 5)
-    assert published.error.type == "StorageError"
+    assert published.error.type == "tunekit.errors.StorageError"
     assert "no space left" in published.error.message
     assert "Traceback" in published.error.traceback
 

@@ -76,6 +76,8 @@ class Progress:
         self, event: TrialReturned | TrialRaised | TrialHalted | WorkerLost | LaunchFailed, state: State
     ) -> str:
         trial = state.trials[event.trial]
+        if isinstance(event, TrialRaised | LaunchFailed) and event.fatal:
+            return ""  # It is about the sweep, which ends by raising it.
         if isinstance(event, WorkerLost) and event.cause in {LossCause.NOT_STARTED, LossCause.DRIVER_LOST}:
             return ""
         name = self._trial_name(trial.trial)

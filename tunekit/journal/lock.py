@@ -26,6 +26,7 @@ from xxhash import xxh3_64_hexdigest
 
 from tunekit.errors import ExperimentExistsError, JournalCorruptError, StorageError
 from tunekit.journal.durable import make_folder, replace_file, write_all
+from tunekit.journal.header import HEADER_NAME
 
 LOCK_NAME = "driver.lock"
 GENERATION_NAME = "driver.generation"
@@ -115,6 +116,22 @@ class DriverLock:
     ) -> None:
         """Release."""
         self.release()
+
+
+def folder_nonce(folder: Path) -> str:
+    """Return a text that only this folder shows, and only while its present driver runs.
+
+    A worker that finds another one, or none, at the driver's path sees another disk.
+
+    Raises:
+        StorageError: There is no experiment in the folder, or it cannot be read.
+    """
+    try:
+        content = [(folder / name).read_bytes() for name in (HEADER_NAME, GENERATION_NAME, LOCK_NAME)]
+    except OSError as error:
+        message = f"there is no experiment in {folder}, as seen from {socket.gethostname()}: {error}"
+        raise StorageError(message, hint="give a storage_path that every node of the cluster sees") from error
+    return xxh3_64_hexdigest(b"\0".join(content))
 
 
 def _read_holder(fd: int) -> _Holder | None:

@@ -9,7 +9,6 @@ reaches the same state, and issues again whatever was open.
 from __future__ import annotations
 
 import queue
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -27,7 +26,6 @@ from tunekit.core.commands import (
     TellSearcher,
 )
 from tunekit.core.events import (
-    ErrorInfo,
     Event,
     ResultReported,
     SearcherFailed,
@@ -40,6 +38,7 @@ from tunekit.core.events import (
 from tunekit.core.experiment import Experiment
 from tunekit.core.state import State
 from tunekit.runtime.clock import Clock
+from tunekit.runtime.failure import error_info
 from tunekit.runtime.publisher import Publisher, StoreCommand
 from tunekit.runtime.spec import Delivery, Executor, ExecutorCommand
 from tunekit.search.base import SearcherState
@@ -209,7 +208,7 @@ class Driver:
         try:
             draws, exhausted = self._searcher.ask(command.first, command.count)
         except Exception as error:  # noqa: BLE001 - a searcher is foreign code; its failure is an event
-            return SearcherFailed(error=describe_error(error))
+            return SearcherFailed(error=error_info(error))
         return TrialsSuggested(draws=draws, exhausted=exhausted)
 
     def _tell(self, command: TellSearcher) -> list[Event]:
@@ -217,17 +216,8 @@ class Driver:
         try:
             self._searcher.tell(command.trial, draw, command.metrics, command.failed)
         except Exception as error:  # noqa: BLE001 - a searcher is foreign code; its failure is an event
-            return [SearcherFailed(error=describe_error(error))]
+            return [SearcherFailed(error=error_info(error))]
         return []
-
-
-def describe_error(error: BaseException) -> ErrorInfo:
-    """Return an exception as text."""
-    return ErrorInfo(
-        type=type(error).__qualname__,
-        message=str(error),
-        traceback="".join(traceback.format_exception(error)),
-    )
 
 
 def _judged(events: list[Event], stop: StopCriterion) -> list[Event]:
@@ -239,6 +229,6 @@ def _judged(events: list[Event], stop: StopCriterion) -> list[Event]:
                 judge(event, stop(event))
             except Exception as error:  # noqa: BLE001 - user code; its failure is an event
                 # Before the row, so that its trial is already being stopped and is not told to go on.
-                judged.append(StopCriterionFailed(error=describe_error(error)))
+                judged.append(StopCriterionFailed(error=error_info(error)))
         judged.append(event)
     return judged

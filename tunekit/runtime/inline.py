@@ -15,6 +15,7 @@ from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, Laun
 from tunekit.core.events import CapacityChanged, Event, ResultReported, TrialHalted
 from tunekit.errors import CoreBugError
 from tunekit.runtime.attempt import run_attempt
+from tunekit.runtime.class_trial import release
 from tunekit.runtime.driver import Driver
 from tunekit.runtime.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSpec
 from tunekit.store.checkpoint_io import CheckpointIO
@@ -156,3 +157,4 @@ def run_inline(
         channel.flush()
         if channel.failure is not None:
             raise channel.failure
+    release()

@@ -163,11 +163,12 @@ class Plan:
             "lease_s": self.run.lease_s,
         }
 
-    def sweep_spec(self, seed: int) -> SweepSpec:
+    def sweep_spec(self, seed: int, *, nonce: str) -> SweepSpec:
         """Return what every worker is told."""
         return SweepSpec(
             experiment=self.name,
             path=self.path,
+            nonce=nonce,
             seed=seed,
             metric=self.tune.metric,
             stop=dict(self.run.stop) if isinstance(self.run.stop, Mapping) else {},

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
@@ -18,10 +17,10 @@ from tunekit.core.events import (
     CheckpointDeleted,
     CheckpointPublished,
     DeleteFailed,
-    ErrorInfo,
     Event,
     PublishFailed,
 )
+from tunekit.runtime.failure import error_info
 from tunekit.runtime.spec import Delivery
 from tunekit.store.checkpoint_io import CheckpointIO
 from tunekit.types import TrialId
@@ -82,7 +81,7 @@ class DirectPublisher:
 
 
 def _failed(command: StoreCommand, error: Exception) -> Event:
-    info = ErrorInfo(type=type(error).__qualname__, message=str(error), traceback=traceback.format_exc())
+    info = error_info(error)
     kind = PublishFailed if isinstance(command, PublishCheckpoint) else DeleteFailed
     return kind(trial=command.trial, attempt=command.attempt, iteration=command.iteration, error=info)
 

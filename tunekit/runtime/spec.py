@@ -20,6 +20,8 @@ class SweepSpec:
     """Name of the experiment."""
     path: str
     """Folder of the experiment: an absolute local path or a URI. Never persisted."""
+    nonce: str = ""
+    """Digest of the experiment's header: a worker that does not find it in ``path`` sees another folder."""
     seed: int
     metric: str | None = None
     stop: Mapping[str, float] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from tunekit.core.rows import RowTable
 from tunekit.core.trial import CheckpointStatus
 from tunekit.errors import ConfigError, ExperimentError, ExperimentNotFoundError, TrialError
 from tunekit.journal.header import ExperimentHeader, check_header, create_header, read_header
-from tunekit.journal.lock import DriverLock
+from tunekit.journal.lock import DriverLock, folder_nonce
 from tunekit.journal.log import Journal, read_records
 from tunekit.journal.replay import replay
 from tunekit.results import ResultGrid
@@ -46,6 +46,8 @@ class OpenSweep:
     plan: Plan
     seed: int
     generation: int
+    nonce: str
+    """Told to workers, who look for it in the folder."""
     journal: Journal
     experiment: Experiment
     searcher: SearcherState
@@ -112,7 +114,8 @@ def opened(plan: Plan) -> Iterator[OpenSweep]:
             yield OpenSweep(
                 plan=plan,
                 seed=seed,
-                generation=lock.generation,
+                generation=max(lock.generation, experiment.state.generation + 1),
+                nonce=folder_nonce(folder),
                 journal=journal,
                 experiment=experiment,
                 searcher=searcher,
@@ -193,7 +196,7 @@ def _run_inline(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Deliv
     run_inline(
         driver,
         inbox,
-        sweep=sweep.plan.sweep_spec(sweep.seed),
+        sweep=sweep.plan.sweep_spec(sweep.seed, nonce=sweep.nonce),
         spec_of=sweep.spec_of,
         trainable=sweep.plan.trainable,
         io=sweep.io,
@@ -204,7 +207,7 @@ def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Deliv
     from tunekit.runtime.ray_executor import RayExecutor  # noqa: PLC0415 - Ray is loaded when there is work for it
 
     executor = RayExecutor(
-        sweep=sweep.plan.sweep_spec(sweep.seed),
+        sweep=sweep.plan.sweep_spec(sweep.seed, nonce=sweep.nonce),
         trainable=sweep.plan.trainable,
         spec_of=sweep.spec_of,
         inbox=inbox,

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,7 +26,10 @@ import ray
 
 from tunekit import session
 from tunekit.core.events import LaunchFailed, Place, TrialRaised
+from tunekit.errors import StorageError
+from tunekit.journal.lock import folder_nonce
 from tunekit.runtime.attempt import run_attempt
+from tunekit.runtime.class_trial import release
 from tunekit.runtime.failure import error_info
 from tunekit.runtime.link import Link
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
@@ -78,6 +82,7 @@ class Worker:
         try:
             with _handling_signals(link, interruption):
                 serve(link, contract.sweep, place, lambda: _load(contract, trainable))
+            release()
             return link.remaining()
         finally:
             link.close()
@@ -89,10 +94,11 @@ def serve(link: Link, sweep: SweepSpec, place: Place, load: Callable[[], tuple[A
     loaded: tuple[Any, CheckpointIO] | None = None
     while (assign := link.next_assignment()) is not None:
         try:
-            spec: AttemptSpec = pickle.loads(assign.spec)  # noqa: S301 - the driver wrote it
             loaded = loaded or load()
+            spec: AttemptSpec = pickle.loads(assign.spec)  # noqa: S301 - the driver wrote it
         except Exception as error:  # noqa: BLE001 - foreign code is loaded here; its failure is an event
-            link.send(LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=error_info(error)))
+            info = error_info(error)
+            link.send(LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=info, fatal=loaded is None))
             continue
         trainable, io = loaded
         is_reusable = _attempt(link, sweep, spec, trainable, io, place)
@@ -112,12 +118,22 @@ def _attempt(link: Link, sweep: SweepSpec, spec: AttemptSpec, trainable: Any, io
 
 
 def _load(contract: Contract, trainable: bytes) -> tuple[Any, CheckpointIO]:
+    _check_folder(contract.sweep)
     loaded = cloudpickle.loads(trainable)
     if contract.parameters:
         names = list(contract.parameters)
         values = ray.get([contract.parameters[name] for name in names])
         loaded = bind(loaded, dict(zip(names, values, strict=True)))
     return loaded, CheckpointIO(open_store(contract.sweep.path, create=False))
+
+
+def _check_folder(sweep: SweepSpec) -> None:
+    """Raise unless the experiment's folder is the driver's own, and not one of the same name on another disk."""
+    if sweep.nonce and folder_nonce(Path(sweep.path)) != sweep.nonce:
+        raise StorageError(
+            f"{sweep.path} is not the same folder on {socket.gethostname()} as where the driver runs",
+            hint="give a storage_path that every node of the cluster sees, such as a shared file system",
+        )
 
 
 class _Interruption:

@@ -53,10 +53,11 @@ class Trainable:
 
     # -- to be overridden ----------------------------------------------------------------------------------------------
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def setup(self, config: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Prepare the trial: data, model, optimiser.
 
-        What ``with_parameters`` gave comes as further keyword arguments, so override it with those in its signature.
+        Override it as ``setup(self, config)``; what ``with_parameters`` gave comes as further keyword arguments, to be
+        named in the signature.
 
         Args:
             config: The configuration.
