@@ -40,15 +40,19 @@ def is_held(shape: Shape, free: Mapping[str, float]) -> bool:
     return all(free.get(name, 0.0) + _EPSILON >= amount for name, amount in shape)
 
 
-def check_shape(shape: Shape, nodes: Sequence[Node]) -> None:
+def check_shape(shape: Shape, offers: Sequence[Mapping[str, float]]) -> None:
     """Make sure that some node could hold one trial, if it were empty.
+
+    Args:
+        shape: What one trial needs.
+        offers: What each node has, those included that an autoscaler could add.
 
     Raises:
         ResourcesError: None could.
     """
-    if not any(is_held(shape, node.resources) for node in nodes):
+    if not any(is_held(shape, offer) for offer in offers):
         raise ResourcesError(
-            f"one trial needs {_describe(dict(shape))}, but no node of the cluster offers that; {_biggest(nodes)}",
+            f"one trial needs {_describe(dict(shape))}, but no node of the cluster offers that; {_biggest(offers)}",
             hint="ask for less with tunekit.with_resources, or add a node that is large enough",
             needed=dict(shape),
         )
@@ -81,6 +85,17 @@ class Cluster:
         """Return the machines that are alive."""
         return [Node(node["NodeID"], node["Resources"]) for node in _nodes() if node["Alive"]]
 
+    def growth(self) -> list[Mapping[str, float]]:
+        """Return what the nodes have that an autoscaler may add; nothing if it is not known to be there."""
+        if self.is_local:
+            return []
+        try:
+            config = ray._private.state.state.get_cluster_config()  # noqa: SLF001 - Ray has no public question for it
+        except Exception:  # noqa: BLE001 - nor a promise that this one stays
+            return []
+        groups = config.node_group_configs if config is not None else ()
+        return [dict(group.resources) for group in groups if group.max_count]
+
     def leave(self) -> None:
         """Disconnect if we connected; a local cluster of ours ends with that."""
         if not self.is_joined and ray.is_initialized():
@@ -106,11 +121,11 @@ def _describe(resources: Mapping[str, float]) -> str:
     return " ".join(f"{name}={amount:g}" for name, amount in sorted(resources.items())) or "nothing"
 
 
-def _biggest(nodes: Sequence[Node]) -> str:
-    if not nodes:
+def _biggest(offers: Sequence[Mapping[str, float]]) -> str:
+    if not offers:
         return "no node is alive"
-    biggest = max(nodes, key=lambda node: (node.resources.get("CPU", 0.0), node.resources.get("GPU", 0.0)))
-    offered = {name: amount for name, amount in biggest.resources.items() if "node:" not in name}
-    for name in ("memory", "object_store_memory"):
-        offered.pop(name, None)
-    return f"the biggest offers {_describe(offered)}"
+    biggest = max(offers, key=lambda offer: (offer.get("CPU", 0.0), offer.get("GPU", 0.0)))
+    hidden = ("memory", "object_store_memory")
+    return "the biggest offers " + _describe(
+        {name: amount for name, amount in biggest.items() if name not in hidden and not name.startswith("node:")}
+    )

@@ -2,8 +2,8 @@
 
 Workers come in *shapes*, the resources of the trials that they run. An attempt goes to an idle worker of its shape;
 when there is none, a worker is started if the cluster has room; when there is no room and idle workers of another
-shape take it, they are retired. Actors that wait for a machine take nothing, and on a cluster that was there before us
-one of them is left waiting while attempts wait, so that an autoscaler sees the demand.
+shape take it, they are retired. Where an autoscaler may add machines, one worker more than there is room for is started
+while attempts wait: an actor that waits takes nothing, and shows the demand.
 
 **Prefetch.** An attempt may wait *at* a busy worker, which then starts it in microseconds instead of a round trip to
 the driver. That pays only where trials are brief, and would hurt elsewhere (an idle worker next to a queue), so it
@@ -190,7 +190,7 @@ class Pool:
     def capacity(self) -> int:
         """Return how many attempts can be held at a time, those that wait at a busy worker included."""
         placed, free = self._room_for(self._usual)
-        places = max(1, len(placed) + free)
+        places = max(1, len(placed) + free) + self._shows_demand
         if self._max_workers is not None:
             places = min(places, self._max_workers)
         return places * (1 + self._prefetch) if self._is_brief else places

@@ -114,15 +114,16 @@ class RayExecutor:
         self._cluster = Cluster(address)
         try:
             usual = describe(trainable).resources
+            self._growth = self._cluster.growth()
             self._pool = Pool(
                 max_workers=max_concurrent_trials,
                 prefetch=0 if sweep.fresh_process else prefetch,
-                shows_demand=not self._cluster.is_local,
+                shows_demand=bool(self._growth),
                 usual=shape_of({"CPU": 1.0} if callable(usual) else usual),
             )
             self._see_nodes()
             if not callable(usual):
-                check_shape(shape_of(usual), self._nodes)
+                check_shape(shape_of(usual), self._offers)
             self._trainable = ray.put(pickled)
             self._parameters = {name: ray.put(value) for name, value in parameters_of(trainable).items()}
             self._finished: queue.SimpleQueue[tuple[int, Future[Any]] | None] = queue.SimpleQueue()
@@ -197,7 +198,7 @@ class RayExecutor:
         try:
             spec = self._spec_of(command)
             shape = shape_of(spec.resources)
-            check_shape(shape, self._nodes)
+            check_shape(shape, self._offers)
             assign = Assign(trial=command.trial, attempt=command.attempt, spec=cloudpickle.dumps(spec))
         except Exception as error:  # noqa: BLE001 - a config that cannot be made or sent is bad news, thus an event
             self._tell(LaunchFailed(trial=key[0], attempt=key[1], error=error_info(error)))
@@ -415,9 +416,10 @@ class RayExecutor:
             self._tell(CapacityChanged(max_live=capacity))
 
     def _see_nodes(self) -> None:
-        self._nodes = self._cluster.nodes()
+        nodes = self._cluster.nodes()
         self._nodes_at = time.monotonic()
-        self._pool.see_nodes(self._nodes)
+        self._offers = [node.resources for node in nodes] + self._growth
+        self._pool.see_nodes(nodes)
 
 
 def _lost(key: AttemptKey, loss: Loss) -> WorkerLost:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import ray
 
+import tunekit as tk
 from tunekit.core.commands import LaunchTrial
 from tunekit.core.events import CapacityChanged, Event, TrialStarted
 from tunekit.runtime.ray_executor import RayExecutor
@@ -19,9 +20,8 @@ from tunekit.runtime.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSp
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def cluster() -> Iterator[None]:
     """Ray with two CPUs, in the way in which a user would start it."""
-    del tmp_path_factory
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
@@ -35,6 +35,7 @@ class Rig:
         self.configs: dict[int, dict[str, Any]] = {}
         self.resources: Mapping[str, float] = {"CPU": 1.0}
         self.events: list[Event] = []
+        self._next_trial = 100
         self.inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         sweep = SweepSpec(experiment="rig", path=str(folder), seed=1, **options.pop("sweep", {}))
         self.executor = RayExecutor(
@@ -50,6 +51,11 @@ class Rig:
             until=launch.until,
             resources=self.resources,
         )
+
+    def fresh(self) -> int:
+        """Return a trial that no other test has used, nor the one after it."""
+        self._next_trial += 2
+        return self._next_trial
 
     def do(self, *commands: ExecutorCommand) -> None:
         self.executor.execute(list(commands))
@@ -91,6 +97,13 @@ class Rig:
         """Wait until an attempt runs, and return its process."""
         return int(self.await_event(TrialStarted, trial, attempt).place.pid)
 
+    def until_gone(self, pid: int) -> None:
+        """Wait until a process has ended."""
+        deadline = time.monotonic() + 20
+        while Path(f"/proc/{pid}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
     @property
     def capacity(self) -> int:
         return [event.max_live for event in self.events if isinstance(event, CapacityChanged)][-1]
@@ -110,6 +123,32 @@ def rig(cluster: None, tmp_path: Path) -> Iterator[Callable[..., Rig]]:
         each.executor.close()
 
 
+def make_reporter() -> Callable[[dict[str, Any]], None]:
+    """Return a function by value: workers cannot import a test's file."""
+
+    def reporter(config: dict[str, Any]) -> None:
+        for i in range(config.get("rows", 0)):
+            tk.report({"i": i})
+            time.sleep(config.get("pause_s", 0.0))
+        time.sleep(config.get("sleep_s", 0.0))
+
+    return reporter
+
+
+@pytest.fixture(scope="module")
+def shared_rig(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """One executor with one worker at a time for many tests, which take care to leave it idle."""
+    rig = Rig(tmp_path_factory.mktemp("rig"), make_reporter(), max_concurrent_trials=1)
+    yield rig
+    rig.executor.close()
+
+
+@pytest.fixture
+def reporter() -> Callable[[dict[str, Any]], None]:
+    """A function that reports ``rows`` rows and sleeps, as its config says."""
+    return make_reporter()
+
+
 def processes_of_this_test(name: str) -> list[int]:
     """Return the processes of our own cluster whose title begins with ``name``; nobody else's."""
     found = []
@@ -127,9 +166,10 @@ def _ancestors(pid: int) -> list[int]:
     line = []
     while pid > 1:
         try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[1])
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             break
+        pid = int(stat.rpartition(")")[2].split()[1])
         line.append(pid)
     return line
 

@@ -1,0 +1,210 @@
+"""Who runs what: spreading, starting, retiring, prefetching, without any process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tunekit.errors import ResourcesError
+from tunekit.runtime.cluster import Node, check_shape, shape_of
+from tunekit.runtime.pool import Plan, Pool
+from tunekit.runtime.wire import Assign
+
+ONE = shape_of({"CPU": 1})
+TWO = shape_of({"CPU": 2})
+
+
+class Stage:
+    """A pool, a clock that stands still, and workers that do as they are told."""
+
+    def __init__(self, *cpus: float, **options: Any) -> None:
+        self.now = 0.0
+        self.pool = Pool(clock=lambda: self.now, **options)
+        self.pool.see_nodes([Node(f"n{index}", {"CPU": cpu, "memory": 1.0}) for index, cpu in enumerate(cpus)])
+
+    def submit(self, *trials: int, shape: Any = ONE) -> Plan:
+        for trial in trials:
+            self.pool.submit(Assign(trial=trial, attempt=1, spec=b""), shape)
+        return self.pool.plan()
+
+    def come_up(self, *workers: int, node: str = "n0") -> Plan:
+        for worker in workers:
+            self.pool.came_up(worker, pid=100 + worker, node=node)
+        return self.pool.plan()
+
+    def run(self, trial: int, seconds: float = 0.0) -> Plan:
+        self.pool.started((trial, 1))
+        self.now += seconds
+        self.pool.ended((trial, 1))
+        return self.pool.plan()
+
+    def make_brief(self, num_workers: int) -> None:
+        """Have it start workers, and learn that trials are brief."""
+        trials = range(1000, 1000 + num_workers)
+        self.submit(*trials)
+        self.come_up(*range(1, num_workers + 1))
+        for trial in trials:
+            self.run(trial)
+
+
+def assigned(plan: Plan) -> list[tuple[int, int]]:
+    return [(worker, assign.trial) for worker, assign in plan.assign]
+
+
+def started(plan: Plan) -> list[int]:
+    return [record.id for record in plan.start]
+
+
+def test_workers_are_started_as_far_as_there_is_room_and_work() -> None:
+    stage = Stage(2, 1)
+    assert started(stage.submit(0)) == [1]
+    assert started(stage.submit(1, 2, 3, 4)) == [2, 3]
+    assert stage.pool.capacity() == 3
+    assert assigned(stage.come_up(2)) == [(2, 0)]
+    assert assigned(stage.come_up(1)) == [(1, 1)]
+    assert assigned(stage.run(0)) == [(2, 2)]
+
+
+def test_no_more_workers_than_trials_may_run_at_a_time() -> None:
+    stage = Stage(8, max_workers=2)
+    assert started(stage.submit(*range(5))) == [1, 2]
+    assert stage.pool.capacity() == 2
+
+
+def test_a_lost_worker_leaves_what_it_had_and_room_for_another() -> None:
+    stage = Stage(1)
+    stage.submit(0, 1)
+    stage.come_up(1)
+    held = stage.pool.lost(1)
+    assert [one.assign.trial for one in held] == [0]
+    assert stage.pool.holder((0, 1)) is None
+    assert started(stage.pool.plan()) == [2]
+
+
+def test_a_leaving_worker_gets_nothing_and_makes_room_at_once() -> None:
+    stage = Stage(1)
+    stage.submit(0)
+    stage.come_up(1)
+    stage.pool.leave(stage.pool.workers[1])
+    stage.run(0)
+    assert started(stage.submit(1)) == [2]
+
+
+def test_idle_workers_of_another_shape_make_room() -> None:
+    stage = Stage(2)
+    stage.submit(0, 1)
+    stage.come_up(1, 2)
+    stage.run(0)
+    plan = stage.submit(2, shape=TWO)
+    assert len(plan.retire) == 1
+    assert started(plan) == [], "the other worker is busy"
+    plan = stage.run(1)
+    assert len(plan.retire) == 1
+    assert started(plan) == [3]
+
+
+def test_workers_with_work_are_not_retired() -> None:
+    stage = Stage(2)
+    stage.submit(0, 1)
+    stage.come_up(1, 2)
+    plan = stage.submit(2, shape=TWO)
+    assert (plan.retire, started(plan)) == ([], [])
+
+
+def test_demand_is_shown_by_one_worker_without_a_place() -> None:
+    stage = Stage(1, shows_demand=True)
+    assert stage.pool.capacity() == 2
+    assert started(stage.submit(0, 1, 2, 3)) == [1, 2]
+    assert started(stage.come_up(1)) == []
+    stage.pool.see_nodes([Node("n0", {"CPU": 1.0}), Node("n1", {"CPU": 1.0})])
+    assert started(stage.pool.plan()) == [3], "the one that waited has a place now"
+
+
+def test_a_worker_that_shows_demand_does_not_keep_others_from_retiring() -> None:
+    stage = Stage(2, shows_demand=True)
+    stage.submit(0, shape=TWO)
+    stage.come_up(1)
+    assert started(stage.submit(1)) == [2]
+    assert stage.run(0).retire == [1]
+
+
+def test_trials_that_ask_for_nothing_are_bounded_by_the_processors() -> None:
+    stage = Stage(2)
+    assert started(stage.submit(*range(5), shape=shape_of({"CPU": 0}))) == [1, 2]
+
+
+def test_nothing_is_prefetched_before_trials_are_known_to_be_brief() -> None:
+    stage = Stage(1, prefetch=2)
+    stage.submit(0, 1, 2)
+    assert assigned(stage.come_up(1)) == [(1, 0)]
+    assert stage.pool.capacity() == 1
+    assert assigned(stage.run(0, seconds=0.01)) == [(1, 1), (1, 2)]
+    assert stage.pool.capacity() == 3
+
+
+def test_long_trials_are_not_prefetched() -> None:
+    stage = Stage(1, prefetch=2)
+    stage.submit(0, 1, 2)
+    stage.come_up(1)
+    assert assigned(stage.run(0, seconds=5.0)) == [(1, 1)]
+    assert stage.pool.capacity() == 1
+
+
+def test_prefetched_trials_are_spread_and_few() -> None:
+    stage = Stage(2, prefetch=2)
+    stage.make_brief(2)
+    stage.submit(0, 1)
+    plan = stage.submit(*range(2, 10))
+    assert sorted(worker for worker, _ in plan.assign) == [1, 1, 2, 2]
+    assert [worker for worker, _ in plan.assign][:2] in ([1, 2], [2, 1])
+
+
+def test_nothing_is_queued_behind_a_long_trial() -> None:
+    stage = Stage(1, prefetch=2)
+    stage.make_brief(1)
+    stage.submit(0)
+    stage.now += 1.0
+    assert assigned(stage.submit(1)) == []
+
+
+def test_what_waits_behind_a_long_trial_is_recalled_for_an_idle_worker() -> None:
+    stage = Stage(2, prefetch=2)
+    stage.make_brief(2)
+    stage.submit(0, 1, 2, 3)
+    long, other = stage.pool.workers.values()
+    for trial, _ in list(other.held):
+        assert stage.run(trial).recall == [], "the other trial has not lasted long"
+    stage.now += 1.0
+    behind = list(long.held)[1]
+    assert stage.pool.plan().recall == [(long.id, behind)]
+    assert stage.pool.plan().recall == [], "it is asked for once"
+    stage.pool.returned(behind)
+    assert assigned(stage.pool.plan()) == [(other.id, behind[0])]
+
+
+def test_what_waits_can_be_withdrawn() -> None:
+    stage = Stage(1)
+    stage.submit(0)
+    assert stage.pool.withdraw((0, 1))
+    assert not stage.pool.withdraw((0, 1))
+    assert assigned(stage.come_up(1)) == []
+
+
+def test_attempts_that_are_put_back_come_first_and_in_order() -> None:
+    stage = Stage(1)
+    stage.submit(0, 1)
+    stage.pool.put_back(ONE, [Assign(trial=8, attempt=1, spec=b""), Assign(trial=9, attempt=1, spec=b"")])
+    assert assigned(stage.come_up(1)) == [(1, 8)]
+    assert assigned(stage.run(8)) == [(1, 9)]
+    assert assigned(stage.run(9)) == [(1, 0)]
+
+
+def test_a_shape_that_fits_nowhere_is_refused_with_what_there_is() -> None:
+    offers = [{"CPU": 4.0, "memory": 1e9, "node:10.0.0.1": 1.0}, {"CPU": 2.0, "GPU": 1.0}]
+    check_shape(shape_of({"CPU": 4}), offers)
+    check_shape(shape_of({"CPU": 1, "GPU": 0.5}), offers)
+    with pytest.raises(ResourcesError, match=r"CPU=4 GPU=1, but no node .* the biggest offers CPU=4\n"):
+        check_shape(shape_of({"CPU": 4, "GPU": 1}), offers)
+    with pytest.raises(ResourcesError, match="no node is alive"):
+        check_shape(ONE, [])
