@@ -223,10 +223,31 @@ def test_a_trial_whose_last_row_is_saved_does_not_run_again(end: Event, play: Sc
 
 def test_a_trial_whose_last_row_is_not_saved_comes_to_it_again(play: Script) -> None:
     play.begin(max_failures=1)
-    assert play(*saved(0, 4), row(0, 5, final=True), lost(0)) == [
+    assert play(*saved(0, 4), row(0, 5, final=True, saves=True), lost(0)) == [
         LaunchTrial(trial=0, attempt=2, resume_from=4, time_total_s=4.0)
     ]
     assert play(lost(0, 2, LossCause.PREEMPTED)) == [LaunchTrial(trial=0, attempt=3, resume_from=4, time_total_s=4.0)]
+
+
+def test_a_trial_that_saves_nothing_at_its_last_row_is_complete_with_it(play: Script) -> None:
+    play.begin(max_failures=0)
+    assert play(*saved(0, 4), row(0, 5, final=True), lost(0)) == [FINISHED]
+    assert play.trial(0).status is TrialStatus.COMPLETED
+
+
+def test_a_save_that_failed_is_not_owed(play: Script) -> None:
+    play.begin(max_failures=0)
+    play(*saved(0, 4), row(0, 5, final=True, saves=True), save_failed(0, 5), lost(0))
+    assert play.trial(0).status is TrialStatus.COMPLETED
+
+
+def test_a_trial_that_is_stopped_where_it_was_to_save_runs_again(play: Script) -> None:
+    """Else it would end without the checkpoint that an undisturbed run has."""
+    play.begin(asks_every_result=True, max_failures=1)
+    play(*saved(0, 4), row(0, 5, saves=True, stop="enough"))
+    assert play(lost(0)) == [LaunchTrial(trial=0, attempt=2, resume_from=4, until=5, time_total_s=4.0)]
+    play(row(0, 5, 2, saves=True, stop="enough"), staged(0, 5, 2), lost(0, 2))
+    assert play.trial(0).status is TrialStatus.COMPLETED
 
 
 def test_a_trial_that_dies_while_it_is_stopped_is_stopped(ruled: Script) -> None:

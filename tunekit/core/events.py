@@ -175,6 +175,8 @@ class ResultReported(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True,
     """Seconds of training up to here, over all attempts that led here."""
     final: bool = False
     """Whether the trial ends by itself with this row, so that nobody needs to be asked."""
+    saves: bool = False
+    """Whether a checkpoint of this row is to follow: until it has come, the trial owes it."""
     stop: str = ""
     """Non-empty: a stop criterion of the user, evaluated by the driver, ends the trial here; this is its reason."""
 

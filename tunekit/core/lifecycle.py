@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias, assert_never
 
+from msgspec import structs
+
 from tunekit.core import ledger
 from tunekit.core.checkpoints import valid
 from tunekit.core.commands import Command, ContinueTrial, StopTrial
@@ -189,7 +191,9 @@ def on_restore_failed(state: State, trial: TrialState, event: RestoreFailed, out
 
 def on_save_failed(state: State, trial: TrialState, event: SaveFailed, out: list[Command]) -> None:
     """Storage failed while saving: the trial goes on, and has its previous checkpoints."""
-    del state, trial, event, out
+    del state, out
+    if trial.last is not None and trial.last.iteration == event.iteration:
+        trial.last = structs.replace(trial.last, saves=False)
 
 
 def _give_up(state: State, trial: TrialState, error: ErrorInfo) -> None:
@@ -229,8 +233,7 @@ def _end(state: State, trial: TrialState, status: TrialStatus, out: list[Command
 
 def _finish_stop(state: State, trial: TrialState, out: list[Command], *, charged: bool) -> None:
     """End a trial that died while it was being stopped, or run it again if its last checkpoint is still owed."""
-    owed = state.settings.saves_at_end and not _is_saved(trial)
-    if not owed:
+    if not _owes_save(state, trial):
         _end(state, trial, _stopped_status(trial), out)
     elif charged:
         _charge(state, trial, out)
@@ -239,22 +242,24 @@ def _finish_stop(state: State, trial: TrialState, out: list[Command], *, charged
 
 
 def _is_over(state: State, trial: TrialState, out: list[Command]) -> bool:
-    """Complete a trial whose own last row is recorded and saved, and say whether it was one.
+    """Complete a trial whose own last row is recorded and that owes nothing, and say whether it was one.
 
-    To run it again from there would give a row beyond its last. Without a checkpoint there it does run again, from the
-    one before, comes to the same row, and saves what is owed.
+    To run it again from there would give a row beyond its last. If a checkpoint is owed it does run again, from the one
+    before, comes to the same row, and saves.
     """
     last = trial.last
-    if last is None or not last.final or last.attempt != trial.attempt or not _is_saved(trial):
+    if last is None or not last.final or last.attempt != trial.attempt or _owes_save(state, trial):
         return False
     _end(state, trial, TrialStatus.COMPLETED, out)
     return True
 
 
-def _is_saved(trial: TrialState) -> bool:
-    """Return whether there is a checkpoint of the newest row."""
+def _owes_save(state: State, trial: TrialState) -> bool:
+    """Return whether a trial that has come to its end has yet to save its newest row."""
+    if not state.settings.saves_at_end and not (trial.last is not None and trial.last.saves):
+        return False
     entry = trial.checkpoints.get(trial.iteration)
-    return entry is not None and (entry.status is CheckpointStatus.STAGED or valid(entry) is not None)
+    return entry is None or (entry.status is not CheckpointStatus.STAGED and valid(entry) is None)
 
 
 def _stopped_status(trial: TrialState) -> TrialStatus:

@@ -53,9 +53,10 @@ def _loop(run: TrialRun, instance: Trainable) -> None:
                 hint="return a dict such as {'loss': loss}",
             )
         plain, should_checkpoint = run.read(result, "step()")
-        ends = run.record(plain)
+        wanted = _wanted(run, write, should_checkpoint=should_checkpoint)
+        ends = run.record(plain, saves=write is not None and wanted is not None, can_save=write is not None)
         set_iteration(instance, run.iteration)
-        run.settle(write, _wanted(run, write, should_checkpoint=should_checkpoint), ends=ends)
+        run.settle(write, wanted, ends=ends)
 
 
 def _wanted(run: TrialRun, write: Write | None, *, should_checkpoint: bool) -> SaveReason | None:

@@ -129,8 +129,10 @@ class FunctionSession:
             self._begin(kind, source)
         if kind == "saver":
             self._saver = checkpoint
-        ends = run.record(plain, is_last=is_last)
         wanted = run.is_due(should_checkpoint=should_checkpoint)
+        can_save = self._saver is not None
+        saves = kind == "folder" or (can_save and wanted is not None)
+        ends = run.record(plain, saves=saves, can_save=can_save, is_last=is_last)
         if kind == "folder":
             run.saving.adopt(checkpoint, run.row)
             wanted = None

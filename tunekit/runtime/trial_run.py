@@ -100,8 +100,15 @@ class TrialRun:
             self._check_first(plain, source)
         return plain, should_checkpoint
 
-    def record(self, metrics: dict[str, Any], *, is_last: bool = False) -> bool:
-        """Send a row, and return whether the trial ends by itself with it."""
+    def record(self, metrics: dict[str, Any], *, saves: bool, can_save: bool, is_last: bool = False) -> bool:
+        """Send a row, and return whether the trial ends by itself with it.
+
+        Args:
+            metrics: The row.
+            saves: Whether a checkpoint of it follows in any case.
+            can_save: Whether one follows if the trial ends here and saves at its end.
+            is_last: Whether there will be no other.
+        """
         now = time.monotonic()
         took, self._since = now - self._since, now
         self.iteration += 1
@@ -120,6 +127,7 @@ class TrialRun:
                 time_this_iter_s=took,
                 time_total_s=self.time_total_s,
                 final=ends,
+                saves=saves or (ends and can_save and self._saves_at_end),
             )
         )
         return ends
@@ -153,11 +161,11 @@ class TrialRun:
         self.ending = Ending.RETURNED
 
     def is_due(self, *, should_checkpoint: bool) -> SaveReason | None:
-        """Return why a checkpoint is due at the newest row; None if it is not."""
+        """Return why a checkpoint is due at the row that is recorded next; None if it is not."""
         frequency = self.sweep.checkpoint.frequency
         if should_checkpoint:
             return SaveReason.DEMAND
-        return SaveReason.FREQUENCY if frequency and self.iteration % frequency == 0 else None
+        return SaveReason.FREQUENCY if frequency and (self.iteration + 1) % frequency == 0 else None
 
     def send_ending(self) -> None:
         """Tell the driver how the attempt ended."""

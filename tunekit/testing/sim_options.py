@@ -21,6 +21,8 @@ class Faults:
 
     delay: float = 0.0
     """Mean of the additional seconds that a batch of messages takes."""
+    split: float = 0.0
+    """Of a batch to be sent in two, so that something can happen between a row and its checkpoint."""
     duplicate: float = 0.0
     """Of a batch to arrive once more, later."""
     crash: float = 0.0
@@ -97,6 +99,7 @@ class SimOptions:
 
 _RATES: dict[str, float] = {
     "delay": 3.0,
+    "split": 0.5,
     "duplicate": 0.5,
     "crash": 0.15,
     "zombie": 0.15,

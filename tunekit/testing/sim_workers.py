@@ -142,6 +142,7 @@ class SimAttempt:
         self._state = next_state(self._state, self._iteration)
         options = self._around.options
         final = self._iteration >= options.iterations
+        is_due = options.save_every > 0 and self._iteration % options.save_every == 0
         self._send(
             ResultReported(
                 trial=self.trial,
@@ -150,9 +151,10 @@ class SimAttempt:
                 metrics={METRIC: metric_of(self._state)},
                 time_total_s=self._time_total_s,
                 final=final,
+                saves=is_due,
             )
         )
-        if options.save_every and self._iteration % options.save_every == 0:
+        if is_due:
             self._save()
         if final:
             self._save_at_end()
@@ -227,14 +229,21 @@ class SimAttempt:
 
     def _flush(self) -> None:
         batch, self._outbox = self._outbox, []
+        if len(batch) > 1 and self._around.coin(self._around.options.faults.split):
+            cut = self._around.rng.randrange(1, len(batch))
+            batch, self._outbox = batch[:cut], batch[cut:]
+            self._around.timeline.after(2.0 * self._around.rng.random(), self._flush)
         if not batch:
             return
         if not self._around.deliver(self._delivery(batch)):
-            self._outbox = batch  # There is no driver: keep it, as one does until the acknowledgement.
-            self._around.timeline.after(1.0, self._flush)
+            if not self._outbox:
+                self._around.timeline.after(1.0, self._flush)
+            self._outbox[:0] = batch  # There is no driver: keep it, as one does until the acknowledgement.
         elif self._around.coin(self._around.options.faults.duplicate):
             again = self._around.rng.random() * 5.0
             self._around.timeline.after(again, self._around.deliver, self._delivery(batch))
+        if self._outbox and self._around.coin(self._around.options.faults.crash):
+            self.lose(self._around.rng.choice(CRASHES))
 
     def _delivery(self, batch: list[Event]) -> Delivery:
         return Delivery([copy.copy(event) for event in batch], tuple(batch))
