@@ -102,11 +102,26 @@ def test_the_first_word_is_hello(line: Line) -> None:
     assert line.hear() == [Hello(pid=7, node="n")]
 
 
-def test_a_start_is_with_the_driver_before_user_code_runs(line: Line) -> None:
-    """And takes along how the previous trial ended."""
+def test_a_first_start_is_sent_while_user_code_begins(pumped: Line) -> None:
+    pumped.begin()
+    pumped.hear()
+    pumped.link.send(TrialStarted(trial=1, attempt=1))
+    eventually(lambda: pumped.hear() == [TrialStarted(trial=1, attempt=1)])
+
+
+def test_the_start_of_a_later_attempt_is_with_the_driver_before_user_code_runs(line: Line) -> None:
+    """A trial that kills its worker at once is charged for it, the second time at the latest."""
+    line.begin()
+    line.hear()
+    line.link.send(TrialStarted(trial=1, attempt=2))
+    assert line.hear() == [TrialStarted(trial=1, attempt=2)]
+
+
+def test_a_start_takes_along_how_the_previous_trial_ended(line: Line) -> None:
+    """Both are with the driver before user code runs: a crash is never charged to the trial before."""
     line.order(assign(1), assign(2))
     line.link.next_assignment()
-    line.link.send(TrialStarted(trial=1, attempt=1))
+    line.link.send(TrialStarted(trial=1, attempt=2))
     line.hear()
     line.link.send(TrialReturned(trial=1, attempt=1))
     assert line.hear() == []

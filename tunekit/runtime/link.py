@@ -118,8 +118,12 @@ class Link:
         """Whether user code has raised in this process, which is then not to be used again."""
         self.is_terminated = False
         """Whether the process was told to terminate; what user code raises then is no fault of its own."""
+        self._has_orders = False
+        """Whether the newest exchange brought some."""
         self._leaves = False
         self._is_closed = False
+        self._is_urgent = False
+        """Whether the pump is not to gather first."""
 
     # -- the attempt that runs: Channel --------------------------------------------------------------------------------
 
@@ -131,7 +135,7 @@ class Link:
             self._said.append(event)
             backlog = self._outbox.weight + len(self._said)
         if isinstance(event, TrialStarted):
-            self.flush()
+            self._announce(event)
         elif isinstance(event, _ENDINGS):
             self._is_over = True
             self.has_raised = self.has_raised or isinstance(event, TrialRaised)
@@ -139,6 +143,21 @@ class Link:
             self._has_said.set()
         if backlog >= MAX_UNACKNOWLEDGED:
             self._wait_for_room()
+
+    def _announce(self, event: TrialStarted) -> None:
+        """Have the mailbox know of a start before user code can end the process.
+
+        Whom a crash is charged to depends on it: unknown to the mailbox, an attempt has not started, and the one before
+        it has not ended. So it is waited for, unless nothing else is unsaid and it is the trial's first attempt: then the
+        pump sends it meanwhile, and a crash within that millisecond costs a second attempt, which waits.
+        """
+        with self._state:
+            is_alone = len(self._said) == 1 and not self._outbox.has_unsent
+        if is_alone and event.attempt == 1:
+            self._is_urgent = True
+            self._has_said.set()
+        else:
+            self.flush()
 
     def flush(self) -> None:
         """Return when the mailbox has everything that was sent. An ending need not be waited for."""
@@ -153,8 +172,7 @@ class Link:
             answer, self._answer = self._answer, None
             if answer is not None:
                 return answer
-            if not self._exchange(self._poll_s):
-                time.sleep(_RETRY_S)
+            self._poll()
 
     def pending_stop(self) -> StopTrial | None:
         """Return the order to stop, if it has come, or one of our own if the lease has run out."""
@@ -173,8 +191,7 @@ class Link:
         while not (assign := self._begin()):
             if self._leaves:
                 return None
-            if not self._exchange(self._poll_s):
-                time.sleep(_RETRY_S)
+            self._poll()
         return assign
 
     def remaining(self) -> tuple[int, list[bytes]]:
@@ -222,8 +239,9 @@ class Link:
 
     def _pump(self) -> None:
         while not self._is_closed:
-            if self._has_said.wait(PUMP_S):
+            if self._has_said.wait(PUMP_S) and not self._is_urgent:
                 time.sleep(GATHER_S)
+            self._is_urgent = False
             if not self._is_due():
                 continue
             if self._wire.acquire(blocking=False):
@@ -243,6 +261,13 @@ class Link:
                 return False
             return True
 
+    def _poll(self) -> None:
+        """Exchange, and wait for orders: at the mailbox, or here if it has failed or has no room for one that waits."""
+        began_at = time.monotonic()
+        self._exchange(self._poll_s)
+        if not self._has_orders and time.monotonic() - began_at < _RETRY_S:
+            time.sleep(_RETRY_S)
+
     def _exchange(self, wait_s: float) -> bool:
         """Exchange once. Return whether it succeeded."""
         with self._wire:
@@ -256,6 +281,7 @@ class Link:
         try:
             download = _download(self._call(frame, wait_s + CALL_TIMEOUT_S))
         except Exception:  # noqa: BLE001 - whatever Ray raises, the mailbox is out of reach for now
+            self._has_orders = False
             self._outbox.rewind()
             self._expire()
             return False
@@ -281,7 +307,9 @@ class Link:
                 is_first, self._instance = self._instance == 0, download.instance
                 if not is_first:
                     self._outbox.rewind()
-            for order in self._inbox.accept(download.first, download.orders):
+            orders = self._inbox.accept(download.first, download.orders)
+            self._has_orders = bool(orders)
+            for order in orders:
                 self._obey(decode_order(order))
         self._renew(download.silence_s)
 
