@@ -141,6 +141,23 @@ def test_waiting_at_the_horizon_brings_the_answer(line: Line) -> None:
     assert line.hear()[-1] == row()
 
 
+def test_an_answer_that_the_pump_brings_ends_the_wait(line: Line) -> None:
+    """The pump is in the middle of an exchange when the main thread begins to wait."""
+    line.begin()
+    answer = ContinueTrial(trial=1, attempt=1, until=5)
+    line.order(answer)
+    link = line.link
+    assert link._wire.acquire(blocking=False)
+    thread = threading.Thread(target=lambda: answers.append(link.wait()), daemon=True)
+    answers: list[object] = []
+    thread.start()
+    time.sleep(0.05)
+    link._exchange_locked(0.0)
+    link._wire.release()
+    thread.join(timeout=5)
+    assert answers == [answer]
+
+
 def test_a_stop_beats_an_answer(line: Line) -> None:
     line.begin()
     stop = StopTrial(trial=1, attempt=1, reason="enough")

@@ -169,6 +169,20 @@ def test_a_newer_exchange_releases_the_older_one() -> None:
     assert not thread.is_alive()
 
 
+def test_who_finds_no_thread_to_wait_on_is_answered_at_once() -> None:
+    mailbox = Mailbox(max_waiting=1)
+    thread = threading.Thread(target=exchange, args=(mailbox,), kwargs={"wait_s": 30.0})
+    thread.start()
+    while not mailbox._num_waiting:
+        time.sleep(0.001)
+    before = time.monotonic()
+    assert exchange(mailbox, worker=2, wait_s=30.0).orders == []
+    assert time.monotonic() - before < 15
+    mailbox.post(encode(Post([(1, 1, [b"x"])], [], [])))
+    thread.join(timeout=10)
+    assert not mailbox._num_waiting
+
+
 def test_a_worker_that_was_given_up_is_told() -> None:
     mailbox = Mailbox()
     assert not exchange(mailbox).is_gone

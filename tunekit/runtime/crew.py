@@ -20,8 +20,8 @@ from tunekit.runtime.mailbox import Mailbox
 from tunekit.runtime.pool import WorkerRecord
 from tunekit.runtime.worker import Contract, Worker
 
-MAX_EXCHANGES = 256
-"""Workers that may wait at the mailbox at the same time, one thread for each; others wait for their turn."""
+_MIN_THREADS, _MAX_THREADS, _SPARE_THREADS = 16, 256, 8
+"""Of the mailbox: one for each worker that waits, and some for those that do not."""
 _PATIENCE_S = 1.0
 """Seconds that a process gets to end in Ray's way before it is killed in ours."""
 _POLL_S = 0.01
@@ -36,10 +36,12 @@ class Crew:
     Args:
         here: Id of the driver's node, where the mailbox is to run.
         on_end: Called with a worker's id and what its long call came to; on a thread of Ray, so it must not wait.
+        num_workers: How many workers there will be, as far as is known.
     """
 
-    def __init__(self, here: str, on_end: Callable[[int, Future[Any]], None]) -> None:
+    def __init__(self, here: str, on_end: Callable[[int, Future[Any]], None], num_workers: int) -> None:
         """Start the mailbox."""
+        num_threads = min(_MAX_THREADS, max(_MIN_THREADS, 2 * num_workers + _SPARE_THREADS))
         self._here = here
         self._on_end = on_end
         strategy = NodeAffinitySchedulingStrategy(here, soft=False)
@@ -48,11 +50,11 @@ class Crew:
             .options(
                 max_restarts=-1,
                 max_task_retries=0,
-                max_concurrency=MAX_EXCHANGES,
+                max_concurrency=num_threads,
                 enable_task_events=False,
                 scheduling_strategy=strategy,
             )
-            .remote()
+            .remote(max_waiting=num_threads - _SPARE_THREADS)
         )
         self._drain = self._mailbox.drain.options(concurrency_group="driver").remote
         self._post = self._mailbox.post.options(concurrency_group="driver").remote

@@ -118,8 +118,6 @@ class Link:
         """Whether user code has raised in this process, which is then not to be used again."""
         self.is_terminated = False
         """Whether the process was told to terminate; what user code raises then is no fault of its own."""
-        self._has_orders = False
-        """Whether the newest exchange brought some."""
         self._leaves = False
         self._is_closed = False
         self._is_urgent = False
@@ -148,8 +146,8 @@ class Link:
         """Have the mailbox know of a start before user code can end the process.
 
         Whom a crash is charged to depends on it: unknown to the mailbox, an attempt has not started, and the one before
-        it has not ended. So it is waited for, unless nothing else is unsaid and it is the trial's first attempt: then the
-        pump sends it meanwhile, and a crash within that millisecond costs a second attempt, which waits.
+        it has not ended. So it is waited for, unless nothing else is unsaid and it is the trial's first attempt: then
+        the pump sends it meanwhile, and a crash within that millisecond costs a second attempt, which waits.
         """
         with self._state:
             is_alone = len(self._said) == 1 and not self._outbox.has_unsent
@@ -264,9 +262,18 @@ class Link:
     def _poll(self) -> None:
         """Exchange, and wait for orders: at the mailbox, or here if it has failed or has no room for one that waits."""
         began_at = time.monotonic()
-        self._exchange(self._poll_s)
-        if not self._has_orders and time.monotonic() - began_at < _RETRY_S:
+        with self._wire:
+            if self._is_told():  # The pump was in the middle of an exchange, and has brought it.
+                return
+            self._exchange_locked(self._poll_s)
+        if not self._is_told() and time.monotonic() - began_at < _RETRY_S:
             time.sleep(_RETRY_S)
+
+    def _is_told(self) -> bool:
+        """Return whether there is something for the main thread to do."""
+        if self._current is not None:
+            return self._answer is not None or self._stop is not None
+        return self._leaves or bool(self._queue)
 
     def _exchange(self, wait_s: float) -> bool:
         """Exchange once. Return whether it succeeded."""
@@ -281,7 +288,6 @@ class Link:
         try:
             download = _download(self._call(frame, wait_s + CALL_TIMEOUT_S))
         except Exception:  # noqa: BLE001 - whatever Ray raises, the mailbox is out of reach for now
-            self._has_orders = False
             self._outbox.rewind()
             self._expire()
             return False
@@ -307,9 +313,7 @@ class Link:
                 is_first, self._instance = self._instance == 0, download.instance
                 if not is_first:
                     self._outbox.rewind()
-            orders = self._inbox.accept(download.first, download.orders)
-            self._has_orders = bool(orders)
-            for order in orders:
+            for order in self._inbox.accept(download.first, download.orders):
                 self._obey(decode_order(order))
         self._renew(download.silence_s)
 

@@ -63,7 +63,7 @@ class _Box:
         return True
 
     def due(self) -> list[bytes]:
-        """Return the orders that follow what the worker has, up to a gap: the driver's calls may overtake each other."""
+        """Return the orders that follow what the worker has, up to a gap: the driver's calls may overtake another."""
         orders, number = [], self.heeded + 1
         while number in self.orders:
             orders.append(self.orders[number])
@@ -72,10 +72,16 @@ class _Box:
 
 
 class Mailbox:
-    """Holds messages between one driver and its workers."""
+    """Holds messages between one driver and its workers.
 
-    def __init__(self) -> None:
+    Args:
+        max_waiting: Most exchanges that may wait for an order, each on a thread; beyond, they are answered at once.
+    """
+
+    def __init__(self, max_waiting: int = 64) -> None:
         """Begin empty, with a number of its own."""
+        self._max_waiting = max_waiting
+        self._num_waiting = 0
         self._instance = secrets.randbits(53)
         self._lock = threading.Lock()
         self._boxes: dict[int, _Box] = {}
@@ -97,10 +103,8 @@ class Mailbox:
                 self._heeded[upload.worker] = upload.heeded
             if upload.messages:
                 self._keep(upload)
-            if upload.wait_s > 0 and not box.has_news:
-                turn = box.turn
-                box.bell.notify_all()
-                box.bell.wait_for(lambda: box.has_news or box.turn != turn, upload.wait_s)
+            if upload.wait_s > 0:
+                self._wait(box, upload.wait_s)
             silence_s = time.monotonic() - self._heard_at
             answer = Download(
                 self._instance, box.acknowledged, box.heeded + 1, box.due(), silence_s, is_gone=box.is_gone
@@ -138,6 +142,18 @@ class Mailbox:
             if post.wakes:
                 self._is_urgent = True
                 self._bell.notify_all()
+
+    def _wait(self, box: _Box, wait_s: float) -> None:
+        """Wait for an order for this worker, or for a newer exchange of it."""
+        turn = box.turn
+        box.bell.notify_all()
+        if self._num_waiting >= self._max_waiting:
+            return
+        self._num_waiting += 1
+        try:
+            box.bell.wait_for(lambda: box.has_news or box.turn != turn, wait_s)
+        finally:
+            self._num_waiting -= 1
 
     def _put_orders(self, worker: int, first: int, orders: list[bytes]) -> None:
         box = self._box(worker)

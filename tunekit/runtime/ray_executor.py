@@ -127,7 +127,9 @@ class RayExecutor:
             self._trainable = ray.put(pickled)
             self._parameters = {name: ray.put(value) for name, value in parameters_of(trainable).items()}
             self._finished: queue.SimpleQueue[tuple[int, Future[Any]] | None] = queue.SimpleQueue()
-            self._crew = Crew(self._cluster.here, lambda worker, future: self._finished.put((worker, future)))
+            self._crew = Crew(
+                self._cluster.here, lambda worker, future: self._finished.put((worker, future)), self._pool.capacity()
+            )
         except BaseException:
             self._cluster.leave()
             raise
