@@ -47,7 +47,7 @@ test: lint ## Lint, then every test but the long chaos runs
 
 .PHONY: chaos
 chaos: $(READY) ## Kill workers and drivers KILLS times (30) and compare bit for bit
-	$(BIN)/python -m pytest -m chaos --kills $(KILLS) --timeout 3600
+	$(BIN)/python -m pytest -m "chaos or soak" --kills $(KILLS) --timeout 3600
 
 .PHONY: demo
 demo: $(READY) ## A sweep that is killed twice and loses nothing
