@@ -283,6 +283,21 @@ def test_both_ends_hear_everything_once_through_a_mailbox_that_dies(steps: list[
         assert len(world.workers[worker][0]) == 0, "everything is acknowledged"
 
 
+def test_the_numbers_of_a_dead_mailbox_mean_nothing_to_the_next() -> None:
+    """What the new one counts as 1 to 3 is not what the old one did."""
+    world = World()
+    for _ in range(3):
+        world.say(1)
+        world.exchange(1)
+    world.drain()
+    world.mailbox = Mailbox()
+    world.drain()
+    world.say(1)
+    world.exchange(1)
+    world.drain()
+    assert world.heard[1] == [1, 2, 3, 4]
+
+
 def test_a_worker_that_was_given_up_is_not_heard() -> None:
     world = World()
     world.say(1)

@@ -191,6 +191,15 @@ def test_what_waits_can_be_withdrawn() -> None:
     assert assigned(stage.come_up(1)) == []
 
 
+def test_all_that_wait_can_be_taken_back() -> None:
+    stage = Stage(1)
+    stage.submit(0, 1)
+    stage.submit(2, shape=TWO)
+    assert [assign.trial for assign in stage.pool.take_waiting(TWO)] == [2]
+    assert [assign.trial for assign in stage.pool.take_waiting()] == [0, 1]
+    assert assigned(stage.come_up(1)) == []
+
+
 def test_attempts_that_are_put_back_come_first_and_in_order() -> None:
     stage = Stage(1)
     stage.submit(0, 1)

@@ -130,9 +130,10 @@ class Pool:
                     return True
         return False
 
-    def take_waiting(self, shape: Shape) -> list[Assign]:
-        """Take back all attempts that wait for a worker of this shape."""
-        return list(self._waiting.pop(shape, ()))
+    def take_waiting(self, shape: Shape | None = None) -> list[Assign]:
+        """Take back all attempts that wait for a worker, of this shape if one is given."""
+        shapes = list(self._waiting) if shape is None else [shape]
+        return [assign for each in shapes for assign in self._waiting.pop(each, ())]
 
     def holder(self, key: AttemptKey) -> WorkerRecord | None:
         """Return the worker that an attempt was given to."""

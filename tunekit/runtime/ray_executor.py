@@ -16,10 +16,8 @@ import sys
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
@@ -36,16 +34,16 @@ from tunekit.core.events import (
     TrialRaised,
     TrialReturned,
     TrialStarted,
-    WorkerLost,
 )
 from tunekit.runtime.cluster import Cluster, Shape, check_shape, shape_of
 from tunekit.runtime.crew import Crew
 from tunekit.runtime.failure import error_info
-from tunekit.runtime.pool import Held, Pool, WorkerRecord
+from tunekit.runtime.losses import Departure, Losses, left_open, lost
+from tunekit.runtime.pool import Pool, WorkerRecord
 from tunekit.runtime.post import Letter, PostOffice
 from tunekit.runtime.ray_errors import Loss, classify
 from tunekit.runtime.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSpec
-from tunekit.runtime.wire import Assign, AttemptKey, Hello, Leave, Recall, Returned, decode_said
+from tunekit.runtime.wire import Assign, Hello, Leave, Recall, Returned, decode_said
 from tunekit.runtime.worker import Contract
 from tunekit.trainable import check_picklable, describe, parameters_of
 from tunekit.types import LossCause
@@ -64,17 +62,6 @@ _LEAVE_S = 1.5
 """Seconds that idle workers get to leave by themselves when the sweep ends."""
 _MAX_FALSE_STARTS = 3
 """Workers in a row that may die before their first word."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Departure:
-    """A worker that is gone, and how."""
-
-    worker: int
-    loss: Loss | None
-    """None: it left in peace."""
-    first: int = 0
-    last_words: Sequence[bytes] = ()
 
 
 class RayExecutor:
@@ -135,11 +122,12 @@ class RayExecutor:
             raise
         self._lock = threading.RLock()
         self._office = PostOffice()
-        self._departures: list[_Departure] = []
-        self._strikes: Counter[int] = Counter()
-        """Workers that died at a trial's door, by trial."""
+        self._departures: list[Departure] = []
+        self._losses = Losses()
         self._false_starts = 0
         self._capacity = 0
+        self._broken: ErrorInfo | None = None
+        """Why this executor can run nothing any more."""
         self._acknowledged_at = self._repeated_at = time.monotonic()
         self._is_closing = False
         self._report_capacity()
@@ -165,7 +153,10 @@ class RayExecutor:
                         self._kill(command)
                     case ContinueTrial() | InterruptTrial():
                         self._pass_on(command)
-            self._dispatch()
+            if self._broken is not None:
+                self._fail_waiting(self._broken)
+            else:
+                self._dispatch()
 
     def acknowledge(self, tokens: list[object]) -> None:
         """Let workers forget what is in the journal. Goes along with the next order, or soon by itself."""
@@ -221,17 +212,17 @@ class RayExecutor:
     def _kill(self, command: KillTrial) -> None:
         key = (command.trial, command.attempt)
         if self._pool.withdraw(key):
-            self._tell(_lost(key, Loss(LossCause.KILLED, "before it started")))
+            self._tell(lost(key, Loss(LossCause.KILLED, "before it started")))
         record = self._pool.holder(key)
         if record is None:
             return
         if key == next(iter(record.held)):
             self._crew.end(record)
-            self._depart(_Departure(record.id, Loss(LossCause.KILLED, "it did not stop in time")))
+            self._depart(Departure(record.id, Loss(LossCause.KILLED, "it did not stop in time")))
         else:  # It waits behind another one, which must not die for it.
             self._office.order(record.id, Recall(trial=command.trial, attempt=command.attempt))
             self._pool.ended(key)
-            self._tell(_lost(key, Loss(LossCause.KILLED, "before it started")))
+            self._tell(lost(key, Loss(LossCause.KILLED, "before it started")))
 
     # -- the keeper's thread: workers whose call has ended -------------------------------------------------------------
 
@@ -240,14 +231,18 @@ class RayExecutor:
             worker, future = finished
             try:
                 first, last_words = future.result()
-                departure = _Departure(worker, None, first, last_words)
+                departure = Departure(worker, None, first, last_words)
             except BaseException as error:  # noqa: BLE001 - whatever Ray raises is looked up in a table
-                departure = _Departure(worker, classify(error))
-            with self._lock:
-                if not self._is_closing and self._crew.forget(worker):
-                    self._depart(departure)
+                departure = Departure(worker, classify(error))
+            try:
+                with self._lock:
+                    if not self._is_closing and self._crew.forget(worker):
+                        self._depart(departure)
+            except Exception as error:  # noqa: BLE001 - without this thread losses would go unseen
+                self._give_up(error)
+                return
 
-    def _depart(self, departure: _Departure) -> None:
+    def _depart(self, departure: Departure) -> None:
         """Note that a worker is gone, start its replacement if it was at work, and hurry the drain."""
         self._departures.append(departure)
         record = self._pool.workers.get(departure.worker)
@@ -280,7 +275,7 @@ class RayExecutor:
                     return
                 time.sleep(_ACKNOWLEDGE_S)
 
-    def _take(self, answer: bytes, departures: Sequence[_Departure]) -> None:
+    def _take(self, answer: bytes, departures: Sequence[Departure]) -> None:
         self._deliver(self._office.receive(answer))
         for departure in departures:
             self._finish(departure)
@@ -308,7 +303,7 @@ class RayExecutor:
 
     def _follow(self, event: Event, worker: int) -> None:
         if isinstance(event, TrialStarted):
-            self._strikes.pop(event.trial, None)
+            self._losses.note_start(event.trial)
             self._pool.started((event.trial, event.attempt))
         elif isinstance(event, _ENDINGS):
             record = self._pool.workers.get(worker)
@@ -316,7 +311,7 @@ class RayExecutor:
                 self._pool.leave(record)  # Its process will not be used again.
             self._pool.ended((event.trial, event.attempt))
 
-    def _finish(self, departure: _Departure) -> None:
+    def _finish(self, departure: Departure) -> None:
         """Say what became of the attempts of a worker that is gone, after its last words."""
         self._deliver(self._office.accept(departure.worker, departure.first, departure.last_words))
         self._office.give_up(departure.worker)
@@ -325,35 +320,12 @@ class RayExecutor:
             return
         held = self._pool.lost(departure.worker)
         if departure.loss is None:
-            self._leave_behind(record, held)
-        else:
-            if not record.is_up:
-                self._note_false_start(record.shape, departure.loss)
-            self._mourn(held, departure.loss)
-
-    def _leave_behind(self, record: WorkerRecord, held: Sequence[Held]) -> None:
-        """Give the attempts to others that a worker left unstarted."""
-        for one in held:
-            if one.is_started:
-                self._tell(_lost(_key(one), Loss(LossCause.CRASHED, "its worker left without a last word")))
-        self._pool.put_back(record.shape, [one.assign for one in held if not one.is_started])
-
-    def _mourn(self, held: Sequence[Held], loss: Loss) -> None:
-        """Report attempts as lost: the one that ran for the cause, those that waited behind it for none of their own.
-
-        A worker that dies between two trials dies for an unknown reason. If that happens to the same trial again, it
-        is the reason: preparing it kills the process.
-        """
-        for position, one in enumerate(held):
-            spared = Loss(LossCause.NOT_STARTED, loss.detail)
-            if one.is_started or loss.cause is LossCause.KILLED:
-                self._tell(_lost(_key(one), loss if position == 0 else spared))
-                continue
-            if position == 0:
-                self._strikes[one.assign.trial] += 1
-                if self._strikes[one.assign.trial] > 1 and loss.cause is LossCause.CRASHED:
-                    spared = Loss(LossCause.START_FAILED, loss.detail)
-            self._tell(_lost(_key(one), spared))
+            self._tell(*left_open(held))
+            self._pool.put_back(record.shape, [one.assign for one in held if not one.is_started])
+            return
+        if not record.is_up:
+            self._note_false_start(record.shape, departure.loss)
+        self._tell(*self._losses.of(held, departure.loss))
 
     def _note_false_start(self, shape: Shape, loss: Loss) -> None:
         """Give up on attempts for which no worker can be made."""
@@ -362,6 +334,9 @@ class RayExecutor:
             return
         self._false_starts = 0
         error = ErrorInfo(type="WorkerStartError", message=loss.detail, hint="the logs of Ray say more")
+        self._fail_waiting(error, shape)
+
+    def _fail_waiting(self, error: ErrorInfo, shape: Shape | None = None) -> None:
         for assign in self._pool.take_waiting(shape):
             self._tell(LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=error))
 
@@ -369,10 +344,11 @@ class RayExecutor:
         """Report everything as lost: nothing can be learned of any worker any more."""
         sys.stderr.write("".join(traceback.format_exception(error)))
         with self._lock:
-            loss = Loss(LossCause.CRASHED, f"the executor failed: {error_info(error).message}")
+            self._broken = error_info(error)
+            loss = Loss(LossCause.CRASHED, f"the executor failed: {self._broken.message}")
             for record in list(self._pool.workers.values()):
-                for one in self._pool.lost(record.id):
-                    self._tell(_lost(_key(one), loss))
+                self._tell(*self._losses.of(self._pool.lost(record.id), loss))
+            self._fail_waiting(self._broken)
 
     def _refresh(self) -> None:
         now = time.monotonic()
@@ -408,8 +384,9 @@ class RayExecutor:
         contract = Contract(worker=record.id, sweep=self._sweep, parameters=self._parameters)
         self._crew.hire(record, contract, self._trainable)
 
-    def _tell(self, event: Event) -> None:
-        self._driver.put(Delivery([event]))
+    def _tell(self, *events: Event) -> None:
+        if events:
+            self._driver.put(Delivery(list(events)))
 
     def _report_capacity(self) -> None:
         capacity = self._pool.capacity()
@@ -422,11 +399,3 @@ class RayExecutor:
         self._nodes_at = time.monotonic()
         self._offers = [node.resources for node in nodes] + self._growth
         self._pool.see_nodes(nodes)
-
-
-def _lost(key: AttemptKey, loss: Loss) -> WorkerLost:
-    return WorkerLost(trial=key[0], attempt=key[1], cause=loss.cause, detail=loss.detail)
-
-
-def _key(held: Held) -> AttemptKey:
-    return held.assign.trial, held.assign.attempt

@@ -1,0 +1,62 @@
+"""Who is charged when a worker is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunekit.runtime.losses import Losses, left_open
+from tunekit.runtime.pool import Held
+from tunekit.runtime.ray_errors import Loss
+from tunekit.runtime.wire import Assign
+from tunekit.types import LossCause
+
+CRASH = Loss(LossCause.CRASHED, "bang")
+
+
+def held(trial: int, *, is_started: bool = False) -> Held:
+    return Held(Assign(trial=trial, attempt=1, spec=b""), is_started=is_started)
+
+
+def causes(losses: Losses, attempts: list[Held], loss: Loss = CRASH) -> list[LossCause]:
+    return [event.cause for event in losses.of(attempts, loss)]
+
+
+@pytest.mark.parametrize(
+    "cause", [LossCause.CRASHED, LossCause.OUT_OF_MEMORY, LossCause.NODE_LOST, LossCause.PREEMPTED]
+)
+def test_the_one_that_ran_is_lost_for_the_cause_and_the_others_for_none(cause: LossCause) -> None:
+    found = Losses().of([held(3, is_started=True), held(4), held(5)], Loss(cause, "why"))
+    assert [(event.trial, event.cause) for event in found] == [
+        (3, cause),
+        (4, LossCause.NOT_STARTED),
+        (5, LossCause.NOT_STARTED),
+    ]
+    assert {event.detail for event in found} == {"why"}
+
+
+def test_a_trial_at_whose_door_workers_keep_dying_is_the_reason() -> None:
+    losses = Losses()
+    assert causes(losses, [held(1), held(2)]) == [LossCause.NOT_STARTED, LossCause.NOT_STARTED]
+    assert causes(losses, [held(2)]) == [LossCause.NOT_STARTED], "it was not at the door the first time"
+    assert causes(losses, [held(1)]) == [LossCause.START_FAILED]
+
+
+def test_a_trial_that_could_be_prepared_is_above_suspicion() -> None:
+    losses = Losses()
+    causes(losses, [held(1)])
+    losses.note_start(1)
+    assert causes(losses, [held(1)]) == [LossCause.NOT_STARTED]
+
+
+def test_machines_that_go_away_raise_no_suspicion() -> None:
+    losses = Losses()
+    causes(losses, [held(1)])
+    assert causes(losses, [held(1)], Loss(LossCause.NODE_LOST, "")) == [LossCause.NOT_STARTED]
+
+
+def test_who_is_killed_before_he_started_is_killed() -> None:
+    assert causes(Losses(), [held(1), held(2)], Loss(LossCause.KILLED, "")) == [LossCause.KILLED, LossCause.NOT_STARTED]
+
+
+def test_a_peaceful_end_loses_only_what_was_begun() -> None:
+    assert [event.trial for event in left_open([held(1, is_started=True), held(2)])] == [1]

@@ -1,0 +1,119 @@
+"""The code of the worker's process, without Ray around it."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunekit.core.events import Event, LaunchFailed, Place, TrialRaised, TrialReturned, TrialStarted
+from tunekit.runtime.link import Link
+from tunekit.runtime.mailbox import Mailbox
+from tunekit.runtime.post import PostOffice
+from tunekit.runtime.spec import AttemptSpec, SweepSpec
+from tunekit.runtime.wire import Assign, Hello, Leave, decode_said
+from tunekit.runtime.worker import serve
+from tunekit.store import CheckpointIO, open_store
+
+
+class Bench:
+    """A worker's loop in this thread, and a driver that has said beforehand all that it will say."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.mailbox = Mailbox()
+        self.office = PostOffice()
+        self.office.open(1)
+        self.link = Link(
+            worker=1, hello=Hello(pid=1, node="n"), call=lambda frame, _: self.mailbox.exchange(frame), lease_s=60.0
+        )
+
+    def assign(self, trial: int, spec: bytes | None = None, **config: Any) -> None:
+        attempt = AttemptSpec(trial=trial, attempt=1, trial_name=f"t_{trial:05d}", config=config)
+        self.office.order(1, Assign(trial=trial, attempt=1, spec=spec or pickle.dumps(attempt)))
+
+    def serve(self, load: Callable[[], Any], **sweep: Any) -> list[Event]:
+        """Serve what was assigned, and return what was said, without the hello."""
+        self.office.order(1, Leave())
+        frame = self.office.post()
+        assert frame is not None
+        self.mailbox.post(frame)
+        spec = SweepSpec(experiment="e", path=str(self.folder), seed=0, capture_output=False, **sweep)
+        serve(self.link, spec, Place(pid=1), load)
+        letters = self.office.receive(self.mailbox.drain(self.office.drain(0.0)))
+        letters += self.office.accept(1, *self.link.remaining())
+        said = [said for letter in letters for said in decode_said(letter.message)]
+        return said[1:]  # type: ignore[return-value]
+
+    def load(self, trainable: Any) -> Callable[[], Any]:
+        return lambda: (trainable, CheckpointIO(open_store(self.folder)))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def train(config: dict[str, Any]) -> None:
+    if config.get("raises"):
+        raise ValueError("no")
+
+
+def test_one_attempt_after_another(bench: Bench) -> None:
+    for trial in range(3):
+        bench.assign(trial)
+    said = bench.serve(bench.load(train))
+    kinds = [type(event) for event in said]
+    assert kinds == [TrialStarted, TrialReturned] * 3
+
+
+def test_a_trainable_that_cannot_be_loaded_fails_each_attempt_and_not_the_worker(bench: Bench) -> None:
+    def load() -> Any:
+        raise ModuleNotFoundError("no module named elsewhere")
+
+    bench.assign(0)
+    bench.assign(1)
+    said = bench.serve(load)
+    assert [type(event) for event in said] == [LaunchFailed, LaunchFailed]
+    assert "elsewhere" in said[0].error.message  # type: ignore[union-attr]
+
+
+def test_a_config_that_cannot_be_loaded_fails_its_own_attempt(bench: Bench) -> None:
+    bench.assign(0, spec=b"no pickle")
+    bench.assign(1)
+    said = bench.serve(bench.load(train))
+    assert [type(event) for event in said] == [LaunchFailed, TrialStarted, TrialReturned]
+
+
+def test_after_an_exception_of_user_code_nothing_more_is_run(bench: Bench) -> None:
+    bench.assign(0, raises=True)
+    bench.assign(1)
+    said = bench.serve(bench.load(train))
+    assert [type(event) for event in said] == [TrialStarted, TrialRaised]
+
+
+def test_a_process_for_each_trial(bench: Bench) -> None:
+    bench.assign(0)
+    bench.assign(1)
+    said = bench.serve(bench.load(train), fresh_process=True)
+    assert [type(event) for event in said] == [TrialStarted, TrialReturned]
+
+
+_HANG = """
+import ctypes, threading
+from tunekit.runtime.worker import _watchdog
+_watchdog(0.2)
+ctypes.PyDLL(None).sleep(60)  # Holds the interpreter lock.
+"""
+
+
+def test_a_process_whose_lock_is_held_by_c_code_is_ended_too() -> None:
+    done = subprocess.run([sys.executable, "-c", _HANG], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert "sleep" in done.stderr or "File" in done.stderr

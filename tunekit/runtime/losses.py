@@ -1,0 +1,71 @@
+"""What becomes of the attempts of a worker that is gone: who is charged, and for what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunekit.core.events import WorkerLost
+from tunekit.runtime.pool import Held
+from tunekit.runtime.ray_errors import Loss
+from tunekit.runtime.wire import AttemptKey
+from tunekit.types import LossCause, TrialId
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A worker that is gone, and how."""
+
+    worker: int
+    loss: Loss | None
+    """None: it left in peace."""
+    first: int = 0
+    last_words: Sequence[bytes] = ()
+    """Messages from number ``first`` on that may not have come through the mailbox."""
+
+
+class Losses:
+    """Turns the loss of a worker into the losses of its attempts.
+
+    The attempt that ran is lost for the cause; those that waited behind it, for none of their own. A worker that dies
+    between two trials dies for an unknown reason, and the trial at its door is spared. If that happens to the same
+    trial again, it is the reason: preparing it kills the process.
+    """
+
+    def __init__(self) -> None:
+        """Begin without suspicions."""
+        self._strikes: Counter[TrialId] = Counter()
+
+    def note_start(self, trial: TrialId) -> None:
+        """A trial could be prepared."""
+        self._strikes.pop(trial, None)
+
+    def of(self, held: Sequence[Held], loss: Loss) -> list[WorkerLost]:
+        """Return the losses of all attempts that a worker had, in the order in which it would have run them."""
+        return [lost(_key(one), self._judge(position, one, loss)) for position, one in enumerate(held)]
+
+    def _judge(self, position: int, one: Held, loss: Loss) -> Loss:
+        if position > 0:
+            return Loss(LossCause.NOT_STARTED, loss.detail)
+        if one.is_started or loss.cause is LossCause.KILLED:
+            return loss
+        trial = one.assign.trial
+        self._strikes[trial] += 1
+        is_suspect = self._strikes[trial] > 1 and loss.cause in {LossCause.CRASHED, LossCause.OUT_OF_MEMORY}
+        return Loss(LossCause.START_FAILED if is_suspect else LossCause.NOT_STARTED, loss.detail)
+
+
+def left_open(held: Sequence[Held]) -> list[WorkerLost]:
+    """Return the losses of attempts that a worker which left in peace had begun and said no last word of."""
+    loss = Loss(LossCause.CRASHED, "its worker left without a last word")
+    return [lost(_key(one), loss) for one in held if one.is_started]
+
+
+def lost(key: AttemptKey, loss: Loss) -> WorkerLost:
+    """Return the loss of one attempt."""
+    return WorkerLost(trial=key[0], attempt=key[1], cause=loss.cause, detail=loss.detail)
+
+
+def _key(held: Held) -> AttemptKey:
+    return held.assign.trial, held.assign.attempt
