@@ -131,10 +131,7 @@ class RayExecutor:
         self._acknowledged_at = self._repeated_at = time.monotonic()
         self._is_closing = False
         self._report_capacity()
-        self._threads = [
-            threading.Thread(target=self._drain, name="tunekit-drain", daemon=True),
-            threading.Thread(target=self._keep, name="tunekit-keeper", daemon=True),
-        ]
+        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._drain, self._keep)]
         for thread in self._threads:
             thread.start()
 
