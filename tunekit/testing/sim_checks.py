@@ -88,12 +88,14 @@ def check_end(
     table = RowTable(records)
     if table.rewritten:
         yield f"rows were computed again with another outcome: {table.rewritten}"
+    visible: dict[TrialId, dict[int, Visible]] = {}
+    for (index, iteration), there in store.visible.items():
+        visible.setdefault(index, {})[iteration] = there
     for trial in state.trials:
         judge.check_end(trial.trial, trial.status)
         rows = [(row.iteration, row.metrics) for row in table.rows(trial)]
         yield from _check_rows(options, trial, rows, oracle)
-        visible = {iteration: there for (index, iteration), there in store.visible.items() if index == trial.trial}
-        yield from _check_checkpoints(options, trial, visible, oracle)
+        yield from _check_checkpoints(options, trial, visible.get(trial.trial, {}), oracle)
 
 
 def _check_rows(

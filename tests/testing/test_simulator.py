@@ -1,0 +1,112 @@
+"""Simulated sweeps: nothing that was acknowledged is lost, and every sweep ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import fields, replace
+
+import pytest
+
+from tunekit.core.experiment import Experiment
+from tunekit.core.rows import RowTable
+from tunekit.errors import InvariantViolationError
+from tunekit.schedulers import ASHA, FIFO
+from tunekit.testing import simulator
+from tunekit.testing.sim_options import Faults, SimOptions
+from tunekit.testing.simulator import Simulation
+
+NUM_SEEDS = 500
+SMALL: dict[str, SimOptions] = {
+    "fifo": SimOptions(num_trials=2, iterations=4, num_to_keep=1, max_failures=0),
+    "asha": SimOptions(num_trials=4, iterations=4, scheduler=ASHA(max_t=4, grace_period=1, reduction_factor=2)),
+    "judged": SimOptions(num_trials=2, iterations=4, judged=True, learns=True, counts=False),
+}
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_five_hundred_seeds(block: int) -> None:
+    """The sweep ends, and every check of the simulator holds; a failure names the command that repeats it."""
+    for seed in range(block * NUM_SEEDS // 10, (block + 1) * NUM_SEEDS // 10):
+        Simulation(seed).run()
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("fate", ["before", "torn", "after"])
+def test_the_driver_dies_at_every_commit(name: str, fate: str) -> None:
+    """And with it, most of the time, its workers."""
+    for seed in range(2):
+        commit = 0
+        while Simulation(seed, replace(SMALL[name], crash_at=(commit, fate))).run().deaths:
+            commit += 1
+        assert commit > 20
+
+
+def test_an_undisturbed_sweep_repeats_itself() -> None:
+    """The second driver runs it again in vain, the third looks at the results."""
+    report = Simulation(3, SimOptions()).run()
+    assert (report.boots, report.deaths) == (3, 0)
+    assert report == Simulation(3, SimOptions()).run()
+    assert report.digest != Simulation(4, SimOptions()).run().digest
+
+
+def test_fifty_seeds_repeat_themselves_in_another_process() -> None:
+    """No order of a set, no hash of a string, no clock has a say in what happens."""
+    here = [Simulation(seed).run().digest for seed in range(50)]
+    code = (
+        "from tunekit.testing.simulator import Simulation\n"
+        "print(*[Simulation(seed).run().digest for seed in range(50)])"
+    )
+    there = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert there.stdout.split() == here
+
+
+def test_every_misfortune_has_its_seeds_and_some_seeds_have_none() -> None:
+    count = Counter[str]()
+    for seed in range(NUM_SEEDS):
+        faults = Simulation(seed).options.faults
+        count.update([item.name for item in fields(Faults) if getattr(faults, item.name)] or ["none"])
+    assert set(count) == {"none", *(item.name for item in fields(Faults))}
+    assert min(count.values()) > NUM_SEEDS // 20
+
+
+def test_a_large_sweep_takes_seconds() -> None:
+    faults = Faults(crash=0.02, driver=0.0005, duplicate=0.05, delay=0.5, split=0.1)
+    options = SimOptions(
+        num_trials=1000, iterations=4, max_live=32, num_to_keep=1, ask_batch=256, faults=faults, calm_after=10**6
+    )
+    assert Simulation(0, options).run().deaths > 0
+
+
+def test_a_failing_seed_says_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Experiment, "handle", lambda self, event: [])
+    with pytest.raises(InvariantViolationError) as caught:
+        Simulation(17).run()
+    assert caught.value.__notes__ == ["repeat it with: python -m tunekit.testing.simulator --seed 17"]
+
+
+def test_a_sweep_that_never_ends_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Simulation, "_deliver", lambda self, delivery: False)
+    with pytest.raises(InvariantViolationError, match="has stalled"):
+        Simulation(17, SimOptions()).run()
+
+
+def test_a_table_with_a_missing_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RowTable, "rows", lambda self, trial: [])
+    with pytest.raises(InvariantViolationError, match="complete with 0 rows of 6"):
+        Simulation(17, SimOptions(scheduler=FIFO())).run()
+
+
+def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    simulator.main(["--seed", "5", "--count", "3"])
+    assert capsys.readouterr().out == "3 seeds: no violations\n"
+    simulator.main(["--seed", "5"])
+    assert "Report(seed=5" in capsys.readouterr().out
