@@ -1,4 +1,4 @@
-"""Twenty thousand simulated sweeps and one of ten thousand trials, under ``--kills 30``; a taste of it with fewer kills."""
+"""Twenty thousand simulated sweeps and one of ten thousand trials under ``--kills 30``; a taste of it with fewer kills."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def test_ten_thousand_trials(kills: int) -> None:
         max_live=64,
         num_to_keep=1,
         ask_batch=256,
-        faults=Faults(crash=0.01, driver=0.0005, duplicate=0.01, delay=0.5),
+        crash_at=(500, "torn"),
+        faults=Faults(crash=0.01, driver=0.0001, duplicate=0.01, delay=0.5),
         calm_after=10**7,
     )
     assert Simulation(0, options).run().deaths > 0
