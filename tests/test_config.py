@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,13 +69,17 @@ BAD: list[tuple[Any, str, list[Any]]] = [
     (TuneConfig, "metric", ["", 3]),
     (TuneConfig, "num_samples", [0, -2, 1.0, -1.0, True, None, "10"]),
     (TuneConfig, "max_concurrent_trials", NO_COUNT),
-    (TuneConfig, "time_budget_s", [0, -1, math.nan, math.inf, True, "10", timedelta(0), timedelta(seconds=-1)]),
+    (
+        TuneConfig,
+        "time_budget_s",
+        [0, -1, math.nan, math.inf, True, "10", timedelta(0), timedelta(seconds=-1), timedelta],
+    ),
     (TuneConfig, "search_alg", [RandomSearch, "random", 3]),
     (TuneConfig, "scheduler", [ASHA, FIFO, "asha", 3]),
     (TuneConfig, "reuse_actors", [*NO_FLAG, None]),
     (TuneConfig, "fresh_process", [*NO_FLAG, None]),
     (TuneConfig, "seed", [-1, 1.0, True, "7", 2**63]),
-    (RunConfig, "storage_path", ["", " ", "a\0b", 3, b"folder", Path("s3://bucket/sweeps")]),
+    (RunConfig, "storage_path", ["", " ", "a\0b", 3, b"folder", Path("s3://bucket/sweeps"), Path]),
     (RunConfig, "stop", [3, "loss", [], RandomSearch, {3: 4.0}, {"": 1}]),
     (RunConfig, "checkpoint_config", [None, {}, CheckpointConfig, FailureConfig()]),
     (RunConfig, "failure_config", [None, {}, CheckpointConfig()]),
@@ -164,6 +169,21 @@ def test_contradictions_of_the_others() -> None:
     assert problems_of(FailureConfig, max_failures=2, fail_fast=True) == ["fail_fast"]
     assert problems_of(FailureConfig, max_failures=-1, fail_fast="raise") == ["fail_fast"]
     assert problems_of(CheckpointConfig, checkpoint_score_order="min") == ["checkpoint_score_order"]
+
+
+def test_numbers_of_numpy_become_numbers() -> None:
+    """What is recorded must have a JSON form."""
+    tune = TuneConfig(num_samples=np.int64(3), seed=np.uint8(7), time_budget_s=np.float32(0.5))  # type: ignore[arg-type]
+    given: Any = {"loss": np.float32(0.5), "training_iteration": np.int32(2)}
+    run = RunConfig(stop=given, verbose=np.int8(0))  # type: ignore[arg-type]
+    stop = run.stop
+    assert isinstance(stop, dict)
+    found = [tune.num_samples, tune.seed, tune.time_budget_s, *stop.values(), run.verbose]
+    assert found == [3, 7, 0.5, 0.5, 2, 0]
+    assert [type(value) for value in found] == [int, int, float, float, int, int]
+    assert type(CheckpointConfig(num_to_keep=np.int64(2)).num_to_keep) is int  # type: ignore[arg-type]
+    assert problems_of(TuneConfig, num_samples=np.int64(0), seed=np.float64(1.0)) == ["num_samples", "seed"]
+    assert problems_of(FailureConfig, max_failures=np.bool_(True)) == ["max_failures"]  # noqa: FBT003 - a bad value
 
 
 def test_none_and_zero_frequency_mean_never() -> None:

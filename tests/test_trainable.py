@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import tunekit as tk
+from tunekit.store.layout import safe_trainable_name, trial_name
 from tunekit.trainable import (
     DONE,
     SHOULD_CHECKPOINT,
@@ -56,7 +57,7 @@ def test_keys_are_ray_tunes() -> None:
 def test_description_of_a_function() -> None:
     info = describe(train)
     assert (info.kind, info.name, info.can_save) == ("function", "train", False)
-    assert info.qualified_name.endswith("test_trainable.train")
+    assert info.qualified_name == "train"
     assert info.resources == {"CPU": 1.0}
 
 
@@ -79,6 +80,26 @@ def test_name_is_fit_to_be_a_folder() -> None:
 
     strange.__name__ = "../a b\n"
     assert describe(strange).name == "a_b"
+
+
+@pytest.mark.parametrize("name", ["x" * 99 + "_" + "y", "-x", "<lambda>", "_" * 120, "ä b"])
+def test_a_trials_folder_begins_with_the_name_as_it_is_shown(name: str) -> None:
+    def strange(config: dict[str, Any]) -> None: ...
+
+    strange.__name__ = name
+    shown = describe(strange).name
+    assert trial_name(shown, 3) == f"{shown}_00003"
+    assert safe_trainable_name(name) == shown
+
+
+def test_the_module_is_no_part_of_what_a_trainable_is() -> None:
+    """A script is run as __main__ and imported under its name: the same trainable."""
+
+    def script(config: dict[str, Any]) -> None: ...
+
+    before = describe(script).qualified_name
+    script.__module__ = "__main__"
+    assert describe(script).qualified_name == before
 
 
 def test_object_that_can_be_called_counts_as_a_function() -> None:

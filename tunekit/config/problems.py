@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
 
 from tunekit.errors import ConfigError, ConfigTypeError
 
 _MAX_SHOWN = 80
-_MAX_NAME_BYTES = 200
+MAX_NAME_BYTES = 200
+"""Of the name of a folder: leaves room for ``.<iteration>.<attempt>`` within the 255 that file systems allow."""
 _FIRST_PRINTABLE = 32
 _DELETE = 127
 _SURROGATES = range(0xD800, 0xE000)
@@ -50,6 +54,21 @@ def is_integer(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Return whether ``value`` is an integer or a float and not a bool. NaN is a number here."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def plain_number(value: Any) -> Any:
+    """Return a number of another library, such as numpy, as Python's own, and anything else as it is."""
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Integral):
+        return operator.index(value)
+    return float(value) if isinstance(value, Real) else value
+
+
+def make_plain(config: object, *fields: str) -> None:
+    """Replace numbers of other libraries in a frozen dataclass by Python's own, which have a JSON form."""
+    for field in fields:
+        object.__setattr__(config, field, plain_number(getattr(config, field)))
 
 
 class Problems:
@@ -179,19 +198,19 @@ class Problems:
             return
         reason = why_no_folder_name(value)
         if reason:
-            self.add(field, f"got {shorten(value)}, which {reason}", hint=f"{field} is one folder, such as 'digits-v2'")
+            self.add(field, f"got {shorten(value)}, but {reason}", hint=f"{field} is one folder, such as 'digits-v2'")
 
 
 def why_no_folder_name(name: str) -> str:
     """Return why ``name`` cannot be the name of a folder, or an empty string if it can."""
     size = len(name.encode(errors="surrogatepass"))
     tests = {
-        "is empty": not name.strip(),
-        "starts with a dot": name.startswith("."),
-        "starts or ends with white space": name != name.strip(),
-        "contains a path separator": "/" in name or "\\" in name,
-        "contains a control character": any(ord(char) < _FIRST_PRINTABLE or ord(char) == _DELETE for char in name),
-        "is not valid Unicode": any(char in _SURROGATES for char in map(ord, name)),
-        f"is {size} bytes long (at most {_MAX_NAME_BYTES} are allowed)": size > _MAX_NAME_BYTES,
+        "it is empty": not name.strip(),
+        "it starts with a dot": name.startswith("."),
+        "it starts or ends with white space": name != name.strip(),
+        "it contains a path separator": "/" in name or "\\" in name,
+        "it contains a control character": any(ord(char) < _FIRST_PRINTABLE or ord(char) == _DELETE for char in name),
+        "it is not valid Unicode": any(char in _SURROGATES for char in map(ord, name)),
+        f"it is {size} bytes long (at most {MAX_NAME_BYTES} are allowed)": size > MAX_NAME_BYTES,
     }
     return next((reason for reason, applies in tests.items() if applies), "")

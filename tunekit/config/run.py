@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from tunekit.config.problems import Problems, is_number, shorten
+from tunekit.config.problems import Problems, is_number, make_plain, plain_number, shorten
 
 DEFAULT_STORAGE_PATH = "~/tunekit_results"
 """Where experiments go when ``RunConfig.storage_path`` is None."""
@@ -47,6 +47,7 @@ class CheckpointConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        make_plain(self, "num_to_keep", "checkpoint_frequency")
         problems = Problems("CheckpointConfig")
         problems.integer("num_to_keep", self.num_to_keep, at_least=1, none_is="keep all")
         problems.key("checkpoint_score_attribute", self.checkpoint_score_attribute)
@@ -82,6 +83,7 @@ class FailureConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        make_plain(self, "max_failures")
         problems = Problems("FailureConfig")
         problems.integer("max_failures", self.max_failures, at_least=-1)
         if not isinstance(self.fail_fast, bool | str):
@@ -108,7 +110,7 @@ class RunConfig:
     name: str | None = None
     """The experiment's name, one folder below ``storage_path``; None: the trainable's name."""
     storage_path: str | PathLike | None = None
-    """A local folder, or any URI that fsspec knows; None: ``~/tunekit_results``."""
+    """A local or mounted folder, or its ``file://`` URI; None: ``~/tunekit_results``."""
     stop: Mapping[str, float] | StopFunction | None = None
     """A trial ends as soon as one of these keys reaches its number (>=), or when the function says so."""
     checkpoint_config: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -124,6 +126,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        make_plain(self, "verbose", "stop_grace_s", "lease_s")
+        if isinstance(self.stop, Mapping):
+            object.__setattr__(self, "stop", {key: plain_number(limit) for key, limit in self.stop.items()})
         problems = Problems("RunConfig")
         if self.name is not None:
             problems.folder_name("name", self.name)
@@ -145,17 +150,17 @@ class RunConfig:
 
 
 def _check_storage_path(problems: Problems, value: object) -> None:
-    allowed = "None, a folder or a URI such as 's3://bucket/sweeps'"
+    allowed = "None, or a local or mounted folder"
     if value is None:
         return
-    path = value.__fspath__() if isinstance(value, PathLike) else value
+    path = value.__fspath__() if isinstance(value, PathLike) and not isinstance(value, type) else value
     if not isinstance(path, str):
         problems.bad_type("storage_path", value, allowed)
     elif not path.strip() or "\0" in path:
         problems.bad_value("storage_path", value, allowed)
     elif not isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):
         # pathlib takes "s3://bucket" for a relative path and drops a slash.
-        problems.bad_value("storage_path", value, allowed, hint="pass a URI as a string, not as a pathlib.Path")
+        problems.bad_value("storage_path", value, allowed, hint="mount the bucket, and give its folder")
 
 
 def _check_stop(problems: Problems, stop: object) -> None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from tunekit.config.problems import Problems
+from tunekit.config.problems import Problems, make_plain
 
 _MAX_SEED = 2**63 - 1
 
@@ -51,6 +51,7 @@ class TuneConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        make_plain(self, "num_samples", "max_concurrent_trials", "time_budget_s", "seed")
         problems = Problems("TuneConfig")
         problems.key("metric", self.metric)
         _check_mode(problems, self.metric, self.mode)
@@ -91,7 +92,7 @@ def _check_num_samples(problems: Problems, value: object) -> None:
 def _check_budget(problems: Problems, value: object) -> None:
     if value is None:
         return
-    if not isinstance(value, Duration):
+    if isinstance(value, type) or not isinstance(value, Duration):
         problems.seconds("time_budget_s", value)
     elif not 0 < value.total_seconds() < math.inf:
         problems.bad_value("time_budget_s", value, "longer than 0 seconds")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from tunekit.config.problems import MAX_NAME_BYTES, why_no_folder_name
 from tunekit.errors import ConfigError, ConfigTypeError
 
 STAGING = ".staging"
@@ -25,9 +26,7 @@ QUARANTINE = ".quarantine"
 MANIFEST = "MANIFEST.json"
 """The commit record of a checkpoint; no file of the user may have this name at the top of a checkpoint."""
 
-MAX_NAME_BYTES = 200
-"""Leaves room for ``.<iteration>.<attempt>`` within the 255 bytes that file systems allow."""
-MAX_TRAINABLE_CHARS = 120
+MAX_TRAINABLE_CHARS = 100
 MAX_PATH_BYTES = 1024
 """Of one file inside a checkpoint. Object stores allow 1024 bytes for a whole key."""
 
@@ -47,20 +46,6 @@ class CheckpointKey(NamedTuple):
     attempt: int
 
 
-def name_problem(name: str) -> str:
-    """Return why ``name`` cannot be the name of a folder, or an empty string if it can."""
-    size = _num_bytes(name)
-    checks = (
-        (not name, "it is empty"),
-        ("/" in name or "\\" in name, "it contains a path separator"),
-        (name.startswith("."), "it starts with a dot"),
-        (_CONTROL.search(name), "it contains a control character"),
-        (size is None, "it is not valid Unicode"),
-        ((size or 0) > MAX_NAME_BYTES, f"it is {size} bytes long"),
-    )
-    return next((problem for bad, problem in checks if bad), "")
-
-
 def check_name(name: str, what: str = "name") -> str:
     """Return ``name`` if it can be the name of a folder inside the storage path.
 
@@ -74,10 +59,11 @@ def check_name(name: str, what: str = "name") -> str:
     """
     if not isinstance(name, str):
         raise ConfigTypeError(f"{what}: got {name!r}, but must be a string")
-    if problem := name_problem(name):
+    if problem := why_no_folder_name(name):
         raise ConfigError(
             f"{what}: got {name!r}, but {problem}",
-            hint=f"use 1 to {MAX_NAME_BYTES} bytes without '/', '\\' and control characters, not starting with a dot",
+            hint=f"use 1 to {MAX_NAME_BYTES} bytes without '/', '\\', control characters, a dot at the start, "
+            "or white space at either end",
         )
     return name
 
@@ -99,8 +85,7 @@ def path_problem(path: str) -> str:
 
 def safe_trainable_name(name: str) -> str:
     """Return ``name`` reduced to letters, digits, ``_``, ``-`` and ``.``, so that ``<lambda>`` becomes ``lambda``."""
-    safe = _UNSAFE.sub("_", name).strip("_.")[:MAX_TRAINABLE_CHARS]
-    return safe or "trainable"
+    return _UNSAFE.sub("_", name)[:MAX_TRAINABLE_CHARS].strip("_.-") or "trainable"
 
 
 def trial_name(trainable: str, index: int) -> str:
@@ -136,7 +121,7 @@ def key_name(trial: str, iteration: int, attempt: int) -> str:
 def parse_key_name(name: str) -> CheckpointKey | None:
     """Return the parts of a name made by ``key_name``, or None if it is not one."""
     match = _KEY.fullmatch(name)
-    if match is None or name_problem(match[1]):
+    if match is None or why_no_folder_name(match[1]):
         return None
     key = CheckpointKey(match[1], int(match[2]), int(match[3]))
     return key if key_name(*key) == name else None

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import msgspec
 import xxhash
 
+from tunekit.config.problems import why_no_folder_name
 from tunekit.core import codec
 from tunekit.errors import CheckpointCorruptError, CheckpointVersionError, JournalVersionError, ReportError, SaveError
 from tunekit.store import layout
@@ -178,9 +179,9 @@ def _problem(manifest: Manifest) -> str:
     names = [entry.name for entry in manifest.files]
     folders = {name[:end] for name in names for end, char in enumerate(name) if char == "/"}
     problems = [(f"file {name!r}", layout.path_problem(name)) for name in names]
-    problems.append((f"trial name {manifest.trial_name!r}", layout.name_problem(manifest.trial_name)))
+    problems.append((f"trial name {manifest.trial_name!r}", why_no_folder_name(manifest.trial_name)))
     if manifest.data:
-        problems.append((f"data folder {manifest.data!r}", layout.name_problem(manifest.data)))
+        problems.append((f"data folder {manifest.data!r}", why_no_folder_name(manifest.data)))
     if manifest.format != FORMAT:
         problems.append(("its format version", f"it is {manifest.format}"))
     if layout.MANIFEST in names:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 from tunekit.errors import TrainableError
+from tunekit.store.layout import safe_trainable_name
 from tunekit.trainable.base import Trainable
 from tunekit.trainable.bound import BoundTrainable, as_bound
 from tunekit.trainable.resources import DEFAULT, Resources, ResourcesOf
-
-_MAX_NAME = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +22,8 @@ class TrainableInfo:
     name: str
     """Short, and fit to be a folder."""
     qualified_name: str
-    """Module and qualified name: what makes it the same trainable in another run of the script."""
+    """What makes it the same trainable in another run of the script: without its module, which is ``__main__`` or not
+    depending on how the script is run."""
     resources: Resources | ResourcesOf
     """What one trial occupies, or a function of the config that says so."""
     can_save: bool
@@ -132,7 +131,5 @@ def _names(target: Any) -> tuple[str, str]:
         target = target.func
     if not hasattr(target, "__name__"):
         target = type(target)
-    name = "lambda" if target.__name__ == "<lambda>" else target.__name__
-    short = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._-")[:_MAX_NAME] or "trainable"
-    module = getattr(target, "__module__", None) or "builtins"
-    return short, f"{module}.{getattr(target, '__qualname__', name)}"
+    name = target.__name__
+    return safe_trainable_name(name), getattr(target, "__qualname__", name)
