@@ -321,9 +321,19 @@ def test_asking_for_more_trials_runs_just_the_rest(play: Script) -> None:
     assert play(suggested(1)) == [LaunchTrial(trial=2, attempt=1)]
 
 
-def test_asking_for_fewer_trials_than_there_are_ends_nothing_that_has_begun(play: Script) -> None:
-    play.begin(num_trials=3, max_live=1)
-    assert play(driver(2, num_trials=1), capacity(3)) == [LaunchTrial(trial=i, attempt=1 + (i == 0)) for i in range(3)]
+def test_asking_for_fewer_trials_begins_no_other_and_ends_none_that_has_begun(play: Script) -> None:
+    play.begin(num_trials=3, max_live=2)
+    assert play(driver(2, num_trials=1), capacity(3)) == [LaunchTrial(trial=i, attempt=2) for i in range(2)]
+    assert play(returned(0, attempt=2), returned(1, attempt=2)) == [EndExperiment(outcome=Outcome.FINISHED)]
+    assert play(driver(3, num_trials=3), capacity(3)) == [LaunchTrial(trial=2, attempt=1)]
+
+
+def test_fail_fast_remembers_who_failed(play: Script) -> None:
+    play.begin(num_trials=2, fail_fast=True)
+    play(raised(1))
+    assert play.experiment.state.culprit == 1
+    play(driver(2, num_trials=2))
+    assert play.experiment.state.culprit is None
 
 
 def test_a_driver_finds_the_workers_of_the_one_before_gone(play: Script) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,7 +16,8 @@ from tunekit.core.commands import (
     StopTrial,
 )
 from tunekit.core.decisions import Continue, Decision, Pause, Stop
-from tunekit.core.events import Event, Place, TrialStarted
+from tunekit.core.events import ErrorInfo, Event, LaunchFailed, Place, TrialStarted
+from tunekit.errors import ExperimentError
 from tunekit.testing.events import (
     Script,
     driver,
@@ -289,10 +290,51 @@ def test_a_trial_that_cannot_be_launched_is_charged(play: Script) -> None:
     assert play.trial(0).status is TrialStatus.FAILED
 
 
-def test_a_launch_that_fails_while_it_is_being_paused_is_charged(play: Script) -> None:
-    play.begin(max_failures=1)
-    play(interrupted(), launch_failed(0))
-    assert (play.trial(0).status, play.trial(0).num_failures) == (TrialStatus.PENDING, 1)
+@pytest.mark.parametrize("fail", [launch_failed, raised])
+def test_what_fails_while_it_is_being_paused_is_not_charged(play: Script, fail: Callable[[int], Event]) -> None:
+    """Cleaning up after Ctrl-C may raise; whether the trial fails is for its next attempt to say."""
+    play.begin(max_failures=0)
+    play(interrupted(), fail(0))
+    assert (play.trial(0).status, play.trial(0).num_failures) == (TrialStatus.PENDING, 0)
+
+
+def test_a_launch_that_can_never_succeed_fails_its_trial_at_once(play: Script) -> None:
+    play.begin(max_failures=-1)
+    play(LaunchFailed(trial=0, attempt=1, error=ErrorInfo(type="KeyError", message="gpu"), retryable=False))
+    assert (play.trial(0).status, play.trial(0).num_failures) == (TrialStatus.FAILED, 0)
+
+
+def test_what_no_attempt_could_survive_ends_the_run(play: Script) -> None:
+    play.begin(max_failures=-1)
+    error = ErrorInfo(type="tunekit.errors.StorageError", message="elsewhere", hint="share it")
+    play(LaunchFailed(trial=0, attempt=1, error=error, fatal=True))
+    assert play.experiment.state.outcome is Outcome.ERROR
+    assert play.experiment.state.error == "tunekit.errors.StorageError: elsewhere\n\nhint: share it"
+    assert (play.trial(0).status, play.trial(0).num_failures) == (TrialStatus.PENDING, 0)
+
+
+def test_a_scheduler_that_raises_is_named_with_what_it_was_asked() -> None:
+    class Broken:
+        needs_metric = True
+
+        def begin(self, mode: Mode) -> Broken:
+            del mode
+            return self
+
+        def identity(self) -> dict[str, object]:
+            return {}
+
+        def horizon(self, trial: int, iteration: int) -> int | None:
+            del trial
+            return iteration + 1
+
+        def decide(self, trial: int, iteration: int, value: float | None) -> Decision:
+            raise ZeroDivisionError(trial, iteration, value)
+
+    play = Script(Broken())
+    play.begin(metric="loss")
+    with pytest.raises(ExperimentError, match=r"Broken\.decide raised ZeroDivisionError.*trial 0 at iteration 1"):
+        play(row(0, 1))
 
 
 def test_a_save_that_failed_changes_nothing(play: Script) -> None:

@@ -267,6 +267,28 @@ def test_run_gathers_what_has_piled_up_into_one_commit() -> None:
     assert world.state.outcome is Outcome.FINISHED
 
 
+def test_an_observer_that_raises_harms_nothing_and_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[int] = []
+
+    class Raising:
+        def observe(self, events: Sequence[Event], state: State) -> None:
+            seen.append(len(events))
+            raise BrokenPipeError
+
+    world = World(observers=[Raising()])
+    world.start(num_trials=1)
+    assert seen == [1]
+    assert "Raising raised" in caplog.text
+    assert world.state.trials[0].status is TrialStatus.LAUNCHING
+
+
+def test_a_stop_function_is_not_asked_about_what_does_not_count() -> None:
+    world = World(stop=lambda row: pytest.fail(f"asked about {row}"))
+    world.start(num_trials=1, asks_every_result=True)
+    world.driver.take([Delivery([ResultReported(trial=0, attempt=0, iteration=1, metrics={})])])
+    assert world.state.num_stale == 1
+
+
 def test_observers_see_events_after_they_are_durable() -> None:
     seen: list[tuple[int, int]] = []
 

@@ -151,6 +151,8 @@ class LaunchFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, t
     """The worker could not prepare the attempt for a reason that is not the trial's checkpoint."""
 
     error: ErrorInfo
+    retryable: bool = True
+    """False: the same error is certain to come again, so no budget is spent on it."""
     fatal: bool = False
     """True: no attempt could be prepared (the code cannot be loaded, the folder is not the driver's); the run ends."""
 

@@ -121,7 +121,8 @@ def _on_driver_started(state: State, event: DriverStarted, out: list[Command]) -
     state.settings = event.settings
     state.max_live = 0
     state.asking = state.exhausted = state.holding = state.ended = False
-    state.outcome, state.error = None, ""
+    state.outcome, state.error, state.culprit = None, "", None
+    state.num_unwanted = sum(not state.is_wanted(trial) for trial in state.trials)
     state.io.clear()
     state.queue.clear()
     state.paused.clear()
@@ -177,7 +178,7 @@ def _escalate(state: State, trial: TrialState, out: list[Command]) -> None:
     if trial.escalation == 1:
         out.append(InterruptTrial(trial=trial.trial, attempt=trial.attempt))
         state.set_deadline(trial, state.now + state.settings.stop_grace_s)
-    else:
+    else:  # The executor answers at once, whether or not the process is seen to die: fencing is by attempt.
         out.append(KillTrial(trial=trial.trial, attempt=trial.attempt))
 
 

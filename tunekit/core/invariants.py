@@ -33,8 +33,13 @@ def _check_indexes(state: State) -> Iterator[str]:
     if sorted(state.paused) != paused:
         yield f"paused is {sorted(state.paused)}, but must be {paused}"
     queue = sorted(
-        trial.trial for trial in state.trials if trial.status is TrialStatus.PENDING and trial.num_staged == 0
+        trial.trial
+        for trial in state.trials
+        if trial.status is TrialStatus.PENDING and trial.num_staged == 0 and state.is_wanted(trial)
     )
+    num_unwanted = sum(not state.is_wanted(trial) for trial in state.trials)
+    if state.num_unwanted != num_unwanted:
+        yield f"num_unwanted is {state.num_unwanted}, but must be {num_unwanted}"
     if sorted(state.queue) != queue:
         yield f"queue is {sorted(state.queue)}, but must be {queue}"
     num_open = sum(not trial.status.is_ended for trial in state.trials)

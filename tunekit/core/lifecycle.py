@@ -20,7 +20,7 @@ from msgspec import structs
 from tunekit.core import ledger
 from tunekit.core.checkpoints import valid
 from tunekit.core.commands import Command, ContinueTrial, StopTrial
-from tunekit.core.decisions import Continue, Pause, Stop
+from tunekit.core.decisions import Continue, Decision, Pause, Stop
 from tunekit.core.events import (
     CheckpointStaged,
     ErrorInfo,
@@ -38,6 +38,7 @@ from tunekit.core.failures import is_charged, is_exhausted
 from tunekit.core.metrics import score
 from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus, TrialState
+from tunekit.errors import ExperimentError
 from tunekit.types import Intent, LossCause, Outcome, TrialStatus
 
 
@@ -74,7 +75,7 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
 def _decide(state: State, trial: TrialState, event: ResultReported, out: list[Command]) -> None:
     metric = state.settings.metric
     value = score(event.metrics, metric) if metric is not None else None
-    decision = state.scheduler.decide(trial.trial, event.iteration, value)
+    decision = _asked(state, trial, event.iteration, value)
     match decision:
         case Continue():
             trial.until = decision.until
@@ -91,6 +92,18 @@ def _go_on(state: State, trial: TrialState, out: list[Command]) -> None:
     """Answer a trial that waits, unless it was told to pause: then that is its answer."""
     if trial.status is not TrialStatus.STOPPING:
         out.append(ContinueTrial(trial=trial.trial, attempt=trial.attempt, until=worker_horizon(state, trial)))
+
+
+def _asked(state: State, trial: TrialState, iteration: int, value: float | None) -> Decision:
+    try:
+        return state.scheduler.decide(trial.trial, iteration, value)
+    except Exception as error:
+        name = type(state.scheduler).__name__
+        raise ExperimentError(
+            f"{name}.decide raised {type(error).__name__}: {error}, asked about trial {trial.trial} at iteration "
+            f"{iteration} with the value {value}",
+            hint="mend the scheduler and run the script again: the row is recorded, and the decision will be asked for",
+        ) from error
 
 
 def worker_horizon(state: State, trial: TrialState) -> int | None:
@@ -138,6 +151,8 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
         _give_up(state, trial, event.error)
     elif trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
         _finish_stop(state, trial, out, charged=True)
+    elif trial.status is TrialStatus.STOPPING:  # It was to be paused: whether it fails is for its next attempt to say.
+        _again(state, trial)
     elif event.retryable and _is_over(state, trial, out):
         return
     elif event.retryable:
@@ -174,8 +189,12 @@ def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: 
         _give_up(state, trial, event.error)
     elif trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
         _end(state, trial, _stopped_status(trial), out)
-    else:
+    elif trial.status is TrialStatus.STOPPING:
+        _again(state, trial)
+    elif event.retryable:
         _charge(state, trial, out)
+    else:
+        _fail(state, trial, out)
 
 
 def on_restore_failed(state: State, trial: TrialState, event: RestoreFailed, out: list[Command]) -> None:
@@ -215,7 +234,7 @@ def _fail(state: State, trial: TrialState, out: list[Command]) -> None:
     trial.reason = trial.error.message if trial.error else ""
     _end(state, trial, TrialStatus.FAILED, out)
     if state.settings.fail_fast:
-        state.wind_up(Outcome.FAILED_FAST, f"trial {trial.trial} failed")
+        state.wind_up(Outcome.FAILED_FAST, f"trial {trial.trial} failed", culprit=trial.trial)
 
 
 def _again(state: State, trial: TrialState) -> None:

@@ -43,6 +43,8 @@ class State:
     outcome: Outcome | None = None
     """Why the run is being wound up; None while it is to go on."""
     error: str = ""
+    culprit: TrialId | None = None
+    """The trial whose failure ended the run, under ``fail_fast``."""
     ended: bool = False
     """Whether ``EndExperiment`` was issued."""
     num_stale: int = 0
@@ -56,6 +58,8 @@ class State:
     """PAUSED trials that may be launched, the longest-waiting first (derived)."""
     num_open: int = 0
     """Trials that have not ended (derived)."""
+    num_unwanted: int = 0
+    """Those of them that never began and that the script no longer asks for (derived)."""
     io: set[StoreCall] = field(default_factory=set)
     """Commands to the store without an answer."""
     deadlines: list[tuple[float, TrialId]] = field(default_factory=list)
@@ -80,8 +84,8 @@ class State:
         self.enqueue(trial)
 
     def enqueue(self, trial: TrialState) -> None:
-        """Queue a waiting trial, unless a checkpoint of it is still being published: that one is worth waiting for."""
-        if trial.num_staged:
+        """Queue a waiting trial that is wanted. One that is being published a checkpoint waits for that first."""
+        if trial.num_staged or not self.is_wanted(trial):
             return
         if trial.status is TrialStatus.PENDING:
             heapq.heappush(self.queue, trial.trial)
@@ -98,16 +102,21 @@ class State:
             failed = status is TrialStatus.FAILED
             out.append(TellSearcher(trial=trial.trial, metrics=metrics, failed=failed))
 
-    def is_done(self) -> bool:
-        """Return whether every trial has ended and no other one is wanted."""
+    def is_wanted(self, trial: TrialState) -> bool:
+        """Return whether a trial counts: it was begun, or the script still asks for so many."""
         target = self.settings.num_trials
-        return not self.num_open and (self.exhausted or (target is not None and len(self.trials) >= target))
+        return trial.attempt > 0 or target is None or trial.trial < target
 
-    def wind_up(self, outcome: Outcome, error: str = "") -> None:
+    def is_done(self) -> bool:
+        """Return whether every trial that is wanted has ended, and no other one is."""
+        target = self.settings.num_trials
+        is_complete = self.exhausted or (target is not None and len(self.trials) >= target)
+        return is_complete and self.num_open == self.num_unwanted
+
+    def wind_up(self, outcome: Outcome, error: str = "", *, culprit: TrialId | None = None) -> None:
         """Launch nothing more; the reason given first stands."""
         if self.outcome is None:
-            self.outcome = outcome
-            self.error = error
+            self.outcome, self.error, self.culprit = outcome, error, culprit
 
     def set_deadline(self, trial: TrialState, deadline: float) -> None:
         """Ask to be woken for this trial."""

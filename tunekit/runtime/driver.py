@@ -8,6 +8,7 @@ reaches the same state, and issues again whatever was open.
 
 from __future__ import annotations
 
+import logging
 import queue
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -42,6 +43,8 @@ from tunekit.runtime.failure import error_info
 from tunekit.runtime.publisher import Publisher, StoreCommand
 from tunekit.runtime.spec import Delivery, Executor, ExecutorCommand
 from tunekit.search.base import SearcherState
+
+logger = logging.getLogger(__name__)
 
 _MAX_DELIVERIES = 10_000
 """So many deliveries at most share one fsync: enough to batch, few enough to bound a turn."""
@@ -106,7 +109,7 @@ class Driver:
         self._inbox = inbox
         self._clock = clock
         self._stop = stop
-        self._observers = observers
+        self._observers = list(observers)
         self._executor: Executor | None = None
         self._waiting: list[ExecutorCommand] = []
 
@@ -152,7 +155,7 @@ class Driver:
         """Journal events, decide, act; then the same with what acting brought about at once."""
         while events:
             if self._stop is not None:
-                events = _judged(events, self._stop)
+                events = self._judged(events, self._stop)
             at = self._clock.now()
             for event in events:
                 stamp(event, at)
@@ -162,9 +165,33 @@ class Driver:
             commands = [command for event in events for command in handle(event)]
             if commands:
                 self._journal.append(commands)
-            for observer in self._observers:
-                observer.observe(events, self.state)
+            self._show(events)
             events = self._act(commands)
+
+    def _judged(self, events: list[Event], stop: StopCriterion) -> list[Event]:
+        """Return the events with the user's verdict on every row that counts and does not end its trial anyway."""
+        judged: list[Event] = []
+        for event in events:
+            if isinstance(event, ResultReported) and self._counts(event):
+                try:
+                    judge(event, stop(event))
+                except Exception as error:  # noqa: BLE001 - user code; its failure is an event
+                    # Before the row, so that its trial is already being stopped and is not told to go on.
+                    judged.append(StopCriterionFailed(error=error_info(error)))
+            judged.append(event)
+        return judged
+
+    def _counts(self, row: ResultReported) -> bool:
+        return not row.final and row.attempt == self.state.trials[row.trial].attempt
+
+    def _show(self, events: list[Event]) -> None:
+        """Let observers look. One that raises is not asked again: it must not harm the sweep."""
+        for observer in tuple(self._observers):
+            try:
+                observer.observe(events, self.state)
+            except Exception:
+                self._observers.remove(observer)
+                logger.exception("%s raised, and is not shown anything any more", type(observer).__name__)
 
     def _gather(self, *, block: bool) -> list[Delivery]:
         """Return everything that is there; if asked to, wait for the first of it, or for the next deadline."""
@@ -218,17 +245,3 @@ class Driver:
         except Exception as error:  # noqa: BLE001 - a searcher is foreign code; its failure is an event
             return [SearcherFailed(error=error_info(error))]
         return []
-
-
-def _judged(events: list[Event], stop: StopCriterion) -> list[Event]:
-    """Return the events with the user's verdict on every row that does not end its trial anyway."""
-    judged: list[Event] = []
-    for event in events:
-        if isinstance(event, ResultReported) and not event.final:
-            try:
-                judge(event, stop(event))
-            except Exception as error:  # noqa: BLE001 - user code; its failure is an event
-                # Before the row, so that its trial is already being stopped and is not told to go on.
-                judged.append(StopCriterionFailed(error=error_info(error)))
-        judged.append(event)
-    return judged

@@ -7,6 +7,7 @@ the calling thread, and the driver takes its turns inside their ``report`` calls
 from __future__ import annotations
 
 import queue
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,9 @@ from tunekit.runtime.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSp
 from tunekit.store.checkpoint_io import CheckpointIO
 
 _BATCH = 100
-"""Results that share one turn of the driver when nobody waits for a decision."""
+"""Results that share one turn of the driver when nobody waits for a decision …"""
+_GATHER_S = 0.1
+"""… and seconds after which they are not kept waiting for more."""
 
 
 class InlineExecutor:
@@ -90,17 +93,20 @@ class InlineChannel:
         self._executor = executor
         self._inbox = inbox
         self._outbox: list[Event] = []
+        self._flushed_at = time.monotonic()
         self.failure: Exception | None = None
 
     def send(self, event: Event) -> None:
         """Pass an event on, now or soon."""
         self._outbox.append(event)
-        if len(self._outbox) >= _BATCH or not isinstance(event, ResultReported) or not self._inbox.empty():
+        is_due = len(self._outbox) >= _BATCH or time.monotonic() - self._flushed_at > _GATHER_S
+        if is_due or not isinstance(event, ResultReported) or not self._inbox.empty():
             self.flush()
 
     def flush(self) -> None:
         """Have the driver take a turn with all that was sent."""
         events, self._outbox = self._outbox, []
+        self._flushed_at = time.monotonic()
         if self.failure is not None or not events:
             return
         try:
@@ -122,6 +128,12 @@ class InlineChannel:
     def pending_stop(self) -> StopTrial | None:
         """Return the order to stop, if it has come."""
         return self._give_up() if self.failure is not None else self._executor.stop
+
+    def close(self) -> None:
+        """Pass everything on, and raise what stopped the driver, if anything did."""
+        self.flush()
+        if self.failure is not None:
+            raise self.failure
 
     def _give_up(self) -> StopTrial:
         current = self._executor.current
@@ -145,16 +157,15 @@ def run_inline(
     """
     executor = InlineExecutor(inbox)
     driver.attach(executor)
-    while not driver.state.ended:
-        driver.take_pending()
-        launch = executor.next()
-        if launch is None:
-            if not driver.state.ended:
+    try:
+        while not driver.state.ended:
+            driver.take_pending()
+            launch = executor.next()
+            if launch is not None:
+                channel = InlineChannel(driver, executor, inbox)
+                run_attempt(sweep, spec_of(launch), trainable, channel, io)
+                channel.close()
+            elif not driver.state.ended:
                 driver.wait()
-            continue
-        channel = InlineChannel(driver, executor, inbox)
-        run_attempt(sweep, spec_of(launch), trainable, channel, io)
-        channel.flush()
-        if channel.failure is not None:
-            raise channel.failure
-    release()
+    finally:
+        release()

@@ -21,8 +21,8 @@ from tunekit.store.opening import resolve
 from tunekit.trainable import TrainableInfo, describe
 from tunekit.types import Json, TrialId
 
-_ASK_BATCH = 256
-"""Configurations asked for at once from a searcher that does not learn."""
+_ASK_BATCH = 32
+"""Configurations asked for at once from a searcher that does not learn, when their number is known."""
 PREFETCH = 4
 """Trials that wait ready on a busy worker, when no decision about them could still change."""
 
@@ -130,7 +130,7 @@ class Plan:
             mode=self.tune.mode or "min",
             seed=seed,
             num_trials=self.num_trials,
-            ask_batch=1 if self.searcher.learns else _ASK_BATCH,
+            ask_batch=1 if self.searcher.learns or self.num_trials is None else _ASK_BATCH,
             searcher_learns=self.searcher.learns,
             time_budget_s=self.tune.budget_s,
             max_failures=failure.max_failures,

@@ -6,6 +6,7 @@ script (or write it), replay the journal through a fresh core. What follows cann
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from tunekit import errors
 from tunekit.callbacks.progress import Progress
 from tunekit.core.commands import Command, LaunchTrial, TellSearcher
-from tunekit.core.events import DriverStarted, Event, StopRequested, TrialsSuggested
+from tunekit.core.events import DriverStarted, Event, ResultReported, StopRequested, TrialsSuggested
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
 from tunekit.core.trial import CheckpointStatus
@@ -36,7 +37,7 @@ from tunekit.search.base import SearcherState
 from tunekit.store import CheckpointIO, open_store
 from tunekit.store.layout import staging_name
 from tunekit.trainable import check_picklable
-from tunekit.types import Mode, Outcome, TrialStatus
+from tunekit.types import Mode, Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,11 @@ def _replayed(plan: Plan, seed: int, records: Iterator[Event | Command]) -> tupl
     experiment = Experiment(plan.scheduler, mode)
     searcher = plan.searcher.begin(plan.space, metric=plan.tune.metric, mode=mode, seed=seed)
 
+    judges = callable(plan.run.stop)
+
     def handle(event: Event) -> list[Command]:
+        if judges and isinstance(event, ResultReported):
+            _judge_again(plan, experiment, event)
         if plan.searcher.learns and isinstance(event, TrialsSuggested):
             searcher.ask(len(experiment.state.trials), len(event.draws))
         commands = experiment.handle(event)
@@ -153,6 +158,16 @@ def _replayed(plan: Plan, seed: int, records: Iterator[Event | Command]) -> tupl
 
     replay(records, handle)
     return experiment, searcher
+
+
+def _judge_again(plan: Plan, experiment: Experiment, row: ResultReported) -> None:
+    """Show a recorded row to the stop function, so that one with a memory has the one that it had.
+
+    The recorded verdict stands; what it says or raises now is of no account.
+    """
+    if not row.final and row.attempt == experiment.state.trials[row.trial].attempt:
+        with contextlib.suppress(Exception):
+            plan.judge(row)
 
 
 def _retell(experiment: Experiment, searcher: SearcherState, commands: list[Command]) -> None:
@@ -166,8 +181,9 @@ def _run(sweep: OpenSweep, *, inline: bool) -> None:
     plan = sweep.plan
     inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
     direct = DirectPublisher(sweep.io, plan.trial_name)
-    publisher: Publisher = direct if inline else ThreadedPublisher(direct, inbox)
     observers: list[Observer] = [Progress(plan.trial_name, verbose=plan.run.verbose)] if plan.run.verbose else []
+    _sweep_garbage(sweep)
+    publisher: Publisher = direct if inline else ThreadedPublisher(direct, inbox)
     driver = Driver(
         experiment=sweep.experiment,
         journal=sweep.journal,
@@ -178,7 +194,6 @@ def _run(sweep: OpenSweep, *, inline: bool) -> None:
         stop=plan.judge if callable(plan.run.stop) else None,
         observers=observers,
     )
-    _sweep_garbage(sweep)
     with interruptible(lambda name: inbox.put(Delivery([StopRequested(reason=name)]))) as interruption:
         try:
             start = DriverStarted(generation=sweep.generation, settings=plan.settings(sweep.seed), run=plan.record())
@@ -187,6 +202,7 @@ def _run(sweep: OpenSweep, *, inline: bool) -> None:
                 (_run_inline if inline else _run_on_ray)(sweep, driver, inbox)
         finally:
             publisher.close()
+    _sweep_garbage(sweep)
     _conclude(sweep, interruption.exit_code)
 
 
@@ -240,8 +256,8 @@ def _conclude(sweep: OpenSweep, exit_code: int) -> None:
         raise SweepInterrupted(exit_code)
     if state.outcome is Outcome.ERROR:
         raise _experiment_error(state.error)
-    if state.outcome is Outcome.FAILED_FAST and sweep.plan.run.failure_config.fail_fast == "raise":
-        failed = next(trial for trial in state.trials if trial.status is TrialStatus.FAILED)
+    if state.culprit is not None and sweep.plan.run.failure_config.fail_fast == "raise":
+        failed = state.trials[state.culprit]
         error = failed.error
         raise TrialError(
             f"{sweep.plan.trial_name(failed.trial)} failed: {error.type if error else ''}: {failed.reason}",

@@ -1,0 +1,84 @@
+"""What ends a sweep before its trials do, and what a later run of the script makes of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trainables import Counter, Make, maker
+
+import tunekit as tk
+from tunekit.errors import TrialError
+from tunekit.types import Outcome, TrialStatus
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    return maker(tmp_path)
+
+
+def slowly(config: dict[str, Any]) -> None:
+    for _ in range(config["steps"]):
+        time.sleep(0.05)
+        tk.report({"loss": 1.0})
+
+
+def test_a_time_budget_pauses_and_a_larger_one_goes_on(make: Make) -> None:
+    """S004-11: it counts over all runs, without the time in between."""
+    space = {"steps": 1000}
+    first = tk.inline(make(slowly, space, time_budget_s=0.5))
+    assert (first.outcome, first[0].status) == (Outcome.TIME_BUDGET, TrialStatus.PAUSED)
+    rows = len(first[0].rows)
+    assert 0 < rows < 100, "a budget is seen while the trial runs"
+    again = tk.inline(make(slowly, space, time_budget_s=0.5))
+    assert (again.outcome, len(again[0].rows)) == (Outcome.TIME_BUDGET, rows)
+    more = tk.inline(make(slowly, space, time_budget_s=1.0))
+    assert more.outcome is Outcome.TIME_BUDGET
+
+
+def test_an_endless_sweep_begins_no_more_than_it_can_run(make: Make) -> None:
+    results = tk.inline(make(slowly, {"steps": 2, "x": tk.uniform(0, 1)}, num_samples=-1, time_budget_s=0.6))
+    assert results.outcome is Outcome.TIME_BUDGET
+    waiting = [result for result in results if result.status is TrialStatus.PENDING]
+    assert len(waiting) <= 1
+    assert len(results) >= 3
+
+
+def test_fewer_samples_begin_no_other_trials(make: Make) -> None:
+    tk.inline(make(slowly, {"steps": 2, "x": tk.uniform(0, 1)}, num_samples=50, time_budget_s=0.4))
+    results = tk.inline(make(slowly, {"steps": 2, "x": tk.uniform(0, 1)}, num_samples=5))
+    assert results.outcome is Outcome.FINISHED
+    assert sum(result.status is TrialStatus.COMPLETED for result in results) <= 6
+
+
+def test_a_failure_is_raised_by_the_run_in_which_it_happened(make: Make, tmp_path: Path) -> None:
+    run = {"stop": {"training_iteration": 2}, "failure_config": tk.FailureConfig(fail_fast="raise")}
+    space = {"fail_at": tk.grid_search([1, 99, 2]), "flags": tmp_path}
+    with pytest.raises(TrialError, match="Counter_00000"):
+        tk.inline(make(Counter, space, run=run))
+    with pytest.raises(TrialError, match="Counter_00002"):
+        tk.inline(make(Counter, space, run=run))
+    assert tk.inline(make(Counter, space, run=run)).num_errors == 2
+
+
+class Patience:
+    """A stop function with a memory: it ends the trial at its sixth row, over all runs."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, trial: str, result: dict[str, Any]) -> bool:
+        time.sleep(0.1)
+        self.calls += 1
+        return self.calls >= 6
+
+
+def test_a_stop_function_gets_its_memory_back(make: Make) -> None:
+    """Promise 1, for criteria that count: a run that was interrupted ends at the same row."""
+    run = {"checkpoint_config": tk.CheckpointConfig(checkpoint_frequency=1)}
+    interrupted = tk.inline(make(Counter, {}, time_budget_s=0.25, run={**run, "stop": Patience()}))
+    assert 1 <= len(interrupted[0].rows) < 6
+    resumed = tk.inline(make(Counter, {}, run={**run, "stop": Patience()}))
+    assert [row["count"] for row in resumed[0].rows] == [1, 2, 3, 4, 5, 6]
