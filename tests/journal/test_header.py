@@ -1,15 +1,18 @@
-"""What an experiment is, is written once; a script that means another one is told how it differs."""
+"""What an experiment is binds once a trial has started; a script that means another one is told how it differs."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tunekit.core.events import DriverStarted, Settings
 from tunekit.errors import (
     ExperimentExistsError,
     ExperimentMismatchError,
@@ -17,7 +20,16 @@ from tunekit.errors import (
     JournalVersionError,
     StorageError,
 )
-from tunekit.journal.header import ExperimentHeader, _checksum, check_header, create_header, read_header
+from tunekit.journal.durable import remove_drafts
+from tunekit.journal.header import (
+    ExperimentHeader,
+    _checksum,
+    check_header,
+    create_header,
+    read_header,
+    replace_header,
+)
+from tunekit.journal.log import Journal, read_records
 
 IDENTITY: dict[str, Any] = {
     "metric": "loss",
@@ -68,6 +80,72 @@ def test_a_failure_leaves_no_header_and_no_rubbish(tmp_path: Path, monkeypatch: 
         create_header(tmp_path, HEADER)
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    create_header(tmp_path, HEADER)
+    assert repr(read_header(tmp_path)) == repr(HEADER)
+    with pytest.raises(ExperimentExistsError):
+        create_header(tmp_path, ExperimentHeader(name="other", identity={}, space={}))
+    assert [path.name for path in tmp_path.iterdir()] == ["experiment.json"]
+
+
+OTHER = ExperimentHeader(name="digits", identity={"metric": "acc"}, space={}, created=1.8e9)
+
+
+def test_a_header_is_replaced_with_the_journal_that_spoke_of_it(tmp_path: Path) -> None:
+    create_header(tmp_path, HEADER)
+    with closing(Journal.open(tmp_path / "journal", segment_bytes=1)) as journal:
+        for generation in (1, 2, 3):
+            journal.append([DriverStarted(generation=generation, settings=Settings())])
+            journal.commit()
+    replace_header(tmp_path, OTHER, journal=tmp_path / "journal")
+    assert read_header(tmp_path) == OTHER
+    assert list(read_records(tmp_path / "journal")) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["experiment.json", "journal"]
+
+
+@pytest.mark.parametrize("num_calls", range(4))
+def test_a_crash_while_it_is_replaced_leaves_the_old_one_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_calls: int
+) -> None:
+    """At each of its steps: what is left of the journal is a beginning of it, or it is the new header."""
+    create_header(tmp_path, HEADER)
+    with closing(Journal.open(tmp_path / "journal", segment_bytes=1)) as journal:
+        for generation in (1, 2, 3):
+            journal.append([DriverStarted(generation=generation, settings=Settings())])
+            journal.commit()
+    left = num_calls
+    for name in ("unlink", "replace"):
+        original = getattr(Path, name)
+
+        def step(path: Path, *arguments: Any, original: Any = original, **keywords: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                raise OSError(5, "crash")
+            left -= 1
+            return original(path, *arguments, **keywords)
+
+        monkeypatch.setattr(Path, name, step)
+    with pytest.raises(OSError, match="crash"):
+        replace_header(tmp_path, OTHER, journal=tmp_path / "journal")
+    monkeypatch.undo()
+    assert repr(read_header(tmp_path)) == repr(HEADER)
+    records = list(read_records(tmp_path / "journal"))
+    assert [record.generation for record in records if isinstance(record, DriverStarted)] == [1, 2, 3][: 3 - num_calls]
+
+
+def test_drafts_of_the_killed_are_removed(tmp_path: Path) -> None:
+    create_header(tmp_path, HEADER)
+    (tmp_path / ".experiment.json.123.draft").write_bytes(b"half")
+    (tmp_path / ".hidden").write_bytes(b"not ours")
+    remove_drafts(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "experiment.json"]
 
 
 def test_no_damage_goes_unnoticed(tmp_path: Path) -> None:

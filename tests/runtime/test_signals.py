@@ -38,6 +38,24 @@ def test_the_handlers_of_before_come_back() -> None:
     assert {number: signal.getsignal(number) for number in before} == before
 
 
+def test_a_handler_that_python_cannot_put_back_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a program around Python has set, in C: Python shows it as None."""
+    installed: list[int] = []
+    shown = {signal.SIGINT: None, signal.SIGTERM: signal.SIG_DFL}
+
+    def install(number: int, handler: object) -> object:
+        if handler is None:
+            raise TypeError("signal handler must be signal.SIG_IGN, signal.SIG_DFL, or a callable object")
+        installed.append(number)
+        return shown[signal.Signals(number)]
+
+    monkeypatch.setattr(signal, "getsignal", lambda number: shown[number])
+    monkeypatch.setattr(signal, "signal", install)
+    with interruptible(lambda name: None):
+        pass
+    assert installed == [signal.SIGTERM, signal.SIGTERM]
+
+
 def test_outside_the_main_thread_nothing_is_installed() -> None:
     before = signal.getsignal(signal.SIGINT)
     seen: list[object] = []

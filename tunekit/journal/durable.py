@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
+
+_NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
+"""What file systems without hard links (exFAT, many network and user-space ones) answer."""
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -50,15 +54,29 @@ def cut(path: Path, size: int) -> None:
 def create_file(path: Path, data: bytes) -> None:
     """Write a new file that is either there as a whole or not at all.
 
+    On a file system without hard links the caller must be the only one who creates it.
+
     Raises:
         FileExistsError: There is a file of this name; it is left as it is.
     """
     draft = _write_draft(path, data)
     try:
-        os.link(draft, path)
+        _link(draft, path)
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _link(draft: Path, path: Path) -> None:
+    """Give the draft its name, unless there is a file of that name."""
+    try:
+        os.link(draft, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        draft.replace(path)
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -70,6 +88,12 @@ def replace_file(path: Path, data: bytes) -> None:
         draft.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what a process left beside its files that was killed while it wrote. Nobody may be writing there now."""
+    for draft in folder.glob(".*.draft"):
+        draft.unlink(missing_ok=True)
 
 
 def _write_draft(path: Path, data: bytes) -> Path:

@@ -1,4 +1,8 @@
-"""``experiment.json``: what an experiment is, written once, compared with the script at every later run."""
+"""``experiment.json``: what an experiment is, compared with the script at every later run.
+
+It binds from the moment at which the first trial starts, and is never changed from there. Before that there is nothing
+that could contradict it, so a script that was corrected after a false start may replace it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,8 @@ from tunekit.errors import (
     JournalVersionError,
     StorageError,
 )
-from tunekit.journal.durable import create_file, make_folder
+from tunekit.journal.durable import create_file, cut, make_folder, replace_file
+from tunekit.journal.segments import segments
 
 HEADER_NAME = "experiment.json"
 
@@ -45,17 +50,46 @@ def create_header(folder: Path, header: ExperimentHeader) -> None:
         ExperimentExistsError: There is one already.
         StorageError: The folder cannot be used.
     """
-    fields = msgspec.json.decode(encode_value(msgspec.structs.asdict(header)))
+    content = _content(header)
     path = folder / HEADER_NAME
     try:
         make_folder(folder)
-        create_file(path, msgspec.json.format(msgspec.json.encode({"checksum": _checksum(fields), **fields})) + b"\n")
+        create_file(path, content)
     except FileExistsError as error:
         raise ExperimentExistsError(
             f"{folder} holds an experiment already", hint="Give this sweep another name.", path=str(folder)
         ) from error
     except OSError as error:
         raise StorageError(f"{path} could not be written: {error}") from error
+
+
+def replace_header(folder: Path, header: ExperimentHeader, *, journal: Path) -> None:
+    """Write ``experiment.json`` over one that binds nobody yet, and empty the journal, which spoke of that one.
+
+    The journal goes first, its newest segment before the others: whatever a crash leaves in between is still an
+    experiment of the old header in which no trial has started.
+
+    Args:
+        folder: The experiment's folder, whose lock the caller holds.
+        header: The new one.
+        journal: Folder of the journal.
+
+    Raises:
+        StorageError: The folder cannot be used.
+    """
+    content = _content(header)
+    path = folder / HEADER_NAME
+    try:
+        for segment in reversed(segments(journal)):
+            cut(segment, 0)
+        replace_file(path, content)
+    except OSError as error:
+        raise StorageError(f"{path} could not be replaced: {error}") from error
+
+
+def _content(header: ExperimentHeader) -> bytes:
+    fields = msgspec.json.decode(encode_value(msgspec.structs.asdict(header)))
+    return msgspec.json.format(msgspec.json.encode({"checksum": _checksum(fields), **fields})) + b"\n"
 
 
 def read_header(folder: Path) -> ExperimentHeader | None:
@@ -150,6 +184,6 @@ def _parse(path: Path, content: bytes) -> ExperimentHeader:
 def _corrupt(path: Path, what: str) -> NoReturn:
     raise JournalCorruptError(
         f"{path} is damaged: {what}",
-        hint="Bring the file back from a copy. It is written once and never changed.",
+        hint="Bring the file back from a copy. It does not change once a trial has started.",
         path=str(path),
     )

@@ -44,13 +44,18 @@ class Interruption:
 def interruptible(on_first: Callable[[str], None]) -> Iterator[Interruption]:
     """Watch for signals inside the block, and put the handlers back that were there before.
 
-    Outside the main thread Python cannot watch for signals; then nothing changes.
+    Outside the main thread Python cannot watch for signals; then nothing changes. A signal whose handler was not set
+    from Python is left alone, since Python could not put that handler back.
     """
     interruption = Interruption(on_first)
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {number: signal.signal(number, interruption.handle) for number in _EXIT_CODES}
+    before = {
+        number: signal.signal(number, interruption.handle)
+        for number in _EXIT_CODES
+        if signal.getsignal(number) is not None
+    }
     try:
         yield interruption
     finally:
