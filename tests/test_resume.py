@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,41 @@ def test_can_restore_says_whether_there_is_an_experiment(make: Make, tmp_path: P
     assert not tk.Tuner.can_restore(tmp_path / "exp")
     with pytest.raises(ExperimentNotFoundError, match="hint"):
         tk.Tuner.restore(tmp_path / "nothing", square)
+
+
+def test_rows_of_a_folder_that_was_moved_away_are_not_called_empty(make: Make, tmp_path: Path) -> None:
+    results = tk.inline(make(num_samples=1))
+    shutil.move(tmp_path / "exp", tmp_path / "elsewhere")
+    with pytest.raises(ExperimentNotFoundError, match="no longer at"):
+        _ = results[0].rows
+    assert results[0].metrics["training_iteration"] == 3, "known without the journal"
+    shutil.move(tmp_path / "elsewhere", tmp_path / "exp")
+    assert len(results[0].rows) == 3
+
+
+def test_a_checkpoint_beyond_the_end_of_a_trial_is_deleted(make: Make, tmp_path: Path) -> None:
+    """A function that begins anew without a look at its checkpoint, and ends before it."""
+
+    def train(config: dict[str, Any]) -> None:
+        first = not (tmp_path / "flag").exists()
+        (tmp_path / "flag").touch()
+        for step in range(1, 4):
+            with tempfile.TemporaryDirectory() as folder:
+                checkpoint = tk.Checkpoint.from_directory(folder) if step in ({2, 3} if first else {1}) else None
+                tk.report({"loss": step / 2}, checkpoint=checkpoint)
+            if step == (3 if first else 2):
+                break
+        if first:
+            raise ValueError("once")
+
+    config = tk.CheckpointConfig(num_to_keep=1)
+    run = {"checkpoint_config": config, "failure_config": tk.FailureConfig(max_failures=1)}
+    results = tk.inline(make(train, {}, run=run))
+    assert [row["training_iteration"] for row in results[0].rows] == [1, 2]
+    assert results[0].checkpoint is not None
+    assert results[0].checkpoint.path.endswith("checkpoint_000001")
+    assert [row["loss"] for _, row in results[0].best_checkpoints] == [0.5]
+    assert [path.name for path in (tmp_path / "exp").glob("*/checkpoint_*")] == ["checkpoint_000001"]
 
 
 def test_results_can_be_had_without_running(make: Make) -> None:

@@ -296,6 +296,45 @@ def test_an_answer_about_an_earlier_attempt_says_nothing_of_the_later_one(play: 
     assert play.trial(0).checkpoints[1].replaces is None
 
 
+def test_a_trial_that_began_anew_and_ended_earlier_gives_up_what_lies_beyond_its_end(play: Script) -> None:
+    """Its rows end at 1; a checkpoint at 2 without a row would be offered as its newest."""
+    rewound(play)
+    play(staged(0, 1, 2), published(0, 1, 2))
+    assert play(returned(0, 2)) == [delete(0, 2)]
+    assert newest(play.trial(0).checkpoints) is play.trial(0).checkpoints[1]
+    assert play(deleted(0, 2)) == [FINISHED]
+    assert list(play.trial(0).checkpoints) == [1]
+
+
+def test_what_was_restored_before_a_trial_ended_without_a_row_lies_not_beyond_its_end(play: Script) -> None:
+    play.begin(max_failures=-1)
+    play(*saved(0, 1), *saved(0, 2), row(0, 3), lost(0), started(0, 2, restored_from=2))
+    assert play(returned(0, 2)) == [FINISHED]
+
+
+def test_a_failed_trial_keeps_what_an_earlier_attempt_came_to(play: Script) -> None:
+    """As it keeps the rows: it may go on from there one day."""
+    rewound(play)
+    assert play(raised(0, 2, retryable=False)) == [FINISHED]
+    assert list(play.trial(0).checkpoints) == [1, 2]
+
+
+def test_what_lies_beyond_takes_no_place_of_what_is_saved_now(play: Script) -> None:
+    play.begin(max_failures=-1, num_to_keep=1)
+    play(*saved(0, 3), lost(0), started(0, 2, restored_from=3))
+    assert play(*saved(0, 1, 2)) == []
+    assert play(*saved(0, 2, 2)) == [delete(0, 1, 2)]
+    assert play(returned(0, 2)) == [delete(0, 3)]
+
+
+def test_what_comes_back_from_beneath_a_replacement_that_failed_may_lie_beyond_the_end(play: Script) -> None:
+    play.begin(max_failures=-1)
+    play(*saved(0, 1), *saved(0, 2), lost(0), row(0, 1, 2), row(0, 2, 2), staged(0, 2, 2))
+    play(publish_failed(0, 2, 2), lost(0, 2), row(0, 1, 3), returned(0, 3))
+    assert play(deleted(0, 2, 2)) == [delete(0, 2)]
+    assert play(deleted(0, 2)) == [FINISHED]
+
+
 def test_restart_errored_gives_up_what_lies_beneath_a_replacement(play: Script) -> None:
     """The one that was to replace it may never have become visible; then the old one still is."""
     rewound(play)

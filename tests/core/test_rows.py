@@ -29,7 +29,7 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.core.experiment import Experiment
-from tunekit.core.rows import RowTable, end_of
+from tunekit.core.rows import RowTable, end_of, knows_last
 from tunekit.core.trial import TrialState
 from tunekit.schedulers import FIFO
 from tunekit.types import LossCause, TrialStatus
@@ -97,6 +97,23 @@ def test_a_trial_that_came_to_its_end_has_no_rows_beyond_it(status: TrialStatus)
 )
 def test_a_trial_ends_with_its_last_attempt(state: TrialState, end: int | None) -> None:
     assert end_of(state) == end
+
+
+@pytest.mark.parametrize(
+    ("state", "known"),
+    [
+        (_state(TrialStatus.RUNNING, 1, _rows(1, 4)[0]), True),
+        (_state(TrialStatus.FAILED, 1), True),
+        (_state(TrialStatus.FAILED, 2, _rows(1, 4)[0], 2), True),
+        (_state(TrialStatus.FAILED, 2, _rows(2, 3)[0], 2), False),
+        (_state(TrialStatus.COMPLETED, 2, _rows(2, 3)[0], 2), True),
+        (_state(TrialStatus.COMPLETED, 2, _rows(1, 4)[0], 2), False),
+        (_state(TrialStatus.COMPLETED, 2, _rows(1, 4)[0], 4), True),
+        (_state(TrialStatus.STOPPED, 3, _rows(2, 3)[0], 5), False),
+    ],
+)
+def test_the_newest_row_is_not_always_the_last_one(state: TrialState, known: bool) -> None:  # noqa: FBT001
+    assert knows_last(state) == known
 
 
 @pytest.mark.parametrize(
@@ -206,7 +223,10 @@ def test_the_table_counts_what_the_core_took_in(words: list[Event]) -> None:
     if trial.status in {TrialStatus.COMPLETED, TrialStatus.STOPPED}:
         last = max((row.iteration for row in model.values() if row.attempt == trial.attempt), default=0)
         model = {at: row for at, row in model.items() if at <= last}
-    assert table.rows(trial) == [model[at] for at in sorted(model)]
+    rows = table.rows(trial)
+    assert rows == [model[at] for at in sorted(model)]
+    if knows_last(trial):
+        assert rows[-1:] == ([] if trial.last is None else [trial.last])
 
 
 def test_a_hundred_thousand_rows_fold_in_a_moment() -> None:

@@ -128,8 +128,12 @@ def test_no_finite_value_is_an_error_with_one_trial_too(sweep: Sweep, num_trials
 
 
 def test_no_result_at_all(sweep: Sweep) -> None:
-    with pytest.raises(NoResultError, match="none of 0 trials"):
+    with pytest.raises(NoResultError, match=r"none of 0 trials[^$]*run fit\(\)"):
         sweep.grid().get_best_result()
+    sweep.add()
+    with pytest.raises(NoResultError, match=r"none of 1 trials[^$]*tunekit\.report"):
+        sweep.grid().get_best_result()
+    sweep.trials.clear()
     sweep.add(status=TrialStatus.FAILED)
     with pytest.raises(NoResultError, match=r"ResultGrid\.errors"):
         sweep.grid().get_best_result()
@@ -218,6 +222,29 @@ def test_rows_that_were_computed_again_count_once(sweep: Sweep) -> None:
     assert [row["loss"] for row in grid[0].rows] == [3.0, 1.0]
     assert grid.get_best_result(scope="all").metrics["loss"] == 1.0
     assert grid.get_best_result(scope="avg").index == 1
+
+
+@pytest.mark.parametrize("status", [TrialStatus.FAILED, TrialStatus.RUNNING, TrialStatus.PAUSED])
+def test_a_trial_that_fell_back_and_has_not_caught_up_is_at_its_highest_row(sweep: Sweep, status: TrialStatus) -> None:
+    """Every question gets the same last row: it came to 3, fell back to 1, and is at 2."""
+    state = sweep.add(*_losses(3.0, 2.0, 1.0), status=status)
+    again = ResultReported(trial=0, attempt=2, iteration=2, metrics={"loss": 2.0})
+    for record in (
+        WorkerLost(trial=0, attempt=1, cause=LossCause.CRASHED),
+        LaunchTrial(trial=0, attempt=2, resume_from=1),
+        again,
+    ):
+        sweep.table.apply(record)
+    state.attempt, state.resume_from, state.last = 2, 1, again
+    grid = sweep.grid()
+    result = grid[0]
+    assert result.metrics["training_iteration"] == 3
+    assert result.metrics == {**result.rows[-1], "config": result.config}
+    assert grid.get_best_result(scope="last").metrics["loss"] == 1.0
+    assert grid.get_dataframe()["training_iteration"].tolist() == [3]
+    assert result.metrics_dataframe["training_iteration"].tolist() == [1, 2, 3]
+    if status is TrialStatus.FAILED:
+        assert "after iteration 3" in str(result.error)
 
 
 def test_a_hundred_thousand_rows(sweep: Sweep) -> None:

@@ -17,8 +17,10 @@ from tunekit.core.events import (
     DeleteFailed,
     PublishFailed,
 )
+from tunekit.core.rows import end_of
 from tunekit.core.state import State
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
+from tunekit.types import TrialStatus
 
 
 def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: list[Command]) -> None:
@@ -82,6 +84,8 @@ def on_deleted(state: State, trial: TrialState, event: CheckpointDeleted, out: l
     trial.checkpoints[event.iteration] = beneath
     if beneath.status is CheckpointStatus.DELETING:
         state.delete(trial, beneath, out)
+    else:
+        retain(state, trial, out)
 
 
 def on_delete_failed(state: State, trial: TrialState, event: DeleteFailed, out: list[Command]) -> None:
@@ -91,24 +95,43 @@ def on_delete_failed(state: State, trial: TrialState, event: DeleteFailed, out: 
 
 
 def retain(state: State, trial: TrialState, out: list[Command]) -> None:
-    """Delete what retention gives up. The checkpoint that a live attempt started from may still be read."""
+    """Delete what retention gives up. The checkpoint that a live attempt started from may still be read.
+
+    A function may begin anew although it was given a checkpoint. What lies beyond its newest row then stays while the
+    trial may still need it, but takes no place of what is saved now; a trial that comes to its end before it was never
+    there.
+    """
     settings = state.settings
-    if settings.num_to_keep is None:
-        return
     published = [
         entry
         for entry in trial.checkpoints.values()
         if entry.status is CheckpointStatus.PUBLISHED and not entry.damaged
     ]
+    end = end_of(trial)
+    if end is not None:
+        for entry in published:
+            if entry.iteration > end:
+                state.delete(trial, entry, out)
+    if settings.num_to_keep is None:
+        return
+    reached = _reached(trial)
     pinned = [trial.resume_from] if trial.status.is_live and trial.resume_from is not None else []
     for entry in superfluous(
-        published,
+        (entry for entry in published if reached is None or entry.iteration <= reached),
         num_to_keep=settings.num_to_keep,
         by_score=settings.score_attribute is not None,
         order=settings.score_order,
         pinned=pinned,
     ):
         state.delete(trial, entry, out)
+
+
+def _reached(trial: TrialState) -> int | None:
+    """Return how far the trial has come, as its newest attempt tells; None: as far as any attempt."""
+    end, last = end_of(trial), trial.last
+    if end is not None or trial.status is TrialStatus.FAILED:
+        return end
+    return last.iteration if last is not None and last.attempt == trial.attempt else None
 
 
 def reissue(state: State, trial: TrialState, out: list[Command]) -> None:

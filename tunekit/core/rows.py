@@ -126,3 +126,14 @@ def end_of(trial: TrialState) -> int | None:
         return None
     last = trial.last
     return last.iteration if last is not None and last.attempt == trial.attempt else trial.resume_from or 0
+
+
+def knows_last(trial: TrialState) -> bool:
+    """Return whether the newest row that was written, ``trial.last``, is sure to be the last one of the table.
+
+    It need not be: a trial that fell back has rows that an earlier attempt came to, or has ended before that row.
+    """
+    last, end = trial.last, end_of(trial)
+    if last is None or last.iteration == end:
+        return True
+    return last.attempt == 1 and (end is None or last.iteration < end)

@@ -172,9 +172,16 @@ class ResultGrid(Sequence[Result]):
         if known:
             return unknown_metric(metric, known, who="no trial reported")
         return NoResultError(
-            f"none of {len(self)} trials has reported a result",
-            hint="ResultGrid.errors says what trials died of" if self.num_errors else "",
+            f"none of {len(self)} trials has reported a result", hint=_why_nothing(len(self), self.num_errors)
         )
+
+
+def _why_nothing(num_trials: int, num_errors: int) -> str:
+    if num_errors:
+        return "ResultGrid.errors says what trials died of"
+    if num_trials:
+        return "call tunekit.report(metrics) in the function, or return metrics from step()"
+    return "no trial has been made yet: run fit(), and look at TuneConfig(num_samples)"
 
 
 def _standing(history: History, metric: str, mode: Mode, scope: str) -> float | None:

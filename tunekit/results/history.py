@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from tunekit.core.events import Place, ResultReported
-from tunekit.core.rows import RowTable, end_of
+from tunekit.core.rows import RowTable, knows_last
 from tunekit.core.trial import TrialState
 from tunekit.results.columns import filled
 from tunekit.store import layout
@@ -26,7 +26,7 @@ class Source:
     configs: Callable[[TrialId], dict[str, Any]]
     """Makes the configuration of a trial."""
     read_rows: Callable[[], RowTable]
-    """Reads the journal. Called once at most, and only when a question needs more than each trial's newest row."""
+    """Reads the journal. Called once at most, and only when a question needs more than each trial's last row."""
 
     @cached_property
     def table(self) -> RowTable:
@@ -69,19 +69,18 @@ class History:
 
     @cached_property
     def last(self) -> ResultReported | None:
-        """The newest row that counts. The state has it, unless the trial fell back from it and then ended earlier."""
-        last, end = self.state.last, end_of(self.state)
-        if last is None or end is None or last.iteration <= end:
-            return last
-        return next(reversed(self.rows), None)
+        """The last of ``rows``. Where the trial fell back, only the journal may know it."""
+        return self.state.last if knows_last(self.state) else next(reversed(self.rows), None)
 
     def shown(self, row: ResultReported) -> dict[str, Any]:
         """Return a row with the columns that every row has."""
         return filled(row, trial_name=self.name, place=self._source.table.place(row))
 
     def shown_last(self) -> dict[str, Any]:
-        """Return the newest row with the columns that every row has, or {}. Reads nothing for it."""
+        """Return the last row with the columns that every row has, or {}. Reads nothing for the place."""
         if self.last is None:
             return {}
+        if not knows_last(self.state):
+            return self.shown(self.last)
         place = self.state.place if self.last.attempt == self.state.attempt else Place()
         return filled(self.last, trial_name=self.name, place=place)

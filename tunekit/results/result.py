@@ -130,7 +130,10 @@ class Result:
             raise unknown_metric(metric, known, who=f"no row of {self.trial_id} with a checkpoint has")
         checkpoint, row = min(kept[::-1], key=lambda pair: rank_key(score(pair[1], metric), which))
         if score(row, metric) is None:
-            raise NoResultError(f"no checkpoint of trial {self.trial_id} has a finite value of {metric!r}")
+            raise NoResultError(
+                f"no checkpoint of trial {self.trial_id} has a finite value of {metric!r}",
+                hint="look at Result.best_checkpoints, or take Result.checkpoint, the newest",
+            )
         return checkpoint
 
     def _handle(self, entry: CheckpointState) -> Checkpoint:

@@ -280,7 +280,13 @@ def _results(plan: Plan, experiment: Experiment, *, read_folder: Path) -> Result
     state = experiment.state
 
     def rows() -> RowTable:
-        return RowTable(read_records(read_folder / "journal"))
+        journal = read_folder / "journal"
+        if not journal.is_dir():
+            raise ExperimentNotFoundError(
+                f"the rows of the experiment cannot be read: its journal is no longer at {journal}",
+                hint="if the folder was moved: Tuner.restore(new_path, trainable).get_results()",
+            )
+        return RowTable(read_records(journal))
 
     return ResultGrid(
         trials=state.trials,
