@@ -222,6 +222,13 @@ def test_a_trial_whose_last_row_is_saved_does_not_run_again(end: Event, play: Sc
     assert (play.trial(0).status, play.trial(0).num_failures) == (TrialStatus.COMPLETED, 0)
 
 
+@pytest.mark.parametrize("end", [lost(0), raised(0), halted(0), driver(2, num_trials=1)])
+def test_nor_if_it_was_being_paused_at_that_moment(end: Event, play: Script) -> None:
+    play.begin(max_failures=0)
+    play(row(0, 5, final=True, saves=True), interrupted(), staged(0, 5), published(0, 5), end)
+    assert play.trial(0).status is TrialStatus.COMPLETED
+
+
 def test_a_trial_whose_last_row_is_not_saved_comes_to_it_again(play: Script) -> None:
     play.begin(max_failures=1)
     assert play(*saved(0, 4), row(0, 5, final=True, saves=True), lost(0)) == [

@@ -135,13 +135,14 @@ def on_returned(state: State, trial: TrialState, event: TrialReturned, out: list
 def on_halted(state: State, trial: TrialState, event: TrialHalted, out: list[Command]) -> None:
     """The trial stopped, and has saved what it was to save."""
     del event
-    if trial.status is not TrialStatus.STOPPING:  # Nobody asked: a worker that ran out of its lease.
-        if not _is_over(state, trial, out):
-            _again(state, trial)
-    elif trial.intent is Intent.STOP:
+    if trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
         _end(state, trial, _stopped_status(trial), out)
-    else:
+    elif _is_over(state, trial, out):
+        return
+    elif trial.status is TrialStatus.STOPPING:
         state.move(trial, TrialStatus.PAUSED)
+    else:  # Nobody asked: a worker that ran out of its lease.
+        _again(state, trial)
 
 
 def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Command]) -> None:
@@ -151,10 +152,10 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
         _give_up(state, trial, event.error)
     elif trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
         _finish_stop(state, trial, out, charged=True)
-    elif trial.status is TrialStatus.STOPPING:  # It was to be paused: whether it fails is for its next attempt to say.
-        _again(state, trial)
     elif event.retryable and _is_over(state, trial, out):
         return
+    elif trial.status is TrialStatus.STOPPING:  # It was to be paused: whether it fails is for its next attempt to say.
+        _again(state, trial)
     elif event.retryable:
         _charge(state, trial, out)
     else:
