@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from tunekit.config import CheckpointConfig, RunConfig, TuneConfig
-from tunekit.core.events import ResultReported, Settings
+from tunekit.core.events import Draw, ResultReported, Settings
 from tunekit.errors import ConfigError
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.schedulers import FIFO
@@ -19,7 +20,7 @@ from tunekit.space.portable import to_portable
 from tunekit.store.layout import trial_name
 from tunekit.store.opening import resolve
 from tunekit.trainable import TrainableInfo, describe
-from tunekit.types import Json, TrialId
+from tunekit.types import Json, Mode, TrialId
 
 _ASK_BATCH = 32
 """Configurations asked for at once from a searcher that does not learn, when their number is known."""
@@ -45,7 +46,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Check what can be known before any trial starts."""
-        _ = self.info, self.space, self.scheduler, self.searcher
+        _ = self.info, self.space, self.scheduler
+        self._check_searcher()
         problems = _checkpoint_problems(self.info, self.run.checkpoint_config)
         if self.resume_errored and self.restart_errored:
             problems.append("restart_errored: got True with resume_errored=True, which contradict each other")
@@ -56,6 +58,11 @@ class Plan:
                 f"storage_path: got {self.run.storage_root!r}, but the journal needs a local folder",
                 hint="run in a local or mounted folder, and copy it afterwards: nothing in it is absolute",
             )
+
+    def _check_searcher(self) -> None:
+        """Begin a search for a moment: whether the searcher fits the space shows in no other way."""
+        mode = Mode(self.tune.mode or "min")
+        self.searcher.begin(self.space, metric=self.tune.metric, mode=mode, seed=self.tune.seed or 0)
 
     @cached_property
     def info(self) -> TrainableInfo:
@@ -151,6 +158,7 @@ class Plan:
         return {
             "name": self.info.name,
             "space": to_portable(self.param_space),
+            "points_to_evaluate": self._points(),
             "num_samples": self.tune.num_samples,
             "max_concurrent_trials": self.tune.max_concurrent_trials,
             "reuse_actors": self.tune.reuse_actors,
@@ -162,6 +170,13 @@ class Plan:
             "fail_fast": self.run.failure_config.fail_fast,
             "lease_s": self.run.lease_s,
         }
+
+    def _points(self) -> Json:
+        """Return the points that random search begins with; None: they hold Python objects, or are another searcher's.
+
+        The identity holds only fingerprints of them.
+        """
+        return to_portable(list(self.searcher.points_to_evaluate)) if isinstance(self.searcher, RandomSearch) else None
 
     def sweep_spec(self, seed: int, *, nonce: str) -> SweepSpec:
         """Return what every worker is told."""
@@ -188,18 +203,26 @@ class Plan:
         shape = resources(config) if callable(resources) else resources
         return AttemptSpec(trial_name=self.trial_name(launch["trial"]), config=config, resources=shape, **launch)
 
-    def judge(self, row: ResultReported) -> str:
-        """Ask the script's stop function about a row; return why its trial ends here, or an empty string."""
+    def judge(self, row: ResultReported, draw: Draw) -> str:
+        """Ask the script's stop function about a row; return why its trial ends here, or an empty string.
+
+        The function gets copies: whatever it does to them changes neither record nor configuration.
+
+        Args:
+            row: The row, which nobody has judged yet.
+            draw: The configuration of its trial.
+        """
         stop = self.run.stop
         if isinstance(stop, Mapping) or stop is None:
             return ""
         result = {
-            **row.metrics,
+            **copy.deepcopy(row.metrics),
             "training_iteration": row.iteration,
             "time_total_s": row.time_total_s,
             "time_this_iter_s": row.time_this_iter_s,
             "timestamp": row.timestamp,
             "trial_id": self.trial_name(row.trial),
+            "config": self.space.resolve(draw.values),
         }
         if not stop(self.trial_name(row.trial), result):
             return ""

@@ -72,6 +72,8 @@ def recall(
 ) -> Plan:
     """Return the plan to go on with the experiment at ``path``."""
     recorded = read_recorded(path)
+    if not recorded.run:
+        _check_all_given(param_space=param_space, tune_config=tune, run_config=run)
     if run is None:
         run = _run_config(recorded)
     return Plan(
@@ -82,6 +84,13 @@ def recall(
         resume_errored=resume_errored,
         restart_errored=restart_errored,
     )
+
+
+def _check_all_given(**given: Any) -> None:
+    """Refuse to fill in what a driver that died in its first moment had no time to record."""
+    missing = " and ".join(argument for argument, value in given.items() if value is None)
+    if missing:
+        raise _missing(missing, "its first driver died before it had recorded its settings")
 
 
 def _space(recorded: Recorded) -> Mapping[str, Any]:
@@ -102,10 +111,21 @@ def _tune_config(recorded: Recorded) -> TuneConfig:
         max_concurrent_trials=run.get("max_concurrent_trials"),
         time_budget_s=recorded.settings.time_budget_s,
         scheduler=_policy("scheduler", identity.get("scheduler"), _SCHEDULERS),
-        search_alg=_policy("search_alg", identity.get("searcher"), _SEARCHERS),
+        search_alg=_policy("search_alg", _searcher(recorded), _SEARCHERS),
         reuse_actors=run.get("reuse_actors", False),
         fresh_process=run.get("fresh_process", False),
     )
+
+
+def _searcher(recorded: Recorded) -> dict[str, Any]:
+    """Return the searcher's identity with its points themselves in place of their fingerprints."""
+    identity = dict(recorded.header.identity.get("searcher") or {})
+    if identity.get("points_to_evaluate"):
+        points = recorded.run.get("points_to_evaluate")
+        if points is None:
+            raise _missing("tune_config", "points_to_evaluate holds Python objects, which are never stored")
+        identity["points_to_evaluate"] = from_portable(points)
+    return identity
 
 
 def _policy(field: str, identity: Any, known: Mapping[str, Any]) -> Any:

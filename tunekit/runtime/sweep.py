@@ -17,12 +17,13 @@ from pathlib import Path
 from tunekit import errors
 from tunekit.callbacks.progress import Progress
 from tunekit.core.commands import Command, LaunchTrial, TellSearcher
-from tunekit.core.events import DriverStarted, Event, ResultReported, StopRequested, TrialsSuggested
+from tunekit.core.events import DriverStarted, Event, ResultReported, StopRequested, TrialsSuggested, TrialStarted
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
 from tunekit.core.trial import CheckpointStatus
-from tunekit.errors import ConfigError, ExperimentError, ExperimentNotFoundError, TrialError
-from tunekit.journal.header import ExperimentHeader, check_header, create_header, read_header
+from tunekit.errors import ConfigError, ExperimentError, ExperimentMismatchError, ExperimentNotFoundError, TrialError
+from tunekit.journal.durable import remove_drafts
+from tunekit.journal.header import ExperimentHeader, check_header, create_header, read_header, replace_header
 from tunekit.journal.lock import DriverLock, folder_nonce
 from tunekit.journal.log import Journal, read_records
 from tunekit.journal.replay import replay
@@ -66,6 +67,10 @@ class OpenSweep:
             time_total_s=launch.time_total_s,
         )
 
+    def judge(self, row: ResultReported) -> str:
+        """Ask the script's stop function about a row; return why its trial ends here, or an empty string."""
+        return self.plan.judge(row, self.experiment.state.trials[row.trial].draw)
+
 
 def fit(plan: Plan, *, inline: bool) -> ResultGrid:
     """Run a sweep to its end, or go on with it.
@@ -104,11 +109,8 @@ def opened(plan: Plan) -> Iterator[OpenSweep]:
     store = open_store(plan.path)
     folder = Path(plan.path)
     with DriverLock(folder) as lock:
-        header = read_header(folder)
-        if header is None:
-            header = _new_header(plan)
-            create_header(folder, header)
-        seed = _check(plan, header)
+        remove_drafts(folder)
+        seed = _settle(plan, folder)
         journal = Journal.open(folder / "journal")
         try:
             experiment, searcher = _replayed(plan, seed, journal.records())
@@ -126,14 +128,39 @@ def opened(plan: Plan) -> Iterator[OpenSweep]:
             journal.close()
 
 
-def _new_header(plan: Plan) -> ExperimentHeader:
-    identity = plan.identity(plan.draw_seed())
-    return ExperimentHeader(name=plan.name, identity=identity, space=plan.space.signature())
+def _settle(plan: Plan, folder: Path) -> int:
+    """Write down what the experiment is, or compare it with the script; return the seed that is in force.
+
+    What was written down binds nobody before a trial has started: a script that was wrong and is corrected replaces it.
+    """
+    header = read_header(folder)
+    if header is None:
+        seed = plan.draw_seed()
+        create_header(folder, _header(plan, seed))
+        return seed
+    try:
+        return _check(plan, header)
+    except ExperimentMismatchError:
+        journal = folder / "journal"
+        if any(isinstance(record, TrialStarted) for record in read_records(journal)):
+            raise
+        seed = _seed(plan, header)
+        replace_header(folder, _header(plan, seed), journal=journal)
+        return seed
+
+
+def _header(plan: Plan, seed: int) -> ExperimentHeader:
+    return ExperimentHeader(name=plan.name, identity=plan.identity(seed), space=plan.space.signature())
+
+
+def _seed(plan: Plan, header: ExperimentHeader) -> int:
+    """Return the script's seed, or else the recorded one."""
+    return plan.tune.seed if plan.tune.seed is not None else int(header.identity.get("seed", 0))
 
 
 def _check(plan: Plan, header: ExperimentHeader) -> int:
     """Compare the script with the experiment, and return the seed that is in force."""
-    seed = plan.tune.seed if plan.tune.seed is not None else int(header.identity.get("seed", 0))
+    seed = _seed(plan, header)
     check_header(header, identity=plan.identity(seed), space=plan.space.signature())
     return seed
 
@@ -167,7 +194,7 @@ def _judge_again(plan: Plan, experiment: Experiment, row: ResultReported) -> Non
     """
     if not row.final and row.attempt == experiment.state.trials[row.trial].attempt:
         with contextlib.suppress(Exception):
-            plan.judge(row)
+            plan.judge(row, experiment.state.trials[row.trial].draw)
 
 
 def _retell(experiment: Experiment, searcher: SearcherState, commands: list[Command]) -> None:
@@ -191,7 +218,7 @@ def _run(sweep: OpenSweep, *, inline: bool) -> None:
         publisher=publisher,
         inbox=inbox,
         clock=Clock(sweep.experiment.state.now),
-        stop=plan.judge if callable(plan.run.stop) else None,
+        stop=sweep.judge if callable(plan.run.stop) else None,
         observers=observers,
     )
     with interruptible(lambda name: inbox.put(Delivery([StopRequested(reason=name)]))) as interruption:
