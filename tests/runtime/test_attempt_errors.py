@@ -63,6 +63,44 @@ def test_sys_exit_ends_the_trial_and_not_the_process(tmp_path: Path) -> None:
     assert "sys.exit(3)" in run(tmp_path, lambda config: sys.exit(3)).error.message
 
 
+@pytest.mark.parametrize("problem", [SystemExit, KeyboardInterrupt])
+def test_exception_whose_str_ends_the_process(tmp_path: Path, problem: type[BaseException]) -> None:
+    class Nasty(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            raise problem
+
+    def train(config: dict[str, Any]) -> None:
+        raise Nasty
+
+    last = run(tmp_path, train)
+    assert last.error.type.endswith("Nasty")
+    assert problem.__name__ in last.error.message
+
+
+def test_sys_exit_with_something_that_cannot_be_shown(tmp_path: Path) -> None:
+    class Hidden:
+        def __repr__(self) -> str:
+            raise RuntimeError("no")
+
+    last = run(tmp_path, lambda config: sys.exit(Hidden()))  # type: ignore[arg-type]
+    assert last.error.type == "SystemExit"
+    assert "sys.exit() with an object whose __repr__ raised RuntimeError" in last.error.message
+
+
+def test_keyboard_interrupt_of_user_code_on_a_worker_is_its_own_exception(tmp_path: Path) -> None:
+    """Nobody sits at a worker's keyboard."""
+
+    def train(config: dict[str, Any]) -> None:
+        raise KeyboardInterrupt("mine")
+
+    trial, channel = RecordedTrial(tmp_path, train), RecordingChannel()
+    spec = AttemptSpec(trial=0, attempt=1, trial_name="trial_00000", config={})
+    assert not run_attempt(trial.sweep, spec, train, channel, trial.io, owns_process=True)
+    last = channel.events[-1]
+    assert isinstance(last, TrialRaised)
+    assert (last.error.type, last.error.message, last.retryable) == ("KeyboardInterrupt", "mine", True)
+
+
 def test_ctrl_c_passes_through(tmp_path: Path) -> None:
     def train(config: dict[str, Any]) -> None:
         raise KeyboardInterrupt

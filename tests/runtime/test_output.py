@@ -57,6 +57,40 @@ def test_streams_come_back_after_an_exception(folder: Path) -> None:
     assert (sys.stdout, sys.stderr) == before
 
 
+@pytest.mark.parametrize("captures", [True, False])
+def test_streams_that_the_trial_replaced_come_back(folder: Path, captures: bool) -> None:  # noqa: FBT001 - a parameter
+    """A trial that leaves a closed stream behind would have the next one fail at its first print."""
+    before = sys.stdout, sys.stderr
+    with captured(folder if captures else None):
+        sys.stdout = io.StringIO()
+        sys.stderr = io.StringIO()
+        sys.stdout.close()
+    assert (sys.stdout, sys.stderr) == before
+
+
+def test_a_flood_ends_in_a_line_that_says_so(folder: Path) -> None:
+    log = TrialLog(folder / LOG_NAME, max_bytes=100)
+    for _ in range(50):
+        log.write("ääää\n")
+    log.write("more\n")
+    log.close()
+    lines = (folder / LOG_NAME).read_text().splitlines()
+    assert lines[:-1] == ["ääää"] * 11 + [""]
+    assert "printed 100 bytes" in lines[-1]
+
+
+def test_each_attempt_may_fill_its_own_share(folder: Path) -> None:
+    for _ in range(2):
+        log = TrialLog(folder / LOG_NAME, max_bytes=4)
+        log.write("ab\n")
+        log.write("cdef\n")
+        log.write("ghi\n")
+        log.close()
+    lines = (folder / LOG_NAME).read_text().splitlines()
+    assert len(lines) == 6
+    assert lines[:2] == lines[3:5] == ["ab", "c"]
+
+
 def test_a_kept_stream_outlives_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler that one trial made and the next one uses writes to the log of the one that runs."""
     original = io.StringIO()

@@ -51,13 +51,13 @@ def run_attempt(
         io: Where checkpoints are written to and read from.
         place: What the driver is told about where it runs; None: this process and machine.
         owns_process: Whether this process does nothing but run trials, so that states of random generators need not
-            be put back.
+            be put back, and a KeyboardInterrupt comes from user code and not from somebody's Ctrl-C.
 
     Returns:
         Whether the process may run another trial: False after any exception of user code and after an interruption.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C reached user code.
+        KeyboardInterrupt: Ctrl-C reached user code, in a process that is not ours.
     """
     restored = _restore(spec, channel, io)
     if isinstance(restored, Exception):
@@ -74,7 +74,7 @@ def run_attempt(
                 place=place if place is not None else this_place(),
             )
         )
-        is_clean = _run(run, as_bound(trainable), restored, log)
+        is_clean = _run(run, as_bound(trainable), restored, log, owns_process=owns_process)
     run.saving.drop_unused()
     channel.flush()
     return is_clean and not run.was_interrupted
@@ -99,16 +99,18 @@ def _restore(spec: AttemptSpec, channel: Channel, io: CheckpointIO) -> Path | Ex
     return problem
 
 
-def _run(run: TrialRun, bound: BoundTrainable, checkpoint: Path | None, log: TrialLog | None) -> bool:
+def _run(
+    run: TrialRun, bound: BoundTrainable, checkpoint: Path | None, log: TrialLog | None, *, owns_process: bool
+) -> bool:
     """Run user code, send how it ended, and return whether it raised nothing."""
     try:
         _enter(run, bound, checkpoint)
     except TrialStopped:
         # Not ours if nothing has ended: user code may raise it to end its trial.
         run.ending = run.ending or Ending.RETURNED
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - sys.exit() ends a trial and not the worker
+    except BaseException as error:  # sys.exit() ends a trial and not the worker
+        if isinstance(error, KeyboardInterrupt) and not owns_process:
+            raise
         if run.ending is None:
             _send_raised(run, error, log)
         else:

@@ -45,18 +45,19 @@ def _type_name(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     if isinstance(error, TunekitError):
         return str(error.message)
-    if isinstance(error, SystemExit):
-        return f"the trainable called sys.exit({error.code!r})"
     try:
+        if isinstance(error, SystemExit):
+            return f"the trainable called sys.exit({error.code!r})"
         return str(error)
-    except Exception as problem:  # noqa: BLE001 - whatever the user's __str__ does
-        return f"<its __str__ raised {type(problem).__qualname__}>"
+    except BaseException as problem:  # noqa: BLE001 - whatever the user's __str__ or __repr__ does, sys.exit() included
+        called = "sys.exit() with an object whose __repr__" if isinstance(error, SystemExit) else "its __str__"
+        return f"<{called} raised {type(problem).__qualname__}>"
 
 
 def _traceback(error: BaseException) -> str:
     try:
         lines = traceback.format_exception(type(error), error, _from_user_code(error.__traceback__))
-    except Exception as problem:  # noqa: BLE001 - as above: __repr__ of notes and causes
+    except BaseException as problem:  # noqa: BLE001 - as above: __repr__ of notes and causes
         return f"<the traceback could not be formatted: {type(problem).__qualname__}>"
     text = "".join(lines)
     return text if len(text) <= _MAX_TRACEBACK else "…" + text[-_MAX_TRACEBACK:]
