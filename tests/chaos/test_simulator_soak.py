@@ -1,4 +1,4 @@
-"""Twenty thousand simulated sweeps and one of ten thousand trials under ``--kills 30``; a taste of it with fewer kills."""
+"""Twenty thousand simulated sweeps and one of ten thousand trials under ``--kills 30``; a taste of it with fewer."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def draw_faults(rng: random.Random) -> Faults:
     """Draw which classes of faults there are, and how frequent they are."""
     if rng.random() < 0.1:  # noqa: PLR2004 - one in ten
         return Faults()
-    share = rng.choice((0.15, 0.35, 0.6))
+    share = rng.choice((0.2, 0.4, 0.7))
     return Faults(**{name: rng.random() * rate for name, rate in _RATES.items() if rng.random() < share})
 
 

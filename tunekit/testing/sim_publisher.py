@@ -50,7 +50,10 @@ class SimPublisher:
         self._around.timeline.after(0.01 + 0.2 * self._around.rng.random(), self._answer, answer)
 
     def _publish(self, trial: TrialId, iteration: int, attempt: int) -> Event:
-        if self._fails() or not self._around.store.publish(trial, iteration, attempt):
+        fails = self._fails()
+        is_halfway = fails and self._around.rng.random() < 0.3  # noqa: PLR2004 - it fails after it has taken effect
+        done = (not fails or is_halfway) and self._around.store.publish(trial, iteration, attempt)
+        if fails or not done:
             return PublishFailed(trial=trial, iteration=iteration, attempt=attempt, error=ERROR)
         if self._around.coin(self._around.options.faults.damage):
             self._around.timeline.after(10.0 * self._around.rng.random(), self._damage, trial, iteration)

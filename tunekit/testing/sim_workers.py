@@ -158,7 +158,7 @@ class SimAttempt:
             self._save()
         if final:
             self._save_at_end()
-            self._end(TrialReturned(trial=self.trial, attempt=self.attempt))
+            self._clean_up(TrialReturned(trial=self.trial, attempt=self.attempt))
         elif self._stop is not None:
             self._halt()
         elif self._until is not None and self._iteration >= self._until:
@@ -192,7 +192,12 @@ class SimAttempt:
         assert self._stop is not None  # noqa: S101 - for the type checker
         if self._stop.pause or self._around.options.saves_at_end:
             self._save()
-        self._end(TrialHalted(trial=self.trial, attempt=self.attempt))
+        self._clean_up(TrialHalted(trial=self.trial, attempt=self.attempt))
+
+    def _clean_up(self, ending: Event) -> None:
+        """Come to an end in order, unless user code raises on its way out."""
+        raises = self._around.coin(self._around.options.faults.raises)
+        self._end(TrialRaised(trial=self.trial, attempt=self.attempt, error=ERROR) if raises else ending)
 
     def _save_at_end(self) -> None:
         if self._around.options.saves_at_end:

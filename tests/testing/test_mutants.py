@@ -1,0 +1,298 @@
+"""The simulator can fail: core and shell, each with one promise broken, are caught within a few hundred seeds.
+
+A mutant is a small wrong turn that a refactoring could take. Each is put in place by patching, here only; the
+production code has no switches for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from tunekit.core import experiment, ledger, lifecycle
+from tunekit.core.checkpoints import superfluous
+from tunekit.core.commands import Command, DeleteCheckpoint, KillTrial
+from tunekit.core.events import (
+    CheckpointStaged,
+    Event,
+    PublishFailed,
+    RestoreFailed,
+    ResultReported,
+)
+from tunekit.core.experiment import Experiment
+from tunekit.core.state import State
+from tunekit.core.trial import CheckpointStatus, TrialState
+from tunekit.runtime.driver import Driver
+from tunekit.runtime.spec import Delivery
+from tunekit.schedulers.asha import ASHAState
+from tunekit.testing.sim_journal import SimJournal
+from tunekit.testing.simulator import Simulation
+from tunekit.types import Intent, LossCause, TrialId, TrialStatus
+
+MAX_SEEDS = 400
+
+Patch = pytest.MonkeyPatch
+Mutant = Callable[[Patch], None]
+MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(make: Mutant) -> Mutant:
+    MUTANTS[make.__name__] = make
+    return make
+
+
+def on(patch: Patch, event: type, handler: lifecycle.Handler) -> None:
+    """Have the table of transitions call another handler."""
+    for handlers in lifecycle.TRANSITIONS.values():
+        if event in handlers:
+            patch.setitem(handlers, event, handler)
+
+
+# -- the order of things in the driver ---------------------------------------------------------------------------------
+
+
+@mutant
+def acts_before_it_journals(patch: Patch) -> None:
+    """What a turn has to say is written down after its commands were carried out."""
+    act, commit = Driver._act, SimJournal.commit
+
+    def hasty(self: Driver, commands: Sequence[Command]) -> list[Event]:
+        answers = act(self, commands)
+        commit(cast("SimJournal", self._journal))
+        return answers
+
+    patch.setattr(SimJournal, "commit", lambda self: None)
+    patch.setattr(Driver, "_act", hasty)
+
+
+@mutant
+def acknowledges_before_it_journals(patch: Patch) -> None:
+    take = Driver.take
+
+    def hasty(self: Driver, deliveries: Sequence[Delivery]) -> None:
+        if self._executor is not None:
+            self._executor.acknowledge([delivery.token for delivery in deliveries if delivery.token is not None])
+        take(self, deliveries)
+
+    patch.setattr(Driver, "take", hasty)
+
+
+@mutant
+def does_not_sync(patch: Patch) -> None:
+    """A commit reaches the disk only with the next one."""
+    commit = SimJournal.commit
+    held: dict[int, list[bytes]] = {}
+
+    def lazy(self: SimJournal) -> None:
+        new, self._pending = self._pending, held.get(id(self), [])
+        held[id(self)] = new
+        if self._pending:
+            commit(self)
+
+    patch.setattr(SimJournal, "commit", lazy)
+
+
+@mutant
+def keeps_a_torn_tail(patch: Patch) -> None:
+    patch.setattr(SimJournal, "_cut", lambda self, end, chain: None)
+
+
+# -- attempts ----------------------------------------------------------------------------------------------------------
+
+
+@mutant
+def does_not_fence_attempts(patch: Patch) -> None:
+    handle = Experiment._handle_trial_event
+
+    def trusting(self: Experiment, event: Any, out: list[Command]) -> None:
+        trial = self.state.trials[event.trial]
+        if type(event) in lifecycle.TRANSITIONS.get(trial.status, {}):
+            event = type(event)(
+                **{**{name: getattr(event, name) for name in event.__struct_fields__}, "attempt": trial.attempt}
+            )
+        handle(self, event, out)
+
+    patch.setattr(Experiment, "_handle_trial_event", trusting)
+
+
+@mutant
+def takes_a_row_twice(patch: Patch) -> None:
+    def on_result(state: State, trial: TrialState, event: ResultReported, out: list[Command]) -> None:
+        if trial.last is not None and event.iteration <= trial.last.iteration:
+            trial.last = None
+        lifecycle.on_result(state, trial, event, out)
+
+    on(patch, ResultReported, on_result)
+
+
+@mutant
+def runs_a_finished_trial_on(patch: Patch) -> None:
+    patch.setattr(lifecycle, "_is_over", lambda state, trial, out: False)
+
+
+@mutant
+def forgets_to_kill(patch: Patch) -> None:
+    escalate = experiment._escalate
+
+    def lenient(state: State, trial: TrialState, out: list[Command]) -> None:
+        escalate(state, trial, out)
+        out[:] = [command for command in out if not isinstance(command, KillTrial)]
+
+    patch.setattr(experiment, "_escalate", lenient)
+
+
+# -- budgets -----------------------------------------------------------------------------------------------------------
+
+
+@mutant
+def forgets_failures_at_a_restart(patch: Patch) -> None:
+    take_over = experiment._take_over
+
+    def forgetful(state: State, trial: TrialState, out: list[Command]) -> None:
+        trial.num_failures = 0
+        take_over(state, trial, out)
+
+    patch.setattr(experiment, "_take_over", forgetful)
+
+
+@mutant
+def charges_the_death_of_the_driver(patch: Patch) -> None:
+    patch.setattr(lifecycle, "is_charged", lambda cause: cause not in {LossCause.PREEMPTED, LossCause.NODE_LOST})
+
+
+@mutant
+def charges_preemption(patch: Patch) -> None:
+    patch.setattr(lifecycle, "is_charged", lambda cause: cause is not LossCause.DRIVER_LOST)
+
+
+@mutant
+def allows_one_failure_more(patch: Patch) -> None:
+    patch.setattr(lifecycle, "is_exhausted", lambda failures, budget: 0 <= budget < failures - 1)
+
+
+# -- checkpoints -------------------------------------------------------------------------------------------------------
+
+
+@mutant
+def deletes_the_newest(patch: Patch) -> None:
+    def backwards(published: Any, *, num_to_keep: int | None, **_: Any) -> list[Any]:
+        entries = sorted(published, key=lambda entry: entry.iteration)
+        return [] if num_to_keep is None else entries[num_to_keep:]
+
+    patch.setattr(ledger, "superfluous", backwards)
+
+
+@mutant
+def deletes_before_the_new_one_is_published(patch: Patch) -> None:
+    def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: list[Command]) -> None:
+        ledger.on_staged(state, trial, event, out)
+        entry = trial.checkpoints[event.iteration]
+        entry.status = CheckpointStatus.PUBLISHED
+        ledger.retain(state, trial, out)
+        entry.status = CheckpointStatus.STAGED
+
+    on(patch, CheckpointStaged, on_staged)
+
+
+@mutant
+def deletes_what_is_being_restored(patch: Patch) -> None:
+    patch.setattr(ledger, "superfluous", lambda entries, **how: superfluous(entries, **{**how, "pinned": ()}))
+
+
+@mutant
+def does_not_wait_for_the_publication(patch: Patch) -> None:
+    def enqueue(self: State, trial: TrialState) -> None:
+        staged, trial.num_staged = trial.num_staged, 0
+        original(self, trial)
+        trial.num_staged = staged
+
+    original = State.enqueue
+    patch.setattr(State, "enqueue", enqueue)
+    patch.setattr(ledger, "_release", lambda state, trial: None)
+    patch.setattr("tunekit.core.invariants.check", lambda experiment: None)
+
+
+@mutant
+def trusts_a_damaged_checkpoint_for_ever(patch: Patch) -> None:
+    on(patch, RestoreFailed, lambda state, trial, event, out: lifecycle._again(state, trial))
+
+
+@mutant
+def does_not_publish_again(patch: Patch) -> None:
+    def reissue(state: State, trial: TrialState, out: list[Command]) -> None:
+        trial.num_staged = 0
+
+    patch.setattr(ledger, "reissue", reissue)
+
+
+@mutant
+def leaves_a_failed_publication_behind(patch: Patch) -> None:
+    def on_publish_failed(state: State, trial: TrialState, event: PublishFailed, out: list[Command]) -> None:
+        ledger.on_publish_failed(state, trial, event, out)
+        if out and isinstance(out[-1], DeleteCheckpoint):
+            state.io.discard(("delete", event.trial, event.iteration, event.attempt))
+            del out[-1], trial.checkpoints[event.iteration]
+
+    patch.setitem(experiment._STORE, PublishFailed, on_publish_failed)
+
+
+@mutant
+def does_not_owe_a_last_checkpoint(patch: Patch) -> None:
+    patch.setattr(lifecycle, "_owes_save", lambda state, trial: False)
+
+
+# -- decisions ---------------------------------------------------------------------------------------------------------
+
+
+@mutant
+def enters_a_rung_again(patch: Patch) -> None:
+    decide = ASHAState.decide
+
+    def forgetful(self: ASHAState, trial: TrialId, iteration: int, value: float | None) -> Any:
+        self._decided.pop((trial, iteration), None)
+        self._stopped.pop(trial, None)
+        return decide(self, trial, iteration, value)
+
+    patch.setattr(ASHAState, "decide", forgetful)
+
+
+@mutant
+def skips_a_rung_while_pausing(patch: Patch) -> None:
+    def on_result(state: State, trial: TrialState, event: ResultReported, out: list[Command]) -> None:
+        if trial.status is TrialStatus.STOPPING and trial.intent is Intent.PAUSE:
+            trial.last = event
+        else:
+            lifecycle.on_result(state, trial, event, out)
+
+    on(patch, ResultReported, on_result)
+
+
+@mutant
+def leaves_a_trial_waiting(patch: Patch) -> None:
+    go_on = lifecycle._go_on
+
+    def absent(state: State, trial: TrialState, out: list[Command]) -> None:
+        if trial.attempt == 1:
+            go_on(state, trial, out)
+
+    patch.setattr(lifecycle, "_go_on", absent)
+
+
+def first_caught() -> tuple[int, Exception] | None:
+    """Return the first seed that breaks a promise, and what was noticed."""
+    for seed in range(MAX_SEEDS):
+        try:
+            Simulation(seed).run()
+        except Exception as error:  # noqa: BLE001 - a mutant may break in any way
+            return seed, error
+    return None
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutants_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    MUTANTS[name](monkeypatch)
+    caught = first_caught()
+    assert caught is not None, f"{MAX_SEEDS} seeds did not notice it"
+    assert "repeat it with" in caught[1].__notes__[0]
