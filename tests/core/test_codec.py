@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, get_args
 
@@ -213,3 +214,10 @@ def test_a_command_with_no_fields_but_its_own_round_trips() -> None:
         assert decode(encode(record)) == record
     started = TrialStarted(trial=0, attempt=1)
     assert decode(encode(started)) == started
+
+
+def test_settings_are_written_with_their_defaults() -> None:
+    """Should a default change, an old journal is replayed with what was in force."""
+    names = set(Settings.__struct_fields__)
+    assert msgspec.json.decode(msgspec.json.encode(Settings())).keys() == names
+    assert json.loads(encode(DriverStarted(generation=1, settings=Settings())))["settings"].keys() == names

@@ -151,6 +151,24 @@ def test_should_checkpoint_with_a_saver(trial: Run) -> None:
     assert channel.rows[0].metrics == {"value": 1}
 
 
+def test_a_name_that_the_first_row_lacks_is_said_once(trial: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """S003-20. A trial that waits for a typo has no end; one that waits for a metric to come has."""
+
+    def train(config: dict[str, Any]) -> None:
+        for _ in range(3):
+            tk.report({"loss": 1.0, "val": {"acc": 0.5}})
+
+    stop = {"los": 0.5, "val/acc": 0.9, "training_iteration": 9, "time_total_s": 9.0}
+    trial(train, stop=stop, checkpoint_score_attribute="val/ac", checkpoint_score_order="max").run()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert all("'loss', 'val/acc'" in line for line in lines)
+    assert "'los'" in lines[0]
+    assert "did you mean 'loss'?" in lines[0]
+    assert "checkpoint_score_attribute" in lines[1]
+    assert "did you mean 'val/acc'?" in lines[1]
+
+
 def test_should_checkpoint_without_a_saver_warns_once(trial: Run, caplog: pytest.LogCaptureFixture) -> None:
     """S003-9."""
 

@@ -44,8 +44,11 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     """Id of the worker process within this run of the driver."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the core must know of the user's configuration. Journalled at every start of a driver."""
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the core must know of the user's configuration. Journalled at every start of a driver.
+
+    Defaults are written out, unlike those of events: should one change, old journals still replay as they ran.
+    """
 
     metric: str | None = None
     mode: str = "min"

@@ -23,7 +23,7 @@ from tunekit.config.problems import did_you_mean, shorten
 from tunekit.core.commands import StopTrial
 from tunekit.core.events import ErrorInfo, ResultReported, TrialHalted, TrialRaised, TrialReturned
 from tunekit.core.metrics import MISSING, flatten, lookup
-from tunekit.core.stopping import met
+from tunekit.core.stopping import TIME_TOTAL_S, TRAINING_ITERATION, met
 from tunekit.errors import MetricNotFoundError, ReportError
 from tunekit.runtime.channel import Channel
 from tunekit.runtime.normalise import normalise
@@ -36,6 +36,10 @@ logger: Final = logging.getLogger("tunekit")
 
 Write = Callable[[str], Any]
 """User code that writes a checkpoint into a folder."""
+
+
+COUNTED: Final = frozenset({TRAINING_ITERATION, TIME_TOTAL_S})
+"""What tunekit counts itself, so that it is in every row."""
 
 
 class Ending(StrEnum):
@@ -191,6 +195,22 @@ class TrialRun:
         attribute = self.sweep.checkpoint.checkpoint_score_attribute
         if attribute is not None:
             _check_number(attribute, lookup(metrics, attribute), "the checkpoint_score_attribute", source)
+        if self.iteration == 0:
+            self._warn_of_missing(metrics)
+
+    def _warn_of_missing(self, metrics: dict[str, Any]) -> None:
+        """Say which metrics the settings wait for in vain so far. No error: they may be reported now and then only."""
+        waiting = dict.fromkeys(self.sweep.stop, "stop")
+        attribute = self.sweep.checkpoint.checkpoint_score_attribute
+        if attribute is not None:
+            waiting[attribute] = "checkpoint_score_attribute"
+        for key, setting in waiting.items():
+            if key not in COUNTED and lookup(metrics, key) is MISSING:
+                names, meant = _names(metrics, key)
+                hint = f"; did you mean {meant!r}?" if meant else ""
+                self.warn(
+                    f"{setting} waits for {key!r}, which is not among the metrics of its first row: {names}{hint}"
+                )
 
     def _own_stop(self, metrics: dict[str, Any]) -> str:
         if metrics.get(DONE) is True:
@@ -266,16 +286,21 @@ class TrialRun:
 
 
 def _not_found(metric: str, metrics: dict[str, Any], source: str) -> MetricNotFoundError:
-    names = sorted(flatten(metrics))
-    meant = did_you_mean(metric, names)
-    listed = ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")  # noqa: PLR2004 - enough to read
+    names, meant = _names(metrics, metric)
     return MetricNotFoundError(
-        f"{source}: the metric {metric!r} of the sweep is not among the reported ones: {listed or 'nothing'}",
+        f"{source}: the metric {metric!r} of the sweep is not among the reported ones: {names}",
         hint=(f"did you mean {meant!r}? " if meant else "")
         + f"report {metric!r}, or name another metric in TuneConfig(metric=…)",
         metric=metric,
-        reported=names,
+        reported=sorted(flatten(metrics)),
     )
+
+
+def _names(metrics: dict[str, Any], key: str) -> tuple[str, str]:
+    """Return the names of the reported metrics as a text, and the one that ``key`` most likely stands for."""
+    names = sorted(flatten(metrics))
+    listed = ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")  # noqa: PLR2004 - enough to read
+    return listed or "nothing", did_you_mean(key, names)
 
 
 def _check_number(key: str, value: Any, role: str, source: str) -> None:

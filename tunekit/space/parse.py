@@ -30,16 +30,16 @@ def parse(param_space: object) -> Container:
     Raises:
         ConfigError: Listing every place at which the space cannot be understood.
     """
-    if not isinstance(param_space, dict):
+    if not isinstance(param_space, Mapping):
         problems = Problems("Tuner")
         hint = "name the parameter, as in {'lr': tunekit.loguniform(1e-4, 1e-1)}"
         problems.bad_type("param_space", param_space, "a dict with a name for each parameter", hint=hint)
         raise problems.error()
     parser = _Parser()
-    root = parser.container(param_space, "", ())
+    root = parser.container(param_space if isinstance(param_space, dict) else dict(param_space), "", ())
     for key in param_space:
         if not isinstance(key, str) or not key:
-            parser.problems.bad_type("param_space", key, "keyed by names of parameters")
+            parser.bad_key("param_space", key, "a non-empty string, the name of a parameter")
     parser.problems.raise_if_any()
     return root
 
@@ -118,9 +118,13 @@ class _Parser:
         if isinstance(value, dict):
             for key in value:
                 if path and (not isinstance(key, str) or not key):
-                    self.problems.bad_type(place, key, "keyed by non-empty strings, since there are domains in it")
+                    self.bad_key(place, key, "a non-empty string, since there are domains in it")
         elif isinstance(value, list | tuple) and not can_rebuild(value):
             self.problems.bad_type(place, value, "a dict, list or tuple, since there are domains in it")
+
+    def bad_key(self, place: str, key: object, allowed: str) -> None:
+        kind = type(key).__qualname__
+        self.problems.add(place, f"got the key {shorten(key)} ({kind}), but each key must be {allowed}", is_type=True)
 
     def check_fixed(self, value: object, path: str) -> None:
         """Refuse fixed values that were certainly meant to be domains."""
