@@ -164,6 +164,13 @@ def test_attempts_of_a_trial_draw_the_same_numbers(tmp_path: Path) -> None:
     assert first.rows[0].metrics.items().isdisjoint(other.rows[0].metrics.items())
 
 
+@pytest.mark.parametrize(("cpus", "threads"), [(3.0, 3), (0.5, 1), (None, 1)])
+def test_threads_of_torch_are_the_processors_of_the_trial(tmp_path: Path, cpus: float | None, threads: int) -> None:
+    resources = {"GPU": 1.0} if cpus is None else {"CPU": cpus}
+    trial = RecordedTrial(tmp_path, lambda config: {"x": torch.get_num_threads()})
+    assert trial.run(resources=resources).rows[0].metrics == {"x": threads}
+
+
 def test_storage_that_fails_while_restoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = RecordedTrial(tmp_path, lambda config: None)
 

@@ -60,7 +60,7 @@ def test_draws_are_the_same_in_every_process() -> None:
     assert all(numbers == draws[0] for numbers in draws)
     assert len(set(draws[0])) == 5
     for _, _, front, *loaders in answers:
-        assert front != "_SeedingFinder", "nothing is left in the import system"
+        assert front != "_PreparingFinder", "nothing is left in the import system"
         assert set(loaders) == {"SourceFileLoader"}
 
 
@@ -142,6 +142,104 @@ def test_torch_settings_come_back() -> None:
     assert (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()) == before
     assert not torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.benchmark
+
+
+def test_torch_settings_of_matrix_products_come_back() -> None:
+    """Each of them decides the bits of a result; torch has two ways to set them, and mixing these fails."""
+
+    def settings() -> list[Any]:
+        backends = torch.backends
+        newer = [place.fp32_precision for place in (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul)]  # type: ignore[attr-defined]
+        older = [torch.get_float32_matmul_precision(), backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32]
+        return [torch.get_default_device(), torch.empty(1).device, *newer, *older]
+
+    before = settings()
+    with isolated(1):
+        torch.set_float32_matmul_precision("medium")
+        torch.set_default_device("meta")
+        torch.backends.cudnn.allow_tf32 = not before[-2]
+    assert settings() == before
+    with isolated(1):
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        torch.backends.fp32_precision = "tf32"  # type: ignore[attr-defined]
+    assert settings() == before
+
+
+def test_a_trial_begins_with_as_many_threads_as_it_has_processors() -> None:
+    """With Ray or without: they decide the bits."""
+    before = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    for number in (1, 3):
+        with isolated(1, num_threads=number):
+            assert torch.get_num_threads() == number
+            assert os.environ["OMP_NUM_THREADS"] == str(number)
+    assert (torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")) == before
+
+
+THREADS = """
+import os, sys
+from tunekit.runtime.isolation import isolated
+with isolated(7, num_threads=3):
+    import torch
+    print(torch.get_num_threads())
+print(torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS"))
+"""
+
+
+@pytest.mark.parametrize("own", [None, "5"])
+def test_threads_of_a_library_that_the_trial_imports(own: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if own is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", own)
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=90, check=True)
+    after = len(os.sched_getaffinity(0)) if own is None else own
+    assert done.stdout.split() == ["3", str(after), str(own)]
+
+
+def test_a_timer_that_a_trial_leaves_behind_does_not_ring() -> None:
+    """It would end the process in the middle of another trial."""
+    with isolated(1):
+        signal.setitimer(signal.ITIMER_VIRTUAL, 1000)
+        signal.setitimer(signal.ITIMER_PROF, 1000)
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0, 0)
+    assert signal.getitimer(signal.ITIMER_PROF) == (0, 0)
+
+
+def test_an_alarm_that_a_trial_leaves_behind_does_not_ring() -> None:
+    """In a process of its own, because whoever runs this test may wait for an alarm too."""
+    program = """if True:
+        import signal, time
+        from tunekit.runtime.isolation import isolated
+        with isolated(1):
+            signal.signal(signal.SIGALRM, lambda *about: None)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+        time.sleep(0.2)
+    """
+    assert subprocess.run([sys.executable, "-c", program], timeout=50, check=False).returncode == 0
+
+
+def test_a_timer_of_somebody_else_goes_on() -> None:
+    signal.setitimer(signal.ITIMER_VIRTUAL, 1000)
+    try:
+        with isolated(1):
+            pass
+        assert signal.getitimer(signal.ITIMER_VIRTUAL)[0] > 0
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def test_umask_and_import_path_come_back() -> None:
+    path, content = sys.path, list(sys.path)
+    umask = os.umask(0o022)
+    os.umask(umask)
+    with isolated(1):
+        os.umask(0o777)
+        sys.path.insert(0, "/nowhere")
+    with isolated(1):
+        sys.path = ["/nowhere"]
+    after = os.umask(umask)
+    assert after == umask
+    assert sys.path is path
+    assert sys.path == content
 
 
 def test_everything_comes_back_after_an_exception(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ def run_attempt(
     run = TrialRun(sweep, spec, channel, Saving(sweep, spec, channel, io))
     folder = trial_dir(sweep, spec) if sweep.capture_output else None
     seed = trial_seed(sweep.seed, spec.trial)
-    with isolated(seed, keep_generators=not owns_process), captured(folder) as log:
+    threads = max(1, int(spec.resources.get("CPU", 1)))
+    with isolated(seed, num_threads=threads, keep_generators=not owns_process), captured(folder) as log:
         channel.send(
             TrialStarted(
                 trial=spec.trial,

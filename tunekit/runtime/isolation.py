@@ -1,11 +1,13 @@
 """Keeps the trials of one process apart: what one changes in the process does not reach the next.
 
-Working directory, environment, signal handlers, random generators, and torch's settings that decide the bits of a
-result are as they were when a trial ends. Each attempt begins with generators seeded from (seed, trial), so it draws
-the same numbers whatever the process has run before. That has one difficulty: a library that the trial itself imports
-cannot be seeded beforehand. numpy seeds its global generator from the system when it is imported, and torch starts from
-a constant, so a fresh process and a used one would draw differently. A finder at the front of ``sys.meta_path`` seeds
-such a library in the moment that its import is complete.
+Working directory, environment, umask, ``sys.path``, signal handlers, timers, random generators, and torch's settings
+that decide the bits of a result are as they were when a trial ends. The number of threads is one of them, for a matrix
+product over two has other bits than over one: each attempt begins with as many as it has CPUs, wherever it runs. It
+also begins with generators seeded from (seed, trial), so it draws the same numbers whatever the process has run before.
+That has one difficulty: a library that the trial itself imports cannot be prepared beforehand. numpy seeds its global
+generator from the system when it is imported, and torch starts from a constant, so a fresh process and a used one would
+draw differently. A finder at the front of ``sys.meta_path`` prepares such a library in the moment that its import is
+complete.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import xxhash
 
@@ -31,6 +33,10 @@ _SIGNALS: Final = tuple(
     for number in signal.valid_signals()
     if number < 32 and number not in {signal.SIGKILL, signal.SIGSTOP}  # noqa: PLR2004 - real-time ones are from 32
 )
+
+_TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+_THREADS_VARIABLE: Final = "OMP_NUM_THREADS"
 
 _handler_of: Final[Callable[[int], Any]] = getattr(signal, "_signal", signal).getsignal
 """Without the conversion to enums, which takes ten times as long as the rest."""
@@ -41,33 +47,57 @@ def trial_seed(seed: int, trial: int) -> int:
     return xxhash.xxh3_64_intdigest(repr((seed, trial, "generators")).encode())
 
 
+class _Start(NamedTuple):
+    """What a library is to be prepared with, and where to leave what is to be undone."""
+
+    seed: int
+    num_threads: int
+    undo: ExitStack
+    generators: ExitStack | None
+    """Where the states of generators are left; None: they need not be put back."""
+
+
 @contextmanager
-def isolated(seed: int, *, keep_generators: bool = True) -> Iterator[None]:
+def isolated(seed: int, *, num_threads: int = 1, keep_generators: bool = True) -> Iterator[None]:
     """Run one attempt: generators seeded at its start, and the process as it was before at its end.
 
     Args:
         seed: See ``trial_seed``.
+        num_threads: How many threads one operation of a library uses, unless the attempt says otherwise.
         keep_generators: Whether the states of the generators are put back at the end. In a process that does nothing
             but run trials nobody would draw from them before the next one is seeded.
     """
     with ExitStack() as undo:
-        undo.callback(_restore_cwd, _cwd())
-        undo.callback(_restore_environment, _environment())
-        if threading.current_thread() is threading.main_thread():
-            undo.callback(_restore_signals, [_handler_of(number) for number in _SIGNALS])
+        _keep_process(undo)
         generators = undo if keep_generators else None
         if generators:
             generators.callback(random.setstate, random.getstate())
         random.seed(seed)
+        start = _Start(seed, num_threads, undo, generators)
+        own_threads = _announce_threads(num_threads)
         for name, prepare in _LIBRARIES.items():
             if (module := sys.modules.get(name)) is not None and _is_complete(module):
-                prepare(module, seed, undo, generators)
+                prepare(module, start, None)
             else:
-                _seed_when_imported(name, partial(_call_back, prepare, seed, undo, generators), undo)
+                _prepare_when_imported(name, partial(_call_back, prepare, start, own_threads), undo)
         yield
 
 
 # -- the process -------------------------------------------------------------------------------------------------------
+
+
+def _keep_process(undo: ExitStack) -> None:
+    undo.callback(_restore_cwd, _cwd())
+    undo.callback(_restore_environment, _environment())
+    undo.callback(_restore_path, sys.path, list(sys.path))
+    # It can only be read by setting it. A file that another thread makes meanwhile is too private, not too open.
+    umask = os.umask(0o077)
+    os.umask(umask)
+    undo.callback(os.umask, umask)
+    if threading.current_thread() is threading.main_thread():
+        undo.callback(_restore_signals, [_handler_of(number) for number in _SIGNALS])
+    # Undone before the handlers, without which the signal of a timer ends the process.
+    undo.callback(_stop_timers, [timer for timer in _TIMERS if signal.getitimer(timer)[0] == 0])
 
 
 def _cwd() -> str | None:
@@ -99,6 +129,19 @@ def _restore_environment(before: dict[Any, Any]) -> None:
             os.environ[os.fsdecode(name)] = os.fsdecode(value)
 
 
+def _restore_path(path: list[str], content: list[str]) -> None:
+    if sys.path is not path or path != content:
+        path[:] = content
+        sys.path = path
+
+
+def _stop_timers(timers: Sequence[int]) -> None:
+    """Stop those that did not run before: their signal would meet a trial that knows nothing of it."""
+    for timer in timers:
+        if signal.getitimer(timer)[0] != 0:
+            signal.setitimer(timer, 0)
+
+
 def _restore_signals(before: Sequence[Any]) -> None:
     for number, handler in zip(_SIGNALS, before, strict=True):
         # None: the handler was not installed from Python, and cannot be put back from here.
@@ -109,24 +152,47 @@ def _restore_signals(before: Sequence[Any]) -> None:
 # -- libraries ---------------------------------------------------------------------------------------------------------
 
 
-def _prepare_numpy(module: Any, seed: int, undo: ExitStack, generators: ExitStack | None) -> None:
-    del undo
-    if generators:
-        generators.callback(module.set_state, module.get_state(legacy=False))
-    module.seed(seed & 0xFFFFFFFF)
+def _announce_threads(num_threads: int) -> int | None:
+    """Tell libraries that are not loaded yet, and child processes. Return how many they would have used; None: unknown.
+
+    As Ray does it for a worker, so that a trial computes the same bits without Ray.
+    """
+    before = os.environ.get(_THREADS_VARIABLE)
+    if before != str(num_threads):
+        os.environ[_THREADS_VARIABLE] = str(num_threads)
+    if before is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return int(before) if before.isdecimal() and int(before) else None
 
 
-def _prepare_torch(torch: Any, seed: int, undo: ExitStack, generators: ExitStack | None) -> None:
-    if generators:
+def _prepare_numpy(module: Any, start: _Start, own_threads: int | None) -> None:
+    del own_threads
+    if start.generators:
+        start.generators.callback(module.set_state, module.get_state(legacy=False))
+    module.seed(start.seed & 0xFFFFFFFF)
+
+
+def _prepare_torch(torch: Any, start: _Start, own_threads: int | None) -> None:
+    """Seed torch and set its threads.
+
+    Args:
+        torch: The module.
+        start: What the attempt begins with.
+        own_threads: How many threads it would have, had it not been imported inside of the attempt; None: it was not.
+    """
+    if generators := start.generators:
         generators.callback(torch.set_rng_state, torch.get_rng_state())
         if torch.cuda.is_initialized():
             generators.callback(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
-    undo.callback(_restore_torch, torch, _torch_settings(torch))
+    before = _torch_settings(torch)
+    start.undo.callback(_restore_torch, torch, before._replace(threads=own_threads or before.threads))
+    if before.threads != start.num_threads:
+        torch.set_num_threads(start.num_threads)
     if _has_accelerators(torch):
-        torch.manual_seed(seed)
+        torch.manual_seed(start.seed)
     else:
         # manual_seed also prepares for devices that this build has not, which takes longer than a short trial.
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(start.seed)
 
 
 def _has_accelerators(torch: Any) -> bool:
@@ -134,34 +200,84 @@ def _has_accelerators(torch: Any) -> bool:
     return any(versions) or bool(torch.backends.mps.is_built())
 
 
-def _torch_settings(torch: Any) -> tuple[Any, ...]:
-    return (
+class _TorchSettings(NamedTuple):
+    threads: int
+    dtype: Any
+    device: Any
+    """None: never set, or set back."""
+    grad: bool
+    deterministic: bool
+    warn_only: bool
+    cudnn_deterministic: bool
+    cudnn_benchmark: bool
+    matmul_precision: str | None
+    """As the older of torch's two interfaces to these has it; None: both were used, and the older refuses to say."""
+    cudnn_tf32: bool | None
+    precisions: tuple[str | None, ...]
+    """As the newer interface has them, which torch before 2.9 lacks."""
+
+
+def _torch_settings(torch: Any) -> _TorchSettings:
+    context = getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None)
+    return _TorchSettings(
         torch.get_num_threads(),
         torch.get_default_dtype(),
+        None if context is None else context.device,
         torch.is_grad_enabled(),
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.backends.cudnn.deterministic,
         torch.backends.cudnn.benchmark,
+        _unless_mixed(torch.get_float32_matmul_precision),
+        _unless_mixed(lambda: torch.backends.cudnn.allow_tf32),
+        tuple(getattr(place, "fp32_precision", None) for place in _precision_places(torch.backends)),
     )
 
 
-def _restore_torch(torch: Any, before: tuple[Any, ...]) -> None:
-    if _torch_settings(torch) == before:
+def _unless_mixed(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except RuntimeError:
+        return None
+
+
+def _precision_places(backends: Any) -> Iterator[Any]:
+    yield backends
+    yield getattr(backends.cuda, "matmul", None)
+    for library in (backends.cudnn, backends.mkldnn):
+        yield library
+        for operation in ("matmul", "conv", "rnn"):
+            yield getattr(library, operation, None)
+
+
+def _restore_torch(torch: Any, before: _TorchSettings) -> None:
+    now = _torch_settings(torch)
+    if now == before:
         return
-    threads, dtype, grad, deterministic, warn_only, cudnn_deterministic, cudnn_benchmark = before
-    torch.set_num_threads(threads)
-    torch.set_default_dtype(dtype)
-    torch.set_grad_enabled(grad)
-    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-    torch.backends.cudnn.deterministic = cudnn_deterministic
-    torch.backends.cudnn.benchmark = cudnn_benchmark
+    torch.set_num_threads(before.threads)
+    torch.set_default_dtype(before.dtype)
+    if now.device != before.device:
+        torch.set_default_device(before.device)
+    torch.set_grad_enabled(before.grad)
+    torch.use_deterministic_algorithms(before.deterministic, warn_only=before.warn_only)
+    torch.backends.cudnn.deterministic = before.cudnn_deterministic
+    torch.backends.cudnn.benchmark = before.cudnn_benchmark
+    # The older interface first: it also sets what the newer one reads, and refuses to when they differ for long.
+    if before.matmul_precision is not None:
+        torch.set_float32_matmul_precision(before.matmul_precision)
+    if before.cudnn_tf32 is not None:
+        torch.backends.cudnn.allow_tf32 = before.cudnn_tf32
+    for place, precision in zip(_precision_places(torch.backends), before.precisions, strict=True):
+        if precision is not None and place.fp32_precision != precision:
+            place.fp32_precision = precision
 
 
-_Prepare = Callable[[Any, int, ExitStack, ExitStack | None], None]
-"""Given the module, the seed, and where to leave what is to be undone: settings, and states of generators."""
+_Prepare = Callable[[Any, _Start, int | None], None]
 
-_LIBRARIES: Final[dict[str, _Prepare]] = {"numpy.random": _prepare_numpy, "torch": _prepare_torch}
+_LIBRARIES: Final[dict[str, _Prepare]] = {
+    "numpy.random": _prepare_numpy,
+    "torch": _prepare_torch,
+}
 
 
 def _is_complete(module: ModuleType) -> bool:
@@ -169,17 +285,17 @@ def _is_complete(module: ModuleType) -> bool:
     return not getattr(getattr(module, "__spec__", None), "_initializing", False)
 
 
-def _call_back(prepare: _Prepare, seed: int, undo: ExitStack, generators: ExitStack | None, module: ModuleType) -> None:
-    prepare(module, seed, undo, generators)
+def _call_back(prepare: _Prepare, start: _Start, own_threads: int | None, module: ModuleType) -> None:
+    prepare(module, start, own_threads)
 
 
-def _seed_when_imported(name: str, then: Callable[[ModuleType], None], undo: ExitStack) -> None:
-    finder = _SeedingFinder(name, then)
+def _prepare_when_imported(name: str, then: Callable[[ModuleType], None], undo: ExitStack) -> None:
+    finder = _PreparingFinder(name, then)
     sys.meta_path.insert(0, finder)
     undo.callback(finder.remove)
 
 
-class _SeedingFinder(MetaPathFinder):
+class _PreparingFinder(MetaPathFinder):
     """Lets the other finders find one module, and does something with it once it is imported."""
 
     def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
@@ -199,12 +315,12 @@ class _SeedingFinder(MetaPathFinder):
         for finder in sys.meta_path:
             spec = finder.find_spec(fullname, path, target) if hasattr(finder, "find_spec") else None
             if spec is not None and spec.loader is not None:
-                spec.loader = _SeedingLoader(spec.loader, self._then)
+                spec.loader = _PreparingLoader(spec.loader, self._then)
                 return spec
         return None
 
 
-class _SeedingLoader(Loader):
+class _PreparingLoader(Loader):
     """The module's own loader, with one more thing to do at the end."""
 
     def __init__(self, loader: Any, then: Callable[[ModuleType], None]) -> None:
