@@ -28,6 +28,8 @@ from typing import Any, Final, NamedTuple
 
 import xxhash
 
+from tunekit.runtime import torch_settings
+
 _SIGNALS: Final = tuple(
     int(number)
     for number in signal.valid_signals()
@@ -184,8 +186,8 @@ def _prepare_torch(torch: Any, start: _Start, own_threads: int | None) -> None:
         generators.callback(torch.set_rng_state, torch.get_rng_state())
         if torch.cuda.is_initialized():
             generators.callback(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
-    before = _torch_settings(torch)
-    start.undo.callback(_restore_torch, torch, before._replace(threads=own_threads or before.threads))
+    before = torch_settings.read(torch)
+    start.undo.callback(torch_settings.restore, torch, before._replace(threads=own_threads or before.threads))
     if before.threads != start.num_threads:
         torch.set_num_threads(start.num_threads)
     if _has_accelerators(torch):
@@ -198,78 +200,6 @@ def _prepare_torch(torch: Any, start: _Start, own_threads: int | None) -> None:
 def _has_accelerators(torch: Any) -> bool:
     versions = (getattr(torch.version, name, None) for name in ("cuda", "hip", "xpu"))
     return any(versions) or bool(torch.backends.mps.is_built())
-
-
-class _TorchSettings(NamedTuple):
-    threads: int
-    dtype: Any
-    device: Any
-    """None: never set, or set back."""
-    grad: bool
-    deterministic: bool
-    warn_only: bool
-    cudnn_deterministic: bool
-    cudnn_benchmark: bool
-    matmul_precision: str | None
-    """As the older of torch's two interfaces to these has it; None: both were used, and the older refuses to say."""
-    cudnn_tf32: bool | None
-    precisions: tuple[str | None, ...]
-    """As the newer interface has them, which torch before 2.9 lacks."""
-
-
-def _torch_settings(torch: Any) -> _TorchSettings:
-    context = getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None)
-    return _TorchSettings(
-        torch.get_num_threads(),
-        torch.get_default_dtype(),
-        None if context is None else context.device,
-        torch.is_grad_enabled(),
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.backends.cudnn.deterministic,
-        torch.backends.cudnn.benchmark,
-        _unless_mixed(torch.get_float32_matmul_precision),
-        _unless_mixed(lambda: torch.backends.cudnn.allow_tf32),
-        tuple(getattr(place, "fp32_precision", None) for place in _precision_places(torch.backends)),
-    )
-
-
-def _unless_mixed(read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except RuntimeError:
-        return None
-
-
-def _precision_places(backends: Any) -> Iterator[Any]:
-    yield backends
-    yield getattr(backends.cuda, "matmul", None)
-    for library in (backends.cudnn, backends.mkldnn):
-        yield library
-        for operation in ("matmul", "conv", "rnn"):
-            yield getattr(library, operation, None)
-
-
-def _restore_torch(torch: Any, before: _TorchSettings) -> None:
-    now = _torch_settings(torch)
-    if now == before:
-        return
-    torch.set_num_threads(before.threads)
-    torch.set_default_dtype(before.dtype)
-    if now.device != before.device:
-        torch.set_default_device(before.device)
-    torch.set_grad_enabled(before.grad)
-    torch.use_deterministic_algorithms(before.deterministic, warn_only=before.warn_only)
-    torch.backends.cudnn.deterministic = before.cudnn_deterministic
-    torch.backends.cudnn.benchmark = before.cudnn_benchmark
-    # The older interface first: it also sets what the newer one reads, and refuses to when they differ for long.
-    if before.matmul_precision is not None:
-        torch.set_float32_matmul_precision(before.matmul_precision)
-    if before.cudnn_tf32 is not None:
-        torch.backends.cudnn.allow_tf32 = before.cudnn_tf32
-    for place, precision in zip(_precision_places(torch.backends), before.precisions, strict=True):
-        if precision is not None and place.fp32_precision != precision:
-            place.fp32_precision = precision
 
 
 _Prepare = Callable[[Any, _Start, int | None], None]
