@@ -71,6 +71,33 @@ def test_storage_that_cannot_be_used_is_said_before_any_trial(make: Make, tmp_pa
             make(run={"storage_path": uri})
 
 
+def test_points_outside_of_the_space_are_refused_before_anything_is_touched(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"points_to_evaluate\[0\]"):
+        make(search_alg=tk.RandomSearch([{"x": 5.0}]))
+    assert not (tmp_path / "exp").exists()
+    assert len(tk.inline(make(search_alg=tk.RandomSearch([{"x": 0.5}])))) == 1
+
+
+def test_a_stop_function_gets_copies_and_the_config(make: Make) -> None:
+    """Nothing that it does to its arguments is recorded."""
+    seen: list[Any] = []
+
+    def train(config: dict[str, Any]) -> None:
+        for step in (1, 2):
+            tk.report({"m": {"v": step}, "x": config["layers"][0]})
+
+    def stop(trial: str, result: dict[str, Any]) -> bool:
+        seen.append((result["m"]["v"], result["config"]["layers"][0]))
+        result["m"]["v"] = 999
+        result["config"]["layers"][0] = 999
+        return False
+
+    result = tk.inline(make(train, {"layers": [tk.choice([7]), 8]}, run={"stop": stop}))[0]
+    assert seen == [(1, 7), (2, 7)]
+    assert [(row["m"]["v"], row["x"]) for row in result.rows] == [(1, 7), (2, 7)]
+    assert result.config == {"layers": [7, 8]}
+
+
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "x" * 300, "nul\0"])
 def test_names_cannot_leave_the_folder(make: Make, name: str) -> None:
     with pytest.raises(ConfigError, match="name"):

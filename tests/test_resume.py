@@ -12,11 +12,15 @@ from trainables import Counter, Make, halve, maker, square
 
 import tunekit as tk
 from tunekit.core.commands import LaunchTrial
+from tunekit.core.events import DriverStarted
 from tunekit.errors import (
+    ConfigError,
+    ExperimentError,
     ExperimentExistsError,
     ExperimentMismatchError,
     ExperimentNotFoundError,
 )
+from tunekit.journal.header import read_header
 from tunekit.journal.lock import DriverLock
 from tunekit.journal.log import read_records
 from tunekit.types import TrialStatus
@@ -71,6 +75,44 @@ def test_another_sweep_under_the_same_name_is_refused(make: Make, change: dict[s
     assert "hint:" in str(raised.value)
 
 
+class Broken(tk.RandomSearch):
+    """A searcher that fails before any trial."""
+
+    def begin(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    def ask(self, first: int, count: int) -> Any:
+        raise ValueError(f"asked for {count} from {first}")
+
+
+def test_a_false_start_binds_nobody(make: Make, tmp_path: Path) -> None:
+    """R3: what failed before the first trial started is corrected and run again, under the same name."""
+    broken = make(num_samples=2, seed=None, mode="max", search_alg=Broken())
+    with pytest.raises(ExperimentError, match="asked for"):
+        tk.inline(broken)
+    drawn = read_header(tmp_path / "exp")
+    (tmp_path / "exp" / ".experiment.json.1.draft").write_bytes(b"of a driver that was killed")
+    assert len(tk.inline(make(num_samples=2, seed=None))) == 2
+    header = read_header(tmp_path / "exp")
+    assert drawn is not None
+    assert header is not None
+    assert (header.identity["mode"], header.identity["seed"]) == ("min", drawn.identity["seed"])
+    assert not list((tmp_path / "exp").glob(".*.draft"))
+    with pytest.raises(ExperimentMismatchError, match="mode"):
+        tk.inline(make(num_samples=2, seed=None, mode="max"))
+    assert read_header(tmp_path / "exp") == header
+    assert len(tk.inline(make(num_samples=3, seed=None))) == 3
+
+
+def test_what_failed_as_it_was_goes_on_as_it_was(make: Make, tmp_path: Path) -> None:
+    """The journal of a false start is dropped only if the script has changed."""
+    for num_drivers in (1, 2):
+        with pytest.raises(ExperimentError):
+            tk.inline(make(search_alg=Broken()))
+        records = read_records(tmp_path / "exp" / "journal")
+        assert sum(isinstance(record, DriverStarted) for record in records) == num_drivers
+
+
 def test_two_drivers_cannot_run_one_experiment(make: Make, tmp_path: Path) -> None:
     tk.inline(make(num_samples=1))
     with DriverLock(tmp_path / "exp"), pytest.raises(ExperimentExistsError, match="process"):
@@ -90,6 +132,59 @@ def test_restore_needs_only_the_path_and_the_code(make: Make, tmp_path: Path) ->
     assert str(tmp_path) not in "".join(
         path.read_text() for path in (tmp_path / "elsewhere").rglob("*.json*") if path.is_file()
     )
+
+
+def test_restore_from_another_module(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 5: a script is __main__ when it runs, and has a name when it is imported."""
+    monkeypatch.setattr(square, "__module__", "__main__")
+    tk.inline(make(num_samples=1))
+    monkeypatch.undo()
+    assert len(tk.inline(tk.Tuner.restore(tmp_path / "exp", square))) == 1
+
+
+class One: ...
+
+
+class Two: ...
+
+
+def kind(config: dict[str, Any]) -> None:
+    tk.report({"loss": 1.0 if config["kind"] is Two else 0.0})
+
+
+def test_restore_has_points_as_they_were_or_asks_for_them(make: Make, tmp_path: Path) -> None:
+    """S003-5: a fingerprint of a point is not the point."""
+    shapes: dict[str, Any] = {"shape": tk.choice([(1, 2), (3, 4), "x" * 300]), "x": 0.5}
+    points: list[dict[str, Any]] = [{"shape": (3, 4)}, {"shape": "x" * 300}]
+    ran = tk.inline(make(square, shapes, num_samples=2, search_alg=tk.RandomSearch(points)))
+    again = tk.inline(tk.Tuner.restore(tmp_path / "exp", square))
+    assert [result.config for result in again] == [result.config for result in ran]
+
+    space: dict[str, Any] = {"kind": tk.choice([One, Two])}
+    search = tk.RandomSearch([{"kind": Two}])
+    tk.inline(make(kind, space, search_alg=search, run={"name": "two"}))
+    with pytest.raises(ConfigError, match=r"needs tune_config(.|\n)*hint: pass the same tune_config"):
+        tk.Tuner.restore(tmp_path / "two", kind, param_space=space)
+    tune = tk.TuneConfig(seed=1, search_alg=search)
+    (result,) = tk.inline(tk.Tuner.restore(tmp_path / "two", kind, param_space=space, tune_config=tune))
+    assert result.metrics is not None
+    assert result.metrics["loss"] == 1.0
+
+
+def test_restore_guesses_nothing_that_was_never_recorded(make: Make, tmp_path: Path) -> None:
+    """A driver that was killed between header and journal recorded who it is, but not how many samples it wants."""
+    tk.inline(make(num_samples=4))
+    for segment in (tmp_path / "exp" / "journal").iterdir():
+        segment.unlink()
+    with pytest.raises(ConfigError, match="needs param_space and tune_config and run_config: its first driver"):
+        tk.Tuner.restore(tmp_path / "exp", square)
+    space = {"x": tk.uniform(0, 1)}
+    run = tk.RunConfig(verbose=0)
+    with pytest.raises(ConfigError, match="needs tune_config"):
+        tk.Tuner.restore(tmp_path / "exp", square, param_space=space, run_config=run)
+    tune = tk.TuneConfig(metric="loss", mode="min", seed=1, num_samples=4)
+    tuner = tk.Tuner.restore(tmp_path / "exp", square, param_space=space, run_config=run, tune_config=tune)
+    assert len(tk.inline(tuner)) == 4
 
 
 def test_restore_resumes_or_restarts_failed_trials(make: Make, tmp_path: Path) -> None:
