@@ -20,7 +20,7 @@ from tunekit.core.events import LaunchFailed, TrialRaised
 from tunekit.errors import StorageError
 from tunekit.runtime.attempt import run_attempt
 from tunekit.runtime.spec import AttemptSpec
-from tunekit.session import in_trial, interrupt
+from tunekit.session import TrialStopped, in_trial, interrupt
 from tunekit.testing.recording import RecordedTrial, RecordingChannel
 
 
@@ -219,6 +219,64 @@ def test_thread_of_an_earlier_trial_cannot_report(tmp_path: Path) -> None:
     assert "earlier trial" in errors[0]
 
 
+class SlowSaver:
+    """Takes a while to save, and says when it has begun."""
+
+    def __init__(self) -> None:
+        self.has_begun = threading.Event()
+
+    def save_checkpoint(self, path: str) -> None:
+        self.has_begun.set()
+        time.sleep(0.1)
+        (Path(path) / "model").write_bytes(b"weights")
+
+    def load_checkpoint(self, path: str) -> None: ...
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_report_under_way_in_a_thread_is_finished_before_the_trial_ends(
+    tmp_path: Path,
+    raises: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    def train(config: dict[str, Any]) -> None:
+        saver = SlowSaver()
+        threading.Thread(target=tk.report, args=({"x": 1},), kwargs={"checkpoint": saver}).start()
+        saver.has_begun.wait(10)
+        if raises:
+            raise ValueError
+
+    trial = RecordedTrial(tmp_path, train, checkpoint=tk.CheckpointConfig(checkpoint_frequency=1))
+    last = "TrialRaised" if raises else "TrialReturned"
+    assert trial.run().kinds == ["TrialStarted", "ResultReported 1", "CheckpointStaged 1", last]
+
+
+def test_a_thread_that_reports_all_the_time_ends_with_its_trial(tmp_path: Path) -> None:
+    """Its process is not used again: the thread may be anywhere."""
+    ended, go = threading.Event(), threading.Event()
+
+    def report_for_ever() -> None:
+        try:
+            while True:
+                tk.report({"x": 1})
+                go.set()
+        except TrialStopped:
+            time.sleep(0.2)  # It is still there when the trial has ended.
+            ended.set()
+
+    thread = threading.Thread(target=report_for_ever)
+
+    def train(config: dict[str, Any]) -> None:
+        thread.start()
+        go.wait(10)
+
+    trial = RecordedTrial(tmp_path, train)
+    channel = trial.run()
+    assert not trial.is_reusable
+    thread.join(10)
+    assert ended.is_set()
+    assert channel.kinds[-1] == "TrialReturned"
+
+
 # -- interruption ------------------------------------------------------------------------------------------------------
 
 
@@ -260,6 +318,34 @@ def test_interrupt_waits_for_the_end_of_a_save(tmp_path: Path) -> None:
     trial = RecordedTrial(tmp_path, train, checkpoint=tk.CheckpointConfig(checkpoint_frequency=1))
     assert trial.run().kinds == ["TrialStarted", "ResultReported 1", "CheckpointStaged 1", "TrialHalted"]
     assert len(saved) == 1
+
+
+@pytest.mark.usefixtures("usr1")
+def test_interrupt_waits_for_the_save_of_another_thread(tmp_path: Path) -> None:
+    def report() -> None:
+        saver = SlowSaver()
+        thread = threading.Thread(target=interrupt_twice, args=(saver.has_begun,))
+        thread.start()
+        tk.report({"x": 1}, checkpoint=saver)
+        thread.join()
+
+    def interrupt_twice(has_begun: threading.Event) -> None:
+        has_begun.wait(10)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def train(config: dict[str, Any]) -> None:
+        thread = threading.Thread(target=report)
+        thread.start()
+        try:
+            time.sleep(30)
+        finally:
+            thread.join()
+
+    trial = RecordedTrial(tmp_path, train, checkpoint=tk.CheckpointConfig(checkpoint_frequency=1))
+    assert trial.run().kinds == ["TrialStarted", "ResultReported 1", "CheckpointStaged 1", "TrialHalted"]
+    assert not list((tmp_path / ".staging").iterdir())
 
 
 @pytest.mark.usefixtures("usr1")

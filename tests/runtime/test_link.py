@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tunekit.runtime.link import Link
 from tunekit.runtime.mailbox import Mailbox
 from tunekit.runtime.post import PostOffice
 from tunekit.runtime.wire import Assign, Hello, Leave, Note, Order, Recall, Returned, decode_said
+from tunekit.session import TrialStopped
 
 
 class Line:
@@ -183,6 +185,77 @@ def test_orders_of_one_attempt_do_not_reach_the_next(line: Line) -> None:
     line.link.flush()
     line.begin(2)
     assert line.link.pending_stop() is None
+
+
+def test_a_thread_that_a_trial_left_behind_takes_no_answer_of_the_next(line: Line) -> None:
+    line.begin(1)
+    stopped = threading.Event()
+
+    def wait_for_ever() -> None:
+        try:
+            line.link.wait()
+        except TrialStopped:
+            stopped.set()
+
+    stray = threading.Thread(target=wait_for_ever, daemon=True)
+    stray.start()
+    time.sleep(0.05)
+    line.begin(2)
+    answer = ContinueTrial(trial=2, attempt=1, until=5)
+    line.order(answer)
+    stray.join(5)
+    assert stopped.is_set()
+    answers: list[object] = []
+    main = threading.Thread(target=lambda: answers.append(line.link.wait()), daemon=True)
+    main.start()
+    main.join(5)
+    assert answers == [answer]
+
+
+def test_nobody_waits_between_two_trials(line: Line) -> None:
+    with pytest.raises(TrialStopped):
+        line.link.wait()
+
+
+def test_an_interrupt_is_repeated_until_the_attempt_has_ended(pumped: Line) -> None:
+    """At the first one user code may just have been inside of a report."""
+    pumped.begin()
+    pumped.order(InterruptTrial(trial=1, attempt=1))
+    eventually(lambda: len(pumped.interrupts) > 2)
+    assert set(pumped.interrupts) == {(1, 1)}
+    pumped.link.send(TrialHalted(trial=1, attempt=1))
+    pumped.begin(2)
+    count = len(pumped.interrupts)
+    pumped.hear()
+    time.sleep(2 * link_module.PUMP_S)
+    assert len(pumped.interrupts) == count
+
+
+@pytest.mark.parametrize("place", ["encode", "put before", "put after", "take"])
+def test_a_termination_in_the_middle_of_sending_loses_and_repeats_nothing(
+    line: Line, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """SIGTERM raises SystemExit wherever the main thread is, and user code may catch it and go on."""
+    line.begin()
+    line.hear()
+    line.link.send(row(1))
+    outbox = line.link._outbox
+    targets: dict[str, tuple[Any, str]] = {"encode": (link_module, "encode_said"), "take": (outbox, "take_unsent")}
+    target, name = targets.get(place, (outbox, "put"))
+    original = getattr(target, name)
+
+    def terminate(*arguments: Any, **named: Any) -> None:
+        if place in {"put after", "take"}:
+            original(*arguments, **named)
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, terminate)
+        with pytest.raises(SystemExit):
+            line.link.flush()
+    line.link.send(row(2))
+    line.link.flush()
+    assert line.hear() == [row(1), row(2)]
 
 
 def test_a_waiting_attempt_can_be_stopped_and_recalled(line: Line) -> None:

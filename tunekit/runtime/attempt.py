@@ -54,7 +54,8 @@ def run_attempt(
             be put back, and a KeyboardInterrupt comes from user code and not from somebody's Ctrl-C.
 
     Returns:
-        Whether the process may run another trial: False after any exception of user code and after an interruption.
+        Whether the process may run another trial: False after any exception of user code, after an interruption, and
+        when a thread is left that has reported.
 
     Raises:
         KeyboardInterrupt: Ctrl-C reached user code, in a process that is not ours.
@@ -78,7 +79,7 @@ def run_attempt(
         is_clean = _run(run, as_bound(trainable), restored, log, owns_process=owns_process)
     run.saving.drop_unused()
     channel.flush()
-    return is_clean and not run.was_interrupted
+    return is_clean and not run.was_interrupted and not run.has_left_threads
 
 
 def _restore(spec: AttemptSpec, channel: Channel, io: CheckpointIO) -> Path | Exception | None:
@@ -130,8 +131,11 @@ def _enter(run: TrialRun, bound: BoundTrainable, checkpoint: Path | None) -> Non
             run_class(run, bound, checkpoint)
     else:
         session = FunctionSession(run, checkpoint)
-        with activate(session):
-            run_function(run, session, bound)
+        try:
+            with activate(session):
+                run_function(run, session, bound)
+        finally:
+            run.has_left_threads = session.has_left_reporters
 
 
 def _send_raised(run: TrialRun, error: BaseException, log: TrialLog | None) -> None:

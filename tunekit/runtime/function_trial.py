@@ -29,10 +29,13 @@ def run_function(run: TrialRun, session: FunctionSession, bound: BoundTrainable)
         TrialStopped: The trial ended inside a report.
         BaseException: Whatever user code raised.
     """
-    with run.exposed():
-        value: Any = bound.target(run.spec.config, **bound.parameters)
-        if inspect.isgenerator(value):
-            value = _drain(value, session)
+    try:
+        with run.exposed():
+            value: Any = bound.target(run.spec.config, **bound.parameters)
+            if inspect.isgenerator(value):
+                value = _drain(value, session)
+    finally:
+        run.close()
     if run.ending is not None:
         return  # It swallowed TrialStopped.
     if value is not None:
@@ -65,7 +68,8 @@ class FunctionSession:
         self._checkpoint = checkpoint
         self._is_opened = False
         self._saver: Saver | None = None
-        self._lock = threading.RLock()
+        self._thread = threading.current_thread()
+        self._reporters: set[threading.Thread] = set()
         # A thread that an earlier trial left behind would report under this trial's name.
         self._strangers = {thread for thread in threading.enumerate() if thread is not threading.main_thread()}
         self._strangers.discard(threading.current_thread())
@@ -75,15 +79,24 @@ class FunctionSession:
         """How a checkpoint is saved now; None: there was no saver."""
         return None if self._saver is None else self._saver.save_checkpoint
 
+    @property
+    def has_left_reporters(self) -> bool:
+        """Whether a thread is alive that has reported, beside the one that runs the function."""
+        return any(thread.is_alive() for thread in self._reporters)
+
     def report(self, metrics: Any, checkpoint: Any) -> None:
         """Record a row, and a checkpoint if one is given or due."""
         self._check_thread("report()")
-        with self._run.shielded(), self._lock:
+        if (thread := threading.current_thread()) is not self._thread:
+            self._reporters.add(thread)
+        with self._run.shielded(), self._run.lock:
+            if self._run.is_closed:
+                raise TrialStopped
             self._report(metrics, checkpoint, "report()", is_last=False)
 
     def report_last(self, value: Any) -> None:
         """Record what the function returned as its last row."""
-        with self._lock:
+        with self._run.lock:
             self._report(_as_metrics(value, "the returned value"), None, "the returned value", is_last=True)
 
     def get_checkpoint(self) -> Checkpoint | None:
@@ -165,7 +178,9 @@ class FunctionSession:
         self._is_opened = True
 
     def _hand_out(self) -> Path:
-        with self._run.shielded(), self._lock:
+        with self._run.shielded(), self._run.lock:
+            if self._run.is_closed:
+                raise TrialStopped
             return self._run.saving.hand_out(self._run.iteration + 1)
 
     def _check_thread(self, caller: str) -> None:

@@ -47,6 +47,7 @@ from tunekit.runtime.wire import (
     decode_order,
     encode_said,
 )
+from tunekit.session import TrialStopped
 
 MAX_UNACKNOWLEDGED = 50_000
 """Events that the driver has not journalled; beyond, ``send`` waits."""
@@ -76,7 +77,8 @@ class Link:
         lease_s: Seconds that user code may work on without word from the driver.
         grace_s: Seconds from there to the end of the process.
         rearm: Called after an exchange, at most once a second.
-        interrupt: Interrupts this attempt on the main thread, by signal; called by any thread.
+        interrupt: Interrupts this attempt on the main thread, by signal; called by any thread, and again and again
+            until the attempt has ended, for at some moments an attempt cannot be interrupted.
         die: Ends the process, giving a reason.
     """
 
@@ -112,6 +114,8 @@ class Link:
         self._current: AttemptKey | None = None
         self._answer: ContinueTrial | None = None
         self._stop: StopTrial | None = None
+        self._interrupted: AttemptKey | None = None
+        """The attempt that is to be interrupted."""
         self._is_over = False
         """Whether the attempt has said its last word."""
         self.has_raised = False
@@ -163,14 +167,21 @@ class Link:
             time.sleep(_RETRY_S)
 
     def wait(self) -> ContinueTrial | StopTrial:
-        """Return the decision that the attempt waits for at its horizon."""
-        while True:
+        """Return the decision that the attempt waits for at its horizon.
+
+        Raises:
+            TrialStopped: The attempt has ended meanwhile: this is a thread that it has left behind, and an answer that
+                comes now belongs to another trial.
+        """
+        key = self._current
+        while key is not None and key == self._current:
             if stop := self.pending_stop():
                 return stop
             answer, self._answer = self._answer, None
             if answer is not None:
                 return answer
             self._poll()
+        raise TrialStopped
 
     def pending_stop(self) -> StopTrial | None:
         """Return the order to stop, if it has come, or one of our own if the lease has run out."""
@@ -219,7 +230,7 @@ class Link:
         return time.monotonic() - self._renewed_at
 
     def _finish(self) -> None:
-        self._current = self._answer = self._stop = None
+        self._current = self._answer = self._stop = self._interrupted = None
         self._is_over = False
 
     def _begin(self) -> Assign | None:
@@ -249,6 +260,9 @@ class Link:
                     self._wire.release()
                 if not succeeded:
                     time.sleep(_RETRY_S)
+            interrupted = self._interrupted
+            if interrupted is not None and not self._is_over:
+                self._interrupt(*interrupted)
 
     def _is_due(self) -> bool:
         """Return whether the pump has something to exchange for."""
@@ -281,16 +295,17 @@ class Link:
             return self._exchange_locked(wait_s)
 
     def _exchange_locked(self, wait_s: float) -> bool:
-        with self._state:
-            self._pack()
-            first, messages = self._outbox.take_unsent()
-        frame = _encode(Upload(self._worker, first, messages, self._inbox.received, wait_s))
         try:
-            download = _download(self._call(frame, wait_s + CALL_TIMEOUT_S))
-        except Exception:  # noqa: BLE001 - whatever Ray raises, the mailbox is out of reach for now
-            self._outbox.rewind()
-            self._expire()
-            return False
+            with self._state:
+                self._pack()
+                first, messages = self._outbox.take_unsent()
+            frame = _encode(Upload(self._worker, first, messages, self._inbox.received, wait_s))
+            try:
+                download = _download(self._call(frame, wait_s + CALL_TIMEOUT_S))
+            except Exception:  # noqa: BLE001 - whatever Ray raises, the mailbox is out of reach for now
+                self._outbox.rewind()
+                self._expire()
+                return False
         except BaseException:
             self._outbox.rewind()
             raise
@@ -299,10 +314,23 @@ class Link:
         return not self._outbox.has_unsent
 
     def _pack(self) -> None:
+        """Make one message of what was said. SIGTERM may raise anywhere in here, which loses and repeats nothing."""
         self._has_said.clear()
-        if self._said:
-            said, self._said = self._said, []
-            self._outbox.put(encode_said(said), weight=len(said))
+        if not self._said:
+            return
+        said, last = self._said, self._outbox.last
+        try:
+            message = encode_said(said)
+        except Exception:
+            self._said = []  # It would fail for ever.
+            raise
+        self._said = []
+        try:
+            self._outbox.put(message, weight=len(said))
+        except BaseException:
+            if self._outbox.last == last:
+                self._said = said
+            raise
 
     def _receive(self, download: Download) -> None:
         if download.is_gone:
@@ -348,6 +376,7 @@ class Link:
             case ContinueTrial():
                 self._answer = order
             case InterruptTrial():
+                self._interrupted = self._current
                 self._interrupt(order.trial, order.attempt)
 
     def _withdraw(self, key: AttemptKey) -> bool:

@@ -6,7 +6,11 @@ order to stop ends it; at its horizon it waits for a decision. An end is carried
 
 Signals. A handler may raise ``TrialStopped`` anywhere in the main thread, but a half-sent message or a half-sealed
 checkpoint must not be torn. So the main thread is *exposed* only while it is in user code; at any other moment an
-interruption is noted, and raised when user code is entered again.
+interruption is noted, and raised when user code is entered again. It is also only noted while another thread is inside
+a report, whose row and checkpoint it would overtake; whoever interrupts does it again until the attempt has ended.
+
+Threads. User code may report from any thread, one at a time. When the trainable itself returns or raises, the attempt
+is *closed*: a report that is under way is waited for, and no other one begins.
 """
 
 from __future__ import annotations
@@ -71,6 +75,12 @@ class TrialRun:
         self.row = Row(0, {}, 0.0)
         self.ending: Ending | None = None
         self.was_interrupted = False
+        self.lock = threading.RLock()
+        """Held by the thread that is inside a report."""
+        self.is_closed = False
+        """Whether user code can report no more."""
+        self.has_left_threads = False
+        """Whether a thread that has reported is still alive after the end."""
         self._channel = channel
         self._reason = ""
         self._until = spec.until
@@ -89,6 +99,13 @@ class TrialRun:
         if text not in self._warned:
             self._warned.add(text)
             logger.warning("%s: %s", self.spec.trial_name, text)
+
+    def close(self) -> None:
+        """Wait for a report that is under way in another thread, and let none begin any more."""
+        # First, because a thread that reports all the time would leave us no moment to take the lock in.
+        self.is_closed = True
+        with self.lock:
+            pass
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
@@ -244,7 +261,7 @@ class TrialRun:
 
     def interrupt(self, trial: int, attempt: int) -> None:
         """Raise TrialStopped if user code runs; else remember to. Called by a signal handler."""
-        if (trial, attempt) != (self.spec.trial, self.spec.attempt):
+        if (trial, attempt) != (self.spec.trial, self.spec.attempt) or self.was_interrupted:
             return
         if not self._is_exposed:
             self._interruption = True
@@ -278,10 +295,17 @@ class TrialRun:
             self._raise()
 
     def _raise(self) -> None:
-        self._is_exposed = self._interruption = False
-        self.was_interrupted = True
-        if self.ending is None:
-            self.ending = Ending.HALTED
+        """Raise TrialStopped; but not while another thread is inside a report, which then is left to a later signal."""
+        self._interruption = True
+        if not self.lock.acquire(blocking=False):
+            return  # Not waited for: its save may need a lock that the main thread holds.
+        try:
+            self._is_exposed = self._interruption = False
+            self.was_interrupted = True
+            if self.ending is None:
+                self.ending = Ending.HALTED
+        finally:
+            self.lock.release()
         raise TrialStopped
 
 
