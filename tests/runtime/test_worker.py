@@ -9,9 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
+import ray
 
 from tunekit.core.events import Event, LaunchFailed, Place, TrialRaised, TrialReturned, TrialStarted
+from tunekit.errors import StorageError
+from tunekit.runtime import worker
 from tunekit.runtime.link import Link
 from tunekit.runtime.mailbox import Mailbox
 from tunekit.runtime.post import PostOffice
@@ -81,6 +85,41 @@ def test_a_trainable_that_cannot_be_loaded_fails_each_attempt_and_not_the_worker
     said = bench.serve(load)
     assert [type(event) for event in said] == [LaunchFailed, LaunchFailed]
     assert "elsewhere" in said[0].error.message  # type: ignore[union-attr]
+
+
+def test_what_only_this_machine_may_lack_does_not_end_the_run(bench: Bench) -> None:
+    """The store, or a parameter that was lost: a worker elsewhere may find both."""
+    answers = iter([StorageError("stale"), bench.load(train)()])
+
+    def load() -> Any:
+        if isinstance(answer := next(answers), Exception):
+            raise answer
+        return answer
+
+    bench.assign(0)
+    bench.assign(1)
+    failed, *rest = bench.serve(load)
+    assert isinstance(failed, LaunchFailed)
+    assert not failed.fatal
+    assert [type(event) for event in rest] == [TrialStarted, TrialReturned]
+
+
+@pytest.mark.parametrize("trouble", ["folder", "trainable", "parameter"])
+def test_what_no_worker_could_load_ends_the_run(bench: Bench, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nonce = "of another folder" if trouble == "folder" else ""
+    pickled = b"no pickle" if trouble == "trainable" else cloudpickle.dumps(train)
+    monkeypatch.setattr(ray, "get", lambda references: 1 / 0)
+    contract = worker.Contract(
+        worker=1,
+        sweep=SweepSpec(experiment="e", path=str(bench.folder), seed=0, nonce=nonce),
+        parameters={"data": "a reference"},
+    )
+    bench.assign(0)
+    (failed,) = bench.serve(lambda: worker._load(contract, pickled))
+    assert isinstance(failed, LaunchFailed)
+    assert failed.fatal is (trouble != "parameter")
+    expected = {"folder": "StorageError", "trainable": "UnpicklingError", "parameter": "ZeroDivisionError"}
+    assert failed.error.type.endswith(expected[trouble])
 
 
 def test_a_config_that_cannot_be_loaded_fails_its_own_attempt(bench: Bench) -> None:

@@ -97,8 +97,9 @@ def serve(link: Link, sweep: SweepSpec, place: Place, load: Callable[[], tuple[A
             loaded = loaded or load()
             spec: AttemptSpec = pickle.loads(assign.spec)  # noqa: S301 - the driver wrote it
         except Exception as error:  # noqa: BLE001 - foreign code is loaded here; its failure is an event
-            info = error_info(error)
-            link.send(LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=info, fatal=loaded is None))
+            fatal = isinstance(error, EverywhereError)
+            info = error_info(error.cause if isinstance(error, EverywhereError) else error)
+            link.send(LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=info, fatal=fatal))
             continue
         trainable, io = loaded
         is_reusable = _attempt(link, sweep, spec, trainable, io, place)
@@ -117,9 +118,24 @@ def _attempt(link: Link, sweep: SweepSpec, spec: AttemptSpec, trainable: Any, io
         return False
 
 
+class EverywhereError(Exception):
+    """Carries an error to which every worker would come; any other may be the fault of one machine."""
+
+    def __init__(self, cause: Exception) -> None:
+        """Remember the error."""
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 def _load(contract: Contract, trainable: bytes) -> tuple[Any, CheckpointIO]:
-    _check_folder(contract.sweep)
-    loaded = cloudpickle.loads(trainable)
+    try:
+        _check_folder(contract.sweep)
+    except StorageError as error:
+        raise EverywhereError(error) from error
+    try:
+        loaded = cloudpickle.loads(trainable)
+    except Exception as error:
+        raise EverywhereError(error) from error
     if contract.parameters:
         names = list(contract.parameters)
         values = ray.get([contract.parameters[name] for name in names])
