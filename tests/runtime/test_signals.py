@@ -49,10 +49,11 @@ def test_a_handler_that_python_cannot_put_back_is_left_alone(monkeypatch: pytest
         installed.append(number)
         return shown[signal.Signals(number)]
 
-    monkeypatch.setattr(signal, "getsignal", lambda number: shown[number])
-    monkeypatch.setattr(signal, "signal", install)
-    with interruptible(lambda name: None):
-        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "getsignal", lambda number: shown[number])
+        patch.setattr(signal, "signal", install)
+        with interruptible(lambda name: None):
+            pass
     assert installed == [signal.SIGTERM, signal.SIGTERM]
 
 
