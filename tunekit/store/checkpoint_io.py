@@ -16,11 +16,12 @@ restored.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tunekit.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, SaveError
+from tunekit.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, SaveError, StorageError
 from tunekit.store import folders, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.base import Store, storage_errors
@@ -250,26 +251,32 @@ class CheckpointIO:
     def sweep(self, live: Iterable[str] = ()) -> list[str]:
         """Remove what is staged, except for ``live``, and finish deletions that a crash interrupted.
 
+        Never raises for the storage's trouble: what stays costs space and nothing else, and is swept another time.
+
         Args:
             live: Staging names (as of ``layout.staging_name``, with or without its folder) to leave alone.
 
         Returns:
             The places that were removed.
-
-        Raises:
-            StorageError: Storage failed.
         """
         keep = {name.rpartition("/")[2] for name in live}
         places = []
         for parent in (layout.STAGING, layout.TRASH):
-            names = {name.partition("/")[0] for name in self._store.sizes(parent)}
-            spared = keep if parent == layout.STAGING else set()
-            places += [f"{parent}/{name}" for name in sorted(names - spared)]
-            # Not there; but with it goes the folder around it, if a crash left that empty.
-            self._store.remove(f"{parent}/.none")
-        for place in places:
+            with contextlib.suppress(StorageError):
+                names = {name.partition("/")[0] for name in self._store.sizes(parent)}
+                spared = keep if parent == layout.STAGING else set()
+                places += [f"{parent}/{name}" for name in sorted(names - spared)]
+        # The last are not there; but with them goes the folder around them, if a crash left that empty.
+        nothing = [f"{parent}/.none" for parent in (layout.STAGING, layout.TRASH)]
+        removed = {place for place in [*places, *nothing] if self._is_removed(place)}
+        return [place for place in places if place in removed]
+
+    def _is_removed(self, place: str) -> bool:
+        try:
             self._store.remove(place)
-        return places
+        except StorageError:
+            return False
+        return True
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 

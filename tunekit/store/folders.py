@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -27,26 +28,38 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+_NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST}
 _DROPPINGS = (".DS_Store", "Thumbs.db", "desktop.ini")
 """What desktop systems leave in every folder that somebody looked at."""
 
 
-def walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]:
-    """Yield everything below ``folder`` with its relative path, parents first, in sorted order, following no link."""
+def walk(folder: Path, prefix: str = "", *, skips_gone: bool = False) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield everything below ``folder`` with its relative path, parents first, in sorted order, following no link.
+
+    Args:
+        folder: Where to begin.
+        prefix: Goes before each path.
+        skips_gone: Whether what disappears meanwhile is left out, rather than an error; not so ``folder`` itself.
+    """
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
+    gone = (FileNotFoundError, NotADirectoryError) if skips_gone else ()
     for entry in entries:
-        info = entry.stat(follow_symlinks=False)
+        try:
+            info = entry.stat(follow_symlinks=False)
+        except gone:
+            continue
         yield prefix + entry.name, info
         if stat.S_ISDIR(info.st_mode):
-            yield from walk(Path(entry.path), f"{prefix}{entry.name}/")
+            with contextlib.suppress(*gone):
+                yield from walk(Path(entry.path), f"{prefix}{entry.name}/", skips_gone=skips_gone)
 
 
 def sizes(folder: Path) -> dict[str, int]:
     """Return what ``Store.sizes`` returns, for a local folder."""
     found: dict[str, int] = {}
     try:
-        for name, info in walk(folder):
+        for name, info in walk(folder, skips_gone=True):
             found.pop(f"{name.rpartition('/')[0]}/", None)
             if stat.S_ISDIR(info.st_mode):
                 found[f"{name}/"] = 0
@@ -133,24 +146,32 @@ def copy_into(ops: Ops, source: Path, target: Path, *, skip: Iterable[str] = ())
 
 
 def delete_tree(ops: Ops, folder: Path, *, first: str = "") -> None:
-    """Delete a folder with everything in it, ``first`` before the rest. What is gone already is fine."""
+    """Delete a folder with everything in it, ``first`` before the rest. What is gone already is fine.
+
+    A folder into which somebody still writes may stay, and is not an error.
+    """
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or not folder.is_dir():
-        _gone_is_fine(ops.unlink, folder)  # what a link points to is not ours to delete
+        _remove_if_possible(ops.unlink, folder)  # what a link points to is not ours to delete
         return
     if first:
-        _gone_is_fine(ops.unlink, folder / first)
+        _remove_if_possible(ops.unlink, folder / first)
     try:
-        found = list(walk(folder))
+        found = list(walk(folder, skips_gone=True))
     except FileNotFoundError:
         found = []
     for name, info in reversed(found):
         remove = ops.rmdir if stat.S_ISDIR(info.st_mode) else ops.unlink
-        _gone_is_fine(remove, folder / name)
-    _gone_is_fine(ops.rmdir, folder)
+        _remove_if_possible(remove, folder / name)
+    _remove_if_possible(ops.rmdir, folder)
 
 
-def _gone_is_fine(remove: Callable[[Path], None], path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
+def _remove_if_possible(remove: Callable[[Path], None], path: Path) -> None:
+    try:
         remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in _NOT_EMPTY:
+            raise

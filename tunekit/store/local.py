@@ -74,7 +74,7 @@ class LocalStore:
         """Return a new, empty folder in place, so that nothing has to be copied later."""
         path = self._root / staging
         with storage_errors("create", path):
-            folders.delete_tree(self._ops, path)
+            self._discard(path)
             self._place(path, lambda: self._ops.mkdir(path))
         return path
 
@@ -117,10 +117,12 @@ class LocalStore:
             if aside:
                 self._move(path, self._free_place(aside))
                 return
-            hidden = folder.startswith(".")
-            trash = path if hidden else self._root / layout.trash_name(folder)
-            if not hidden:
-                self._move(path, trash)
+            if folder.startswith("."):
+                self._discard(path)
+                self._tidy(path.parent)
+                return
+            trash = self._root / layout.trash_name(folder)
+            self._move(path, trash)
             folders.delete_tree(self._ops, trash, first=layout.MANIFEST)
             self._tidy(trash.parent)
 
@@ -249,6 +251,25 @@ class LocalStore:
             return
         folders.delete_tree(self._ops, target)
         self._place(target, lambda: self._ops.rename(source, target))
+
+    def _discard(self, path: Path) -> None:
+        """Delete what nobody needs, but somebody may still write into: a worker of a driver that died.
+
+        It is renamed first, so that such a worker does not find it any more, to a name that nothing else has.
+        """
+        if not os.path.lexists(path):
+            return
+        trash = self._root / layout.TRASH
+        if path.parent == trash:
+            folders.delete_tree(self._ops, path)
+            return
+        target = trash / f"{path.name}.{uuid.uuid4().hex}"
+        try:
+            self._place(target, lambda: self._ops.rename(path, target))
+        except OSError:
+            target = path  # A full disk may have no room for another folder.
+        folders.delete_tree(self._ops, target)
+        self._tidy(trash)
 
     def _free_place(self, aside: str) -> Path:
         place = self._root / aside
