@@ -89,6 +89,7 @@ def main() -> None:
     print("| scheduler | trials | events | median µs | mean µs | 99 % µs |\n|---|---:|---:|---:|---:|---:|")
     schedulers: list[tuple[str, Scheduler]] = [
         ("FIFO", FIFO()),
+        ("ASHA, a rung at 5", ASHA(max_t=100, grace_period=5, reduction_factor=4)),
         ("ASHA, rungs at 1, 2, 4, 8", ASHA(max_t=100, grace_period=1, reduction_factor=2)),
     ]
     for name, scheduler in schedulers:
