@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tunekit.core.commands import ContinueTrial, StopTrial
 from tunekit.core.events import ErrorInfo, Event, ResultReported, TrialRaised, TrialReturned
-from tunekit.runtime.mailbox import Mailbox
+from tunekit.runtime.mailbox import MAX_GONE, Mailbox
 from tunekit.runtime.post import PostOffice
 from tunekit.runtime.sequence import Inbox, Outbox
 from tunekit.runtime.wire import (
@@ -308,9 +308,48 @@ def test_a_worker_that_was_given_up_is_not_heard() -> None:
     world.post()
     assert exchange(world.mailbox, worker=1).is_gone
     world.mailbox = Mailbox()
+    assert not exchange(world.mailbox, worker=1, heeded=2).is_gone
     world.drain()
     world.post()
-    assert exchange(world.mailbox, worker=1).is_gone, "a new mailbox is told, too"
+    assert exchange(world.mailbox, worker=1).is_gone, "a new mailbox is told as soon as that worker turns up"
+
+
+def test_nothing_grows_with_the_number_of_workers_that_are_gone() -> None:
+    world = World()
+    for worker in range(3, 5000):
+        world.office.open(worker)
+        exchange(world.mailbox, b"hello", worker=worker)
+        world.office.receive(world.mailbox.drain(world.office.drain(0.0)))
+        world.office.give_up(worker)
+        world.post()
+    assert set(world.mailbox._boxes) <= {1, 2}
+    assert len(world.mailbox._gone) == MAX_GONE
+    assert not world.office._gone
+    world.mailbox = Mailbox()
+    world.drain()
+    assert world.office.post() is None, "a new mailbox is not told of all who are gone"
+
+
+def test_one_who_was_forgotten_is_told_when_he_turns_up() -> None:
+    world = World()
+    for worker in range(3, 5000):
+        world.mailbox.post(encode(Post([], [], [worker])))
+    assert not exchange(world.mailbox, worker=3).is_gone
+    world.drain()
+    world.post()
+    assert exchange(world.mailbox, worker=3).is_gone
+
+
+def test_who_is_given_up_while_he_waits_is_told_at_once() -> None:
+    mailbox = Mailbox()
+    answers: list[Download] = []
+    thread = threading.Thread(target=lambda: answers.append(exchange(mailbox, wait_s=30.0)))
+    thread.start()
+    while not mailbox._num_waiting:
+        time.sleep(0.001)
+    mailbox.post(encode(Post([], [], [1])))
+    thread.join(timeout=10)
+    assert answers[0].is_gone
 
 
 def test_last_words_overlap_with_what_came_before() -> None:

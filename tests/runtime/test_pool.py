@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tunekit.errors import ResourcesError
-from tunekit.runtime.cluster import Node, check_shape, shape_of
 from tunekit.runtime.pool import Plan, Pool
+from tunekit.runtime.shapes import Node, check_shape, shape_of
 from tunekit.runtime.wire import Assign
 
 ONE = shape_of({"CPU": 1})

@@ -4,66 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 
-from tunekit.errors import ExperimentError, ResourcesError
-
-Shape = tuple[tuple[str, float], ...]
-"""Resources of one trial, sorted by name, so that equal ones are equal."""
+from tunekit.errors import ExperimentError
+from tunekit.runtime.shapes import Node
 
 _nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
-_EPSILON = 1e-6
-"""Ray counts resources in ten-thousandths."""
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One machine of the cluster."""
-
-    id: str
-    resources: Mapping[str, float]
-    """All that it offers, in use or not."""
-
-
-def shape_of(resources: Mapping[str, float]) -> Shape:
-    """Return resources in their comparable form; amounts of zero are left out."""
-    return tuple(sorted((name, float(amount)) for name, amount in resources.items() if amount))
-
-
-def is_held(shape: Shape, free: Mapping[str, float]) -> bool:
-    """Return whether a machine with these free resources can hold one trial more."""
-    return all(free.get(name, 0.0) + _EPSILON >= amount for name, amount in shape)
-
-
-def check_shape(shape: Shape, offers: Sequence[Mapping[str, float]]) -> None:
-    """Make sure that some node could hold one trial, if it were empty.
-
-    Args:
-        shape: What one trial needs.
-        offers: What each node has, those included that an autoscaler could add.
-
-    Raises:
-        ResourcesError: None could.
-    """
-    if not any(is_held(shape, offer) for offer in offers):
-        raise ResourcesError(
-            f"one trial needs {_describe(dict(shape))}, but no node of the cluster offers that; {_biggest(offers)}",
-            hint="ask for less with tunekit.with_resources, or add a node that is large enough",
-            needed=dict(shape),
-        )
 
 
 class Cluster:
     """The Ray cluster that this process is connected to, and whether it is ours to end.
 
+    Sweeps that run at the same time in one process share the connection, and the last one disconnects.
+
     Args:
-        address: Where Ray runs; None: what ``RAY_ADDRESS`` says, else a new local one. Without meaning when this
-            process is connected already.
+        address: Where Ray runs; None: what ``RAY_ADDRESS`` says, else the cluster that ``ray start`` left running on
+            this machine, else a new local one: as ``ray.init()`` does. Without meaning when this process is connected
+            already.
 
     Raises:
         ExperimentError: Ray could not be started or joined.
@@ -71,13 +35,8 @@ class Cluster:
 
     def __init__(self, address: str | None = None) -> None:
         """Connect, unless the user has done so."""
-        self.is_joined = ray.is_initialized()
-        """Whether the connection was there before us."""
-        address = address or os.environ.get("RAY_ADDRESS") or "local"
-        self.is_local = not self.is_joined and address == "local"
-        """Whether the cluster consists of processes that we started."""
-        if not self.is_joined:
-            _connect(address)
+        self.is_joined = _connection.enter(self, address or os.environ.get("RAY_ADDRESS") or None)
+        """Whether the connection was there before any sweep."""
         self.here: str = ray.get_runtime_context().get_node_id()
         """Id of the driver's node."""
 
@@ -85,10 +44,12 @@ class Cluster:
         """Return the machines that are alive."""
         return [Node(node["NodeID"], node["Resources"]) for node in _nodes() if node["Alive"]]
 
+    def free(self) -> Mapping[str, float]:
+        """Return what nobody uses at the moment, all machines together."""
+        return dict(ray.available_resources())  # type: ignore[no-untyped-call]
+
     def growth(self) -> list[Mapping[str, float]]:
         """Return what the nodes have that an autoscaler may add; nothing if it is not known to be there."""
-        if self.is_local:
-            return []
         try:
             config = ray._private.state.state.get_cluster_config()  # noqa: SLF001 - Ray has no public question for it
         except Exception:  # noqa: BLE001 - nor a promise that this one stays
@@ -97,35 +58,83 @@ class Cluster:
         return [dict(group.resources) for group in groups if group.max_count]
 
     def leave(self) -> None:
-        """Disconnect if we connected; a local cluster of ours ends with that."""
-        if not self.is_joined and ray.is_initialized():
-            ray.shutdown()
+        """Disconnect if we connected and no other sweep goes on; a local cluster of ours ends with that."""
+        _connection.leave(self)
 
 
-def _connect(address: str) -> None:
-    # Ray would report usage statistics to its makers; a cluster that we start does not.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+class _Connection:
+    """This process's connection to Ray, and the sweeps that it was made for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sweeps: set[Cluster] = set()
+
+    def enter(self, sweep: Cluster, address: str | None) -> bool:
+        """Connect if nobody has. Return whether the connection is somebody else's."""
+        with self._lock:
+            if not ray.is_initialized():
+                self._sweeps.clear()  # Should there be any, somebody has disconnected them.
+                _connect(address)
+            elif not self._sweeps:
+                return True
+            self._sweeps.add(sweep)
+            return False
+
+    def leave(self, sweep: Cluster) -> None:
+        """Disconnect after the last sweep."""
+        with self._lock:
+            if sweep in self._sweeps:
+                self._sweeps.remove(sweep)
+                if not self._sweeps and ray.is_initialized():
+                    ray.shutdown()
+
+
+_connection = _Connection()
+
+
+def _connect(address: str | None) -> None:
     try:
-        with warnings.catch_warnings():
+        with _undisturbed(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     except Exception as error:
+        what = f"joined at {address}" if address not in {None, "local"} else "started or joined"
         raise ExperimentError(
-            f"Ray could not be {'started' if address == 'local' else f'joined at {address}'}: {error}",
-            hint="start it yourself with ray.init(…) before fit(), or use tunekit.inline, which needs no Ray",
+            f"Ray could not be {what}: {error}",
+            hint="start it yourself with ray.init(…) before fit(), or use tunekit.inline, which needs no Ray; "
+            "`ray stop` makes it forget a cluster that has died",
         ) from error
 
 
-def _describe(resources: Mapping[str, float]) -> str:
-    return " ".join(f"{name}={amount:g}" for name, amount in sorted(resources.items())) or "nothing"
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep Ray from changing what belongs to this process: how it ends, and its environment."""
+    name = "RAY_USAGE_STATS_ENABLED"
+    is_set = name in os.environ
+    # Ray would report usage statistics to its makers; a cluster that we start does not.
+    os.environ.setdefault(name, "0")
+    try:
+        with _same_handlers():
+            yield
+    finally:
+        if not is_set:
+            os.environ.pop(name, None)
 
 
-def _biggest(offers: Sequence[Mapping[str, float]]) -> str:
-    if not offers:
-        return "no node is alive"
-    biggest = max(offers, key=lambda offer: (offer.get("CPU", 0.0), offer.get("GPU", 0.0)))
-    hidden = ("memory", "object_store_memory")
-    return "the biggest offers " + _describe(
-        {name: amount for name, amount in biggest.items() if name not in hidden and not name.startswith("node:")}
-    )
+@contextmanager
+def _same_handlers() -> Iterator[None]:
+    """Put signal handlers back: with Ray's, SIGTERM would end a driver at once instead of cleanly."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Ray installs none then.
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end, KeyboardInterrupt):  # Ours, from a second Ctrl-C.
+            raise
+        raise SystemExit(128 + signal.SIGTERM) from end  # Ray's, whose codes differ.
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)

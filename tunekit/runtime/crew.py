@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -15,15 +16,17 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tunekit.runtime.cluster import Shape
 from tunekit.runtime.mailbox import Mailbox
 from tunekit.runtime.pool import WorkerRecord
+from tunekit.runtime.shapes import Shape
 from tunekit.runtime.worker import Contract, Worker
 
 _MIN_THREADS, _MAX_THREADS, _SPARE_THREADS = 16, 256, 8
 """Of the mailbox: one for each worker that waits, and some for those that do not."""
 _PATIENCE_S = 1.0
 """Seconds that a process gets to end in Ray's way before it is killed in ours."""
+_CLOSE_S = 10.0
+"""Seconds that processes which were killed get to be gone; one that waits for a disk cannot go."""
 _POLL_S = 0.01
 
 _remote: Any = ray.remote
@@ -105,7 +108,7 @@ class Crew:
             ray.wait(calls, num_returns=len(calls), timeout=timeout_s, fetch_local=False)
 
     def close(self, records: Iterable[WorkerRecord]) -> None:
-        """End everything that is left, and return when none of it runs on this node."""
+        """End everything that is left, and return when none of it runs on this node, or says what does."""
         for record in records:
             self._doom(record)
         for actor, call in self._hands.values():
@@ -118,9 +121,14 @@ class Crew:
         with contextlib.suppress(Exception):
             ray.kill(self._mailbox, no_restart=True)
         self._hands.clear()
-        while self._doomed:
-            self.reap()
+        deadline = time.monotonic() + _CLOSE_S
+        self.reap()
+        while self._doomed and time.monotonic() < deadline:
             time.sleep(_POLL_S)
+            self.reap()
+        if self._doomed:
+            pids = ", ".join(map(str, sorted(self._doomed)))
+            sys.stderr.write(f"tunekit: worker processes {pids} were killed and are still there\n")
 
     def _doom(self, record: WorkerRecord) -> None:
         if record.pid and record.node == self._here:

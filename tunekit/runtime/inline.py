@@ -9,16 +9,16 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
-from tunekit.core.events import CapacityChanged, Event, ResultReported, TrialHalted
+from tunekit.core.events import CapacityChanged, Event, LaunchFailed, ResultReported, TrialHalted
 from tunekit.errors import CoreBugError
 from tunekit.runtime.attempt import run_attempt
 from tunekit.runtime.class_trial import release
 from tunekit.runtime.driver import Driver
-from tunekit.runtime.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSpec
+from tunekit.runtime.launching import SpecOf, spec_or_failure
+from tunekit.runtime.spec import Delivery, ExecutorCommand, SweepSpec
 from tunekit.store.checkpoint_io import CheckpointIO
 
 _BATCH = 100
@@ -146,7 +146,7 @@ def run_inline(
     inbox: queue.SimpleQueue[Delivery],
     *,
     sweep: SweepSpec,
-    spec_of: Callable[[LaunchTrial], AttemptSpec],
+    spec_of: SpecOf,
     trainable: Any,
     io: CheckpointIO,
 ) -> None:
@@ -161,11 +161,16 @@ def run_inline(
         while not driver.state.ended:
             driver.take_pending()
             launch = executor.next()
-            if launch is not None:
-                channel = InlineChannel(driver, executor, inbox)
-                run_attempt(sweep, spec_of(launch), trainable, channel, io)
-                channel.close()
-            elif not driver.state.ended:
-                driver.wait()
+            if launch is None:
+                if not driver.state.ended:
+                    driver.wait()
+                continue
+            spec = spec_or_failure(spec_of, launch)
+            if isinstance(spec, LaunchFailed):
+                inbox.put(Delivery([spec]))
+                continue
+            channel = InlineChannel(driver, executor, inbox)
+            run_attempt(sweep, spec, trainable, channel, io)
+            channel.close()
     finally:
         release()

@@ -12,6 +12,11 @@ from tunekit.runtime.ray_errors import Loss
 from tunekit.runtime.wire import AttemptKey
 from tunekit.types import LossCause, TrialId
 
+_MAX_FALSE_STARTS = 3
+"""Workers in a row that may die before their first word."""
+_OWN_FAULTS = frozenset({LossCause.CRASHED, LossCause.START_FAILED})
+"""A machine that was taken away, or that was never there, says nothing about the next worker."""
+
 
 @dataclass(frozen=True, slots=True)
 class Departure:
@@ -23,6 +28,8 @@ class Departure:
     first: int = 0
     last_words: Sequence[bytes] = ()
     """Messages from number ``first`` on that may not have come through the mailbox."""
+    killed: AttemptKey | None = None
+    """The attempt for whose sake we ended it; it may have run another one by then."""
 
 
 class Losses:
@@ -41,9 +48,18 @@ class Losses:
         """A trial could be prepared."""
         self._strikes.pop(trial, None)
 
-    def of(self, held: Sequence[Held], loss: Loss) -> list[WorkerLost]:
-        """Return the losses of all attempts that a worker had, in the order in which it would have run them."""
-        return [lost(_key(one), self._judge(position, one, loss)) for position, one in enumerate(held)]
+    def of(self, held: Sequence[Held], loss: Loss, killed: AttemptKey | None = None) -> list[WorkerLost]:
+        """Return the losses of all attempts that a worker had, in the order in which it would have run them.
+
+        Args:
+            held: The attempts.
+            loss: Why the worker is gone.
+            killed: The attempt for whose sake we ended it, if we did: no other one pays for that.
+        """
+        if killed is not None:
+            spared = Loss(LossCause.NOT_STARTED, "its worker was ended for the sake of another trial")
+            return [lost(one.key, loss if one.key == killed else spared) for one in held]
+        return [lost(one.key, self._judge(position, one, loss)) for position, one in enumerate(held)]
 
     def _judge(self, position: int, one: Held, loss: Loss) -> Loss:
         if position > 0:
@@ -56,16 +72,30 @@ class Losses:
         return Loss(LossCause.START_FAILED if is_suspect else LossCause.NOT_STARTED, loss.detail)
 
 
+class FalseStarts:
+    """Counts workers in a row that died of themselves before their first word: so will the next one."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._count = 0
+
+    def note_hello(self) -> None:
+        """A worker came up: the way is clear."""
+        self._count = 0
+
+    def note(self, loss: Loss) -> bool:
+        """Note the loss of a worker that had not come up. Return whether there is no use in another one."""
+        if loss.cause in _OWN_FAULTS:
+            self._count += 1
+        return self._count >= _MAX_FALSE_STARTS
+
+
 def left_open(held: Sequence[Held]) -> list[WorkerLost]:
     """Return the losses of attempts that a worker which left in peace had begun and said no last word of."""
     loss = Loss(LossCause.CRASHED, "its worker left without a last word")
-    return [lost(_key(one), loss) for one in held if one.is_started]
+    return [lost(one.key, loss) for one in held if one.is_started]
 
 
 def lost(key: AttemptKey, loss: Loss) -> WorkerLost:
     """Return the loss of one attempt."""
     return WorkerLost(trial=key[0], attempt=key[1], cause=loss.cause, detail=loss.detail)
-
-
-def _key(held: Held) -> AttemptKey:
-    return held.assign.trial, held.assign.attempt

@@ -28,6 +28,9 @@ MAX_DRAIN_BYTES = 16 * 1024 * 1024
 GATHER_S = 0.002
 """Messages of workers that do not wait for an answer are gathered for so long, so that one drain takes many."""
 
+MAX_GONE = 1024
+"""So many workers that were given up are remembered. One that turns up later is reported to the driver as unknown."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _upload = msgspec.msgpack.Decoder(Upload).decode
 _drain = msgspec.msgpack.Decoder(Drain).decode
@@ -88,6 +91,8 @@ class Mailbox:
         self._parcels: deque[tuple[int, Parcel]] = deque()
         self._num_parcels = 0
         self._heeded: dict[int, int] = {}
+        self._gone: dict[int, None] = {}
+        """Workers that were given up, the oldest first."""
         self._bell = threading.Condition(self._lock)
         self._is_urgent = False
         """Whether the driver is wanted at once."""
@@ -97,6 +102,10 @@ class Mailbox:
         """Take a worker's messages, and answer with its orders, at once or as soon as there are any."""
         upload = _upload(frame)
         with self._lock:
+            if upload.worker in self._gone:
+                return _encode(Download(self._instance, 0, upload.heeded + 1, [], 0.0, is_gone=True))
+            if upload.worker not in self._boxes:  # Whom this instance does not know, the driver may know as gone.
+                self._heeded[upload.worker] = upload.heeded
             box = self._box(upload.worker)
             box.turn += 1
             if box.heed(upload.heeded):
@@ -133,12 +142,10 @@ class Mailbox:
             self._heard_at = time.monotonic()
             self._acknowledge(post.acknowledged)
             for worker in post.gone:
-                box = self._box(worker)
-                box.is_gone = True
-                box.orders.clear()
-                box.bell.notify_all()
+                self._forget(worker)
             for worker, first, orders in post.orders:
-                self._put_orders(worker, first, orders)
+                if worker not in self._gone:
+                    self._put_orders(worker, first, orders)
             if post.wakes:
                 self._is_urgent = True
                 self._bell.notify_all()
@@ -154,6 +161,18 @@ class Mailbox:
             box.bell.wait_for(lambda: box.has_news or box.turn != turn, wait_s)
         finally:
             self._num_waiting -= 1
+
+    def _forget(self, worker: int) -> None:
+        """Keep of a worker that was given up no more than its number."""
+        box = self._boxes.pop(worker, None)
+        self._heeded.pop(worker, None)
+        self._gone[worker] = None
+        if len(self._gone) > MAX_GONE:
+            del self._gone[next(iter(self._gone))]
+        if box is not None:
+            box.is_gone = True
+            box.orders.clear()
+            box.bell.notify_all()
 
     def _put_orders(self, worker: int, first: int, orders: list[bytes]) -> None:
         box = self._box(worker)
@@ -192,5 +211,6 @@ class Mailbox:
 
     def _acknowledge(self, acknowledged: list[tuple[int, int]]) -> None:
         for worker, number in acknowledged:
-            box = self._box(worker)
-            box.acknowledged = max(box.acknowledged, number)
+            if worker not in self._gone:
+                box = self._box(worker)
+                box.acknowledged = max(box.acknowledged, number)

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tunekit.runtime.cluster import Node, Shape, is_held
+from tunekit.runtime.shapes import Node, Shape, is_held, num_held
 from tunekit.runtime.wire import Assign, AttemptKey
 
 BRIEF_S = 0.1
@@ -36,6 +36,11 @@ class Held:
     assign: Assign
     is_started: bool = False
     is_recalled: bool = False
+
+    @property
+    def key(self) -> AttemptKey:
+        """Which attempt it is."""
+        return self.assign.trial, self.assign.attempt
 
 
 @dataclass(slots=True)
@@ -196,6 +201,15 @@ class Pool:
             places = min(places, self._max_workers)
         return places * (1 + self._prefetch) if self._is_brief else places
 
+    def starving(self) -> dict[Shape, int]:
+        """Return how many attempts wait of each shape that nothing runs of, though not for want of room beside ours."""
+        served = {record.shape for record in self._staying() if record.is_up}
+        return {
+            shape: len(waiting)
+            for shape, waiting in self._waiting.items()
+            if waiting and shape not in served and (self._num_coming(shape) or not self._fits(shape))
+        }
+
     def replace(self, shape: Shape) -> WorkerRecord | None:
         """Start a worker although nothing waits for it yet, if there is room."""
         return self._start(shape) if self._may_start(shape) else None
@@ -316,8 +330,14 @@ class Pool:
     def _is_full(self) -> bool:
         return self._max_workers is not None and len(self._staying()) >= self._max_workers
 
+    def _fits(self, shape: Shape) -> bool:
+        """Return whether a machine that is there now could hold this shape, if it were empty."""
+        return any(is_held(shape, node.resources) for node in self._nodes)
+
     def _retire_another(self, shape: Shape) -> int | None:
         """Mark one worker of another shape that has nothing to do as leaving, and return it."""
+        if not self._fits(shape):
+            return None
         for record in self.workers.values():
             is_idle = not record.held and not record.is_leaving and not self._waiting.get(record.shape)
             if record.shape != shape and is_idle:
@@ -348,10 +368,7 @@ class Pool:
         if not shape:  # Trials that ask for nothing: as many as there are CPUs.
             cpus = int(sum(node.resources.get("CPU", 1.0) for node in self._nodes))
             return frozenset(placed), max(0, cpus - len(placed))
-        count = 0
-        while _place(free.values(), shape):
-            count += 1
-        return frozenset(placed), count
+        return frozenset(placed), sum(num_held(shape, each) for each in free.values())
 
 
 def _place(nodes: Iterable[dict[str, float]], shape: Shape) -> bool:

@@ -43,8 +43,8 @@ class PostOffice:
     def __init__(self) -> None:
         """Begin without workers."""
         self._lines: dict[int, _Line] = {}
-        self._gone: list[int] = []
-        self._told_gone = 0
+        self._gone: set[int] = set()
+        """Workers that were given up, and of which the mailbox must be told."""
         self._due: set[int] = set()
         """Workers with orders that have not been posted."""
         self._acknowledged: dict[int, int] = {}
@@ -59,7 +59,7 @@ class PostOffice:
     def give_up(self, worker: int) -> None:
         """Forget a worker: nothing is owed to it, and nothing of it will be heard."""
         if self._lines.pop(worker, None) is not None:
-            self._gone.append(worker)
+            self._gone.add(worker)
             self._due.discard(worker)
             self._acknowledged.pop(worker, None)
 
@@ -84,7 +84,7 @@ class PostOffice:
         """
         orders = [(worker, *self._lines[worker].outbox.take_unsent()) for worker in sorted(self._due)]
         self._due.clear()
-        gone, self._told_gone = self._gone[self._told_gone :], len(self._gone)
+        gone, self._gone = sorted(self._gone), set()
         if not (orders or gone or wakes or (acknowledges and self._acknowledged)):
             return None
         return _encode(Post(orders, self._take_acknowledgements(), gone, wakes))
@@ -107,12 +107,14 @@ class PostOffice:
         drained = _drained(frame)
         if drained.instance != self._instance:
             self._instance, self._seen = drained.instance, 0
-            self._told_gone = 0  # A new instance must be told everything that the old one knew.
-            self.repeat()
+            self.repeat()  # A new instance must be told everything; of workers that are gone, when they turn up.
         self._seen = max(self._seen, drained.upto)
         for worker, number in drained.heeded:
-            if worker in self._lines:
-                self._lines[worker].outbox.acknowledge(number)
+            line = self._lines.get(worker)
+            if line is not None:
+                line.outbox.acknowledge(number)
+            else:
+                self._gone.add(worker)
         return [
             letter
             for parcel in drained.parcels
@@ -123,6 +125,7 @@ class PostOffice:
         """Take messages of a worker, and return those that are new and in order."""
         line = self._lines.get(worker)
         if line is None:
+            self._gone.add(worker)
             return []
         fresh = line.inbox.accept(first, messages)
         return [

@@ -16,11 +16,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-import cloudpickle
 import ray
 
 from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
@@ -29,26 +28,26 @@ from tunekit.core.events import (
     ErrorInfo,
     Event,
     LaunchFailed,
-    RestoreFailed,
     TrialHalted,
     TrialRaised,
-    TrialReturned,
     TrialStarted,
 )
-from tunekit.runtime.cluster import Cluster, Shape, check_shape, shape_of
+from tunekit.runtime.cluster import Cluster
 from tunekit.runtime.crew import Crew
 from tunekit.runtime.failure import error_info
-from tunekit.runtime.losses import Departure, Losses, left_open, lost
+from tunekit.runtime.launching import SpecOf, prepare
+from tunekit.runtime.losses import Departure, FalseStarts, Losses, left_open, lost
+from tunekit.runtime.patience import Patience
 from tunekit.runtime.pool import Pool, WorkerRecord
 from tunekit.runtime.post import Letter, PostOffice
 from tunekit.runtime.ray_errors import Loss, classify
-from tunekit.runtime.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSpec
-from tunekit.runtime.wire import Assign, Hello, Leave, Recall, Returned, decode_said
+from tunekit.runtime.shapes import Offers, Shape, shape_of
+from tunekit.runtime.spec import Delivery, ExecutorCommand, SweepSpec
+from tunekit.runtime.wire import LAST_WORDS, Hello, Leave, Recall, Returned, decode_said
 from tunekit.runtime.worker import Contract
 from tunekit.trainable import check_picklable, describe, parameters_of
 from tunekit.types import LossCause
 
-_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, LaunchFailed, RestoreFailed)
 _DRAIN_S = 1.0
 """Longest wait of the long poll: how long a recall, or an order that must be repeated, waits when nothing happens."""
 _REPEAT_S = 2.0
@@ -58,10 +57,7 @@ _ACKNOWLEDGE_S = 0.05
 _CALL_TIMEOUT_S = 30.0
 _MAILBOX_LOST_S = 120.0
 """So long the mailbox may be out of reach before the sweep's attempts are given up."""
-_LEAVE_S = 1.5
-"""Seconds that idle workers get to leave by themselves when the sweep ends."""
-_MAX_FALSE_STARTS = 3
-"""Workers in a row that may die before their first word."""
+LEAVE_S = 1.5
 
 
 class RayExecutor:
@@ -74,7 +70,8 @@ class RayExecutor:
         inbox: Where deliveries go.
         max_concurrent_trials: Most workers at a time; None: as many as the cluster holds.
         prefetch: Most attempts that wait ready at a busy worker, where trials are brief.
-        address: The cluster; see ``Cluster``.
+        pickled: The trainable without its parameters, if it has been pickled already.
+        leave_s: Seconds that idle workers get to clean up and leave by themselves when the sweep ends.
 
     Raises:
         TrainableError: The trainable cannot be sent to a worker.
@@ -87,30 +84,33 @@ class RayExecutor:
         *,
         sweep: SweepSpec,
         trainable: Any,
-        spec_of: Callable[[LaunchTrial], AttemptSpec],
+        spec_of: SpecOf,
         inbox: queue.SimpleQueue[Delivery],
         max_concurrent_trials: int | None = None,
         prefetch: int = 0,
-        address: str | None = None,
+        pickled: bytes | None = None,
+        leave_s: float = LEAVE_S,
     ) -> None:
         """Check what can be known, connect to Ray, and offer what it holds. Workers come with the first attempts."""
-        pickled = check_picklable(trainable)
+        pickled = check_picklable(trainable) if pickled is None else pickled
         self._sweep = sweep
+        self._leave_s = leave_s
         self._spec_of = spec_of
         self._driver = inbox
-        self._cluster = Cluster(address)
+        self._cluster = Cluster()
         try:
             usual = describe(trainable).resources
-            self._growth = self._cluster.growth()
+            growth = self._cluster.growth()
+            self._offers = Offers(growth)
             self._pool = Pool(
                 max_workers=max_concurrent_trials,
                 prefetch=0 if sweep.fresh_process else prefetch,
-                shows_demand=bool(self._growth),
+                shows_demand=bool(growth),
                 usual=shape_of({"CPU": 1.0} if callable(usual) else usual),
             )
             self._see_nodes()
             if not callable(usual):
-                check_shape(shape_of(usual), self._offers)
+                self._offers.check(shape_of(usual))
             self._trainable = ray.put(pickled)
             self._parameters = {name: ray.put(value) for name, value in parameters_of(trainable).items()}
             self._finished: queue.SimpleQueue[tuple[int, Future[Any]] | None] = queue.SimpleQueue()
@@ -124,7 +124,8 @@ class RayExecutor:
         self._office = PostOffice()
         self._departures: list[Departure] = []
         self._losses = Losses()
-        self._false_starts = 0
+        self._false_starts = FalseStarts()
+        self._patience = Patience()
         self._capacity = 0
         self._broken: ErrorInfo | None = None
         """Why this executor can run nothing any more."""
@@ -151,7 +152,7 @@ class RayExecutor:
                     case ContinueTrial() | InterruptTrial():
                         self._pass_on(command)
             if self._broken is not None:
-                self._fail_waiting(self._broken)
+                self._fail_waiting(self._broken, fatal=True)
             else:
                 self._dispatch()
 
@@ -172,28 +173,24 @@ class RayExecutor:
             if self._is_closing:
                 return
             self._is_closing = True
-            idle = [record.id for record in self._pool.workers.values() if record.is_idle]
-            for worker in idle:
-                self._office.order(worker, Leave())
+            free = [record for record in self._pool.workers.values() if record.is_up and not record.held]
+            for record in free:
+                if record.is_idle:
+                    self._office.order(record.id, Leave())
             self._post(wakes=True)
         self._finished.put(None)
         for thread in self._threads:
             thread.join(timeout=_CALL_TIMEOUT_S)
-        self._crew.await_leave(idle, _LEAVE_S)
+        self._crew.await_leave([record.id for record in free], self._leave_s)
         self._crew.close(self._pool.workers.values())
         self._cluster.leave()
 
     def _launch(self, command: LaunchTrial) -> None:
-        key = (command.trial, command.attempt)
-        try:
-            spec = self._spec_of(command)
-            shape = shape_of(spec.resources)
-            check_shape(shape, self._offers)
-            assign = Assign(trial=command.trial, attempt=command.attempt, spec=cloudpickle.dumps(spec))
-        except Exception as error:  # noqa: BLE001 - a config that cannot be made or sent is bad news, thus an event
-            self._tell(LaunchFailed(trial=key[0], attempt=key[1], error=error_info(error)))
-            return
-        self._pool.submit(assign, shape)
+        prepared = prepare(self._spec_of, self._offers, command)
+        if isinstance(prepared, LaunchFailed):
+            self._tell(prepared)
+        else:
+            self._pool.submit(*prepared)
 
     def _stop(self, command: StopTrial) -> None:
         if self._pool.withdraw((command.trial, command.attempt)):
@@ -215,7 +212,7 @@ class RayExecutor:
             return
         if key == next(iter(record.held)):
             self._crew.end(record)
-            self._depart(Departure(record.id, Loss(LossCause.KILLED, "it did not stop in time")))
+            self._depart(Departure(record.id, Loss(LossCause.KILLED, "it did not stop in time"), killed=key))
         else:  # It waits behind another one, which must not die for it.
             self._office.order(record.id, Recall(trial=command.trial, attempt=command.attempt))
             self._pool.ended(key)
@@ -245,7 +242,7 @@ class RayExecutor:
         record = self._pool.workers.get(departure.worker)
         if record is not None:
             self._pool.leave(record)
-            if record.held and (replacement := self._pool.replace(record.shape)):
+            if record.held and self._broken is None and (replacement := self._pool.replace(record.shape)):
                 self._start(replacement)
         self._post(wakes=True)
 
@@ -288,7 +285,7 @@ class RayExecutor:
             for said in decode_said(letter.message):
                 match said:
                     case Hello():
-                        self._false_starts = 0
+                        self._false_starts.note_hello()
                         self._pool.came_up(letter.worker, pid=said.pid, node=said.node)
                     case Returned():
                         self._pool.returned((said.trial, said.attempt))
@@ -302,7 +299,7 @@ class RayExecutor:
         if isinstance(event, TrialStarted):
             self._losses.note_start(event.trial)
             self._pool.started((event.trial, event.attempt))
-        elif isinstance(event, _ENDINGS):
+        elif isinstance(event, LAST_WORDS):
             record = self._pool.workers.get(worker)
             if record is not None and (self._sweep.fresh_process or isinstance(event, TrialRaised)):
                 self._pool.leave(record)  # Its process will not be used again.
@@ -320,32 +317,27 @@ class RayExecutor:
             self._tell(*left_open(held))
             self._pool.put_back(record.shape, [one.assign for one in held if not one.is_started])
             return
-        if not record.is_up:
-            self._note_false_start(record.shape, departure.loss)
-        self._tell(*self._losses.of(held, departure.loss))
+        if not record.is_up and self._false_starts.note(departure.loss):
+            message = f"workers die before their first word: {departure.loss.detail}"
+            error = ErrorInfo(type="WorkerStartError", message=message, hint="the logs of Ray say more")
+            self._fail_waiting(error, record.shape, fatal=True)
+        self._tell(*self._losses.of(held, departure.loss, departure.killed))
 
-    def _note_false_start(self, shape: Shape, loss: Loss) -> None:
-        """Give up on attempts for which no worker can be made."""
-        self._false_starts += 1
-        if self._false_starts < _MAX_FALSE_STARTS:
-            return
-        self._false_starts = 0
-        error = ErrorInfo(type="WorkerStartError", message=loss.detail, hint="the logs of Ray say more")
-        self._fail_waiting(error, shape)
-
-    def _fail_waiting(self, error: ErrorInfo, shape: Shape | None = None) -> None:
+    def _fail_waiting(self, error: ErrorInfo, shape: Shape | None = None, *, fatal: bool) -> None:
+        """Fail what waits for a worker for good; with it the run, if the reason is none of the trials'."""
         for assign in self._pool.take_waiting(shape):
-            self._tell(LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=error))
+            key = {"trial": assign.trial, "attempt": assign.attempt}
+            self._tell(LaunchFailed(**key, error=error, retryable=False, fatal=fatal))
 
     def _give_up(self, error: Exception) -> None:
         """Report everything as lost: nothing can be learned of any worker any more."""
         sys.stderr.write("".join(traceback.format_exception(error)))
         with self._lock:
             self._broken = error_info(error)
-            loss = Loss(LossCause.CRASHED, f"the executor failed: {self._broken.message}")
-            for record in list(self._pool.workers.values()):
-                self._tell(*self._losses.of(self._pool.lost(record.id), loss))
-            self._fail_waiting(self._broken)
+            loss = Loss(LossCause.NOT_STARTED, f"the executor failed: {self._broken.message}")  # No trial pays for it.
+            for worker in list(self._pool.workers):
+                self._tell(*(lost(held.key, loss) for held in self._pool.lost(worker)))
+            self._fail_waiting(self._broken, fatal=True)
 
     def _refresh(self) -> None:
         now = time.monotonic()
@@ -355,6 +347,7 @@ class RayExecutor:
         if now - self._repeated_at >= _REPEAT_S:
             self._repeated_at = now
             self._office.repeat()
+        sys.stderr.write(self._patience.complain(self._pool.starving(), now, self._cluster.free))
 
     # -- acting, with the lock held ------------------------------------------------------------------------------------
 
@@ -379,7 +372,13 @@ class RayExecutor:
     def _start(self, record: WorkerRecord) -> None:
         self._office.open(record.id)
         contract = Contract(worker=record.id, sweep=self._sweep, parameters=self._parameters)
-        self._crew.hire(record, contract, self._trainable)
+        try:
+            self._crew.hire(record, contract, self._trainable)
+        except Exception as error:  # noqa: BLE001 - a shape that Ray refuses, or Ray itself is gone
+            self._pool.lost(record.id)
+            self._office.give_up(record.id)
+            is_refusal = isinstance(error, ValueError | TypeError)
+            self._fail_waiting(error_info(error), record.shape, fatal=not is_refusal)
 
     def _tell(self, *events: Event) -> None:
         if events:
@@ -394,5 +393,5 @@ class RayExecutor:
     def _see_nodes(self) -> None:
         nodes = self._cluster.nodes()
         self._nodes_at = time.monotonic()
-        self._offers = [node.resources for node in nodes] + self._growth
+        self._offers.see(nodes)
         self._pool.see_nodes(nodes)

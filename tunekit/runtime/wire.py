@@ -14,7 +14,14 @@ import msgspec
 
 from tunekit.core import codec
 from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial
-from tunekit.core.events import Event
+from tunekit.core.events import (
+    Event,
+    LaunchFailed,
+    RestoreFailed,
+    TrialHalted,
+    TrialRaised,
+    TrialReturned,
+)
 from tunekit.types import TrialId
 
 AttemptKey: TypeAlias = tuple[TrialId, int]
@@ -37,6 +44,9 @@ class Returned(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     trial: TrialId
     attempt: int
 
+
+LAST_WORDS = (TrialReturned, TrialRaised, TrialHalted, LaunchFailed, RestoreFailed)
+"""Events with which a worker ends an attempt."""
 
 Note: TypeAlias = Hello | Returned
 """A message for the executor itself, of no interest to the core."""

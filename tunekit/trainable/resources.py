@@ -17,6 +17,10 @@ ResourcesOf: TypeAlias = Callable[[dict[str, Any]], Resources]
 DEFAULT: Resources = {"CPU": 1.0}
 
 _ALIASES = {"cpu": "CPU", "num_cpus": "CPU", "gpu": "GPU", "num_gpus": "GPU"}
+_REFUSED = ("object_store_memory",)
+"""Names that Ray keeps for itself."""
+_SMALLEST = 1e-4
+"""Ray counts in ten-thousandths; less than one of them would be nothing."""
 _HINT = "give amounts by name, such as with_resources(train, {'cpu': 2, 'gpu': 0.5})"
 
 
@@ -50,6 +54,10 @@ def _check_amount(problems: Problems, name: str, known: str, amount: Any) -> Non
         problems.bad_type(place, amount, "a finite number >= 0", hint=_HINT)
     elif not math.isfinite(amount) or amount < 0:
         problems.bad_value(place, amount, "a finite number >= 0", hint=_HINT)
+    elif known in _REFUSED:
+        problems.add(place, "a trial cannot reserve it", hint="ask for 'memory', in bytes")
+    elif 0 < amount < _SMALLEST:
+        problems.bad_value(place, amount, f"0, or at least {_SMALLEST:g}: Ray counts no finer")
     elif known == "GPU" and amount > 1 and amount != int(amount):
         problems.bad_value(place, amount, "at most 1, or a whole number: only one GPU can be shared")
 
