@@ -322,29 +322,29 @@ def test_interrupt_waits_for_the_end_of_a_save(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("usr1")
 def test_interrupt_waits_for_the_save_of_another_thread(tmp_path: Path) -> None:
-    def report() -> None:
-        saver = SlowSaver()
-        thread = threading.Thread(target=interrupt_twice, args=(saver.has_begun,))
-        thread.start()
-        tk.report({"x": 1}, checkpoint=saver)
-        thread.join()
+    saver, has_ended = SlowSaver(), threading.Event()
 
-    def interrupt_twice(has_begun: threading.Event) -> None:
-        has_begun.wait(10)
-        os.kill(os.getpid(), signal.SIGUSR1)
-        time.sleep(0.3)
-        os.kill(os.getpid(), signal.SIGUSR1)
+    def interrupt_until_the_end() -> None:
+        saver.has_begun.wait(10)
+        while not has_ended.wait(0.05):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    reporter = threading.Thread(target=tk.report, args=({"x": 1},), kwargs={"checkpoint": saver})
+    interrupter = threading.Thread(target=interrupt_until_the_end)
 
     def train(config: dict[str, Any]) -> None:
-        thread = threading.Thread(target=report)
-        thread.start()
+        reporter.start()
+        interrupter.start()
         try:
             time.sleep(30)
         finally:
-            thread.join()
+            has_ended.set()
 
     trial = RecordedTrial(tmp_path, train, checkpoint=tk.CheckpointConfig(checkpoint_frequency=1))
-    assert trial.run().kinds == ["TrialStarted", "ResultReported 1", "CheckpointStaged 1", "TrialHalted"]
+    channel = trial.run()
+    reporter.join()
+    interrupter.join()
+    assert channel.kinds == ["TrialStarted", "ResultReported 1", "CheckpointStaged 1", "TrialHalted"]
     assert not list((tmp_path / ".staging").iterdir())
 
 

@@ -189,27 +189,25 @@ def test_orders_of_one_attempt_do_not_reach_the_next(line: Line) -> None:
 
 def test_a_thread_that_a_trial_left_behind_takes_no_answer_of_the_next(line: Line) -> None:
     line.begin(1)
-    stopped = threading.Event()
+    ends: list[object] = []
 
-    def wait_for_ever() -> None:
+    def wait() -> None:
         try:
-            line.link.wait()
+            ends.append(line.link.wait())
         except TrialStopped:
-            stopped.set()
+            ends.append("stopped")
 
-    stray = threading.Thread(target=wait_for_ever, daemon=True)
+    stray = threading.Thread(target=wait, daemon=True)
     stray.start()
     time.sleep(0.05)
     line.begin(2)
     answer = ContinueTrial(trial=2, attempt=1, until=5)
     line.order(answer)
     stray.join(5)
-    assert stopped.is_set()
-    answers: list[object] = []
-    main = threading.Thread(target=lambda: answers.append(line.link.wait()), daemon=True)
+    main = threading.Thread(target=wait, daemon=True)
     main.start()
     main.join(5)
-    assert answers == [answer]
+    assert ends == ["stopped", answer]
 
 
 def test_nobody_waits_between_two_trials(line: Line) -> None:
@@ -239,20 +237,17 @@ def test_a_termination_in_the_middle_of_sending_loses_and_repeats_nothing(
     line.begin()
     line.hear()
     line.link.send(row(1))
-    outbox = line.link._outbox
-    targets: dict[str, tuple[Any, str]] = {"encode": (link_module, "encode_said"), "take": (outbox, "take_unsent")}
-    target, name = targets.get(place, (outbox, "put"))
-    original = getattr(target, name)
+    target: Any = link_module if place == "encode" else line.link._outbox
+    original = getattr(target, name := {"encode": "encode_said", "take": "take_unsent"}.get(place, "put"))
 
     def terminate(*arguments: Any, **named: Any) -> None:
         if place in {"put after", "take"}:
             original(*arguments, **named)
         raise SystemExit
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(target, name, terminate)
-        with pytest.raises(SystemExit):
-            line.link.flush()
+        line.link.flush()
     line.link.send(row(2))
     line.link.flush()
     assert line.hear() == [row(1), row(2)]
