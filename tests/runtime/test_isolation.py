@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -175,13 +176,32 @@ def test_a_trial_begins_with_as_many_threads_as_it_has_processors() -> None:
     assert (torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")) == before
 
 
+def test_numpy_has_as_many_threads_too() -> None:
+    """It reads the environment when it is loaded, which may be long before the trial."""
+    threadpoolctl = importlib.import_module("threadpoolctl")  # It has no types.
+
+    def threads() -> list[int]:
+        pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        return [pool["num_threads"] for pool in pools if "numpy" in pool["filepath"]]
+
+    before = threads()
+    assert before
+    for number in (1, 2):
+        with isolated(1, num_threads=number):
+            assert set(threads()) == {number}
+    assert threads() == before
+
+
 THREADS = """
 import os, sys
+from tunekit.runtime import blas_threads
 from tunekit.runtime.isolation import isolated
+def numpy_threads():
+    return {pool.get() for pool in blas_threads._pools()}.pop()
 with isolated(7, num_threads=3):
-    import torch
-    print(torch.get_num_threads())
-print(torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS"))
+    import torch, numpy
+    print(torch.get_num_threads(), numpy_threads())
+print(torch.get_num_threads(), numpy_threads(), os.environ.get("OMP_NUM_THREADS"))
 """
 
 
@@ -192,7 +212,7 @@ def test_threads_of_a_library_that_the_trial_imports(own: str | None, monkeypatc
         monkeypatch.setenv("OMP_NUM_THREADS", own)
     done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=90, check=True)
     after = len(os.sched_getaffinity(0)) if own is None else own
-    assert done.stdout.split() == ["3", str(after), str(own)]
+    assert done.stdout.split() == ["3", "3", str(after), str(after), str(own)]
 
 
 def test_a_timer_that_a_trial_leaves_behind_does_not_ring() -> None:

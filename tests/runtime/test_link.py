@@ -224,7 +224,6 @@ def test_an_interrupt_is_repeated_until_the_attempt_has_ended(pumped: Line) -> N
     pumped.link.send(TrialHalted(trial=1, attempt=1))
     pumped.begin(2)
     count = len(pumped.interrupts)
-    pumped.hear()
     time.sleep(2 * link_module.PUMP_S)
     assert len(pumped.interrupts) == count
 
@@ -245,9 +244,10 @@ def test_a_termination_in_the_middle_of_sending_loses_and_repeats_nothing(
             original(*arguments, **named)
         raise SystemExit
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(target, name, terminate)
+    monkeypatch.setattr(target, name, terminate)
+    with pytest.raises(SystemExit):
         line.link.flush()
+    monkeypatch.undo()
     line.link.send(row(2))
     line.link.flush()
     assert line.hear() == [row(1), row(2)]

@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple
 
 import xxhash
 
-from tunekit.runtime import torch_settings
+from tunekit.runtime import blas_threads, torch_settings
 
 _SIGNALS: Final = tuple(
     int(number)
@@ -167,6 +167,12 @@ def _announce_threads(num_threads: int) -> int | None:
     return int(before) if before.isdecimal() and int(before) else None
 
 
+def _prepare_blas(module: Any, start: _Start, own_threads: int | None) -> None:
+    del module
+    for set_threads, before in blas_threads.set_threads(start.num_threads):
+        start.undo.callback(set_threads, own_threads or before)
+
+
 def _prepare_numpy(module: Any, start: _Start, own_threads: int | None) -> None:
     del own_threads
     if start.generators:
@@ -205,6 +211,7 @@ def _has_accelerators(torch: Any) -> bool:
 _Prepare = Callable[[Any, _Start, int | None], None]
 
 _LIBRARIES: Final[dict[str, _Prepare]] = {
+    "numpy": _prepare_blas,
     "numpy.random": _prepare_numpy,
     "torch": _prepare_torch,
 }
