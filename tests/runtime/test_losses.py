@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunekit.runtime.losses import Losses, left_open
+from tunekit.runtime.losses import FalseStarts, Losses, left_open
 from tunekit.runtime.pool import Held
 from tunekit.runtime.ray_errors import Loss
 from tunekit.runtime.wire import Assign
@@ -56,6 +56,28 @@ def test_machines_that_go_away_raise_no_suspicion() -> None:
 
 def test_who_is_killed_before_he_started_is_killed() -> None:
     assert causes(Losses(), [held(1), held(2)], Loss(LossCause.KILLED, "")) == [LossCause.KILLED, LossCause.NOT_STARTED]
+
+
+def test_nobody_pays_for_a_kill_that_was_meant_for_another() -> None:
+    killed = Loss(LossCause.KILLED, "")
+    found = Losses().of([held(2, is_started=True), held(3)], killed, (1, 1))
+    assert [event.cause for event in found] == [LossCause.NOT_STARTED, LossCause.NOT_STARTED]
+    found = Losses().of([held(1, is_started=True), held(2)], killed, (1, 1))
+    assert [event.cause for event in found] == [LossCause.KILLED, LossCause.NOT_STARTED]
+
+
+def test_workers_that_die_of_themselves_before_their_first_word_are_enough_soon() -> None:
+    starts = FalseStarts()
+    assert [starts.note(CRASH) for _ in range(2)] == [False, False]
+    starts.note_hello()
+    failed = Loss(LossCause.START_FAILED, "no")
+    assert [starts.note(loss) for loss in (CRASH, failed, CRASH)] == [False, False, True]
+
+
+def test_machines_that_go_away_are_no_false_starts() -> None:
+    starts = FalseStarts()
+    for cause in (LossCause.NODE_LOST, LossCause.PREEMPTED, LossCause.OUT_OF_MEMORY):
+        assert not any(starts.note(Loss(cause, "")) for _ in range(10))
 
 
 def test_a_peaceful_end_loses_only_what_was_begun() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tunekit.errors import ResourcesError
+from tunekit.runtime.patience import Patience
 from tunekit.runtime.pool import Plan, Pool
-from tunekit.runtime.shapes import Node, check_shape, shape_of
+from tunekit.runtime.shapes import Node, Offers, check_shape, shape_of
 from tunekit.runtime.wire import Assign
 
 ONE = shape_of({"CPU": 1})
@@ -207,6 +208,67 @@ def test_attempts_that_are_put_back_come_first_and_in_order() -> None:
     assert assigned(stage.come_up(1)) == [(1, 8)]
     assert assigned(stage.run(8)) == [(1, 9)]
     assert assigned(stage.run(9)) == [(1, 0)]
+
+
+def test_tiny_amounts_are_counted_at_once() -> None:
+    stage = Stage(2)
+    stage.submit(0, shape=shape_of({"CPU": 1e-9}))
+    assert stage.pool.capacity() == pytest.approx(2e9, rel=0.01)
+
+
+def test_amounts_that_do_not_add_up_exactly_in_binary_fill_a_machine() -> None:
+    stage = Stage(1)
+    stage.submit(0, shape=shape_of({"CPU": 0.1}))
+    assert stage.pool.capacity() == 10
+
+
+def test_a_machine_that_went_away_is_waited_for() -> None:
+    shape = shape_of({"CPU": 1, "x": 1})
+    small, special = Node("n0", {"CPU": 1.0}), Node("n1", {"CPU": 1.0, "x": 1.0})
+    offers = Offers([])
+    offers.see([small, special])
+    offers.see([small])
+    offers.check(shape)
+    with pytest.raises(ResourcesError, match="x=2"):
+        offers.check(shape_of({"x": 2}))
+    stage = Stage(1)
+    stage.submit(0)
+    stage.come_up(1)
+    stage.run(0)
+    plan = stage.submit(1, shape=shape)
+    assert (started(plan), plan.retire) == ([], []), "no worker makes room for what fits nowhere"
+    assert stage.pool.starving() == {shape: 1}
+    stage.pool.see_nodes([small, special])
+    assert started(stage.pool.plan()) == [2]
+    assert stage.pool.starving() == {shape: 1}
+    assert assigned(stage.come_up(2, node="n1")) == [(2, 1)]
+    assert stage.pool.starving() == {}
+
+
+def test_who_waits_for_our_own_workers_is_not_starving() -> None:
+    stage = Stage(1)
+    stage.submit(0, 1)
+    stage.come_up(1)
+    assert stage.pool.starving() == {}
+    stage.submit(2, shape=shape_of({"CPU": 0.5}))
+    assert stage.pool.starving() == {}
+
+
+def test_it_is_said_once_a_minute_what_is_waited_for() -> None:
+    patience = Patience()
+
+    def complain(now: float, **starving: int) -> str:
+        shapes = {shape_of({name: 1}): count for name, count in starving.items()}
+        return patience.complain(shapes, now, lambda: {"CPU": 0.5, "memory": 1e9, "node:1.2.3.4": 1.0})
+
+    assert complain(0.0, CPU=2) == ""
+    assert complain(9.0, CPU=2) == ""
+    said = "tunekit: trials have waited 11 s without a worker: 3 for CPU=1; free in the cluster: CPU=0.5\n"
+    assert complain(11.0, CPU=3) == said
+    assert complain(60.0, CPU=3) == ""
+    assert "72 s" in complain(72.0, CPU=3)
+    assert complain(140.0) == ""
+    assert complain(141.0, CPU=1) == "", "it begins anew"
 
 
 def test_a_shape_that_fits_nowhere_is_refused_with_what_there_is() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tunekit.core.events import (
     TrialHalted,
     TrialRaised,
     TrialReturned,
+    TrialStarted,
     WorkerLost,
 )
 from tunekit.types import LossCause
@@ -111,6 +113,23 @@ def test_a_stopped_process_is_killed_and_reported_at_once(shared_rig: Any) -> No
     sweep.launch(trial, attempt=2)
     sweep.await_event(TrialReturned, trial, 2)
     sweep.until_gone(pid)
+
+
+def test_a_kill_that_comes_too_late_is_not_charged_to_the_next_trial(rig: Make, reporter: Any) -> None:
+    sweep = rig(reporter, max_concurrent_trials=1, prefetch=2)
+    sweep.launch(0)
+    sweep.await_event(TrialReturned)
+    sweep.launch(1, rows=1, pause_s=0.5)
+    sweep.launch(2, sleep_s=60)
+    sweep.pid(1)
+    assert sweep.executor._pool.holder((2, 1)) is not None
+    with sweep.executor._lock:
+        time.sleep(1.0)  # The first one ends and the second one starts while the driver is busy.
+        sweep.do(KillTrial(trial=1, attempt=1))
+    lost = sweep.await_event(WorkerLost, 2)
+    assert lost.cause is LossCause.NOT_STARTED
+    assert sweep.of(2, 1, TrialStarted), "it had started, and is spared all the same"
+    assert sweep.of(1, 1, TrialReturned)
 
 
 def test_a_terminated_process_is_a_loss_and_no_error_of_the_user(shared_rig: Any) -> None:

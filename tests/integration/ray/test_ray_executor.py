@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,7 +112,9 @@ def test_what_cannot_be_sent_is_said(rig: Make, reporter: Any) -> None:
     """A configuration fails its own trial; a trainable fails before any trial."""
     sweep = rig(reporter, max_concurrent_trials=1)
     sweep.launch(0, lock=threading.Lock())
-    assert "lock" in sweep.await_event(LaunchFailed).error.message
+    failed = sweep.await_event(LaunchFailed)
+    assert "lock" in failed.error.message
+    assert not failed.retryable
     lock = threading.Lock()
     with pytest.raises(TrainableError, match="lock"):
         rig(lambda config: lock.acquire())
@@ -119,6 +123,65 @@ def test_what_cannot_be_sent_is_said(rig: Make, reporter: Any) -> None:
 def test_resources_that_no_node_has_are_refused_before_anything_starts(rig: Make, reporter: Any) -> None:
     with pytest.raises(ResourcesError, match=r"CPU=3.*no node.*CPU=2"):
         rig(tk.with_resources(reporter, {"cpu": 3}))
+
+
+def test_what_ray_refuses_fails_its_trial_alone(rig: Make, reporter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = rig(reporter, max_concurrent_trials=1)
+    hire = sweep.executor._crew.hire
+
+    def refuse(record: Any, *rest: Any) -> None:
+        if dict(record.shape)["CPU"] == 2.0:
+            raise ValueError("no such thing")
+        hire(record, *rest)
+
+    monkeypatch.setattr(sweep.executor._crew, "hire", refuse)
+    sweep.resources = {"CPU": 2.0}
+    sweep.launch(0)
+    failed = sweep.await_event(LaunchFailed)
+    assert (failed.error.message, failed.retryable, failed.fatal) == ("no such thing", False, False)
+    sweep.resources = {"CPU": 1.0}
+    sweep.launch(1)
+    sweep.await_event(TrialReturned, 1)
+
+
+def test_a_function_that_raises_fails_its_trial_alone(
+    rig: Make, reporter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = rig(reporter, max_concurrent_trials=1)
+    spec_of = sweep.executor._spec_of
+
+    def raising(launch: Any) -> Any:
+        if launch.trial == 0:
+            raise KeyError("width")
+        return spec_of(launch)
+
+    monkeypatch.setattr(sweep.executor, "_spec_of", raising)
+    sweep.launch(0)
+    sweep.launch(1)
+    failed = sweep.await_event(LaunchFailed)
+    assert (failed.error.type, failed.retryable) == ("KeyError", False)
+    sweep.await_event(TrialReturned, 1)
+
+
+def test_idle_workers_clean_up_before_they_leave(rig: Make, tmp_path: Path) -> None:
+    """An instance that is kept for the next trial is cleaned up at the end of the sweep, and has its time for it."""
+
+    class Slow(tk.Trainable):
+        def step(self) -> dict[str, Any]:
+            return {"x": 1, "done": True}
+
+        def reset_config(self, config: dict[str, Any]) -> bool:
+            return True
+
+        def cleanup(self) -> None:
+            time.sleep(2.0)
+            (tmp_path / "cleaned").touch()
+
+    sweep = rig(Slow, max_concurrent_trials=1, sweep={"reuse_actors": True}, leave_s=20.0)
+    sweep.launch(0)
+    sweep.await_event(TrialReturned)
+    sweep.executor.close()
+    assert (tmp_path / "cleaned").exists()
 
 
 def test_shapes_take_turns(rig: Make, reporter: Any) -> None:
@@ -141,6 +204,7 @@ def test_nothing_is_left_behind(rig: Make, reporter: Any, find_processes: Callab
     sweep.launch(1, sleep_s=60)
     sweep.await_event(TrialReturned, 0)
     sweep.pid(1)
+    sweep.until(lambda: all(record.is_up for record in sweep.executor._pool.workers.values()))
     sweep.executor.close()
     assert not find_processes("ray::Worker")
     for pid in find_processes("ray::Mailbox"):
