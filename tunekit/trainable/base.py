@@ -61,6 +61,8 @@ class Trainable:
 
         Args:
             config: The configuration.
+            *args: Never given.
+            **kwargs: What ``with_parameters`` gave.
         """
 
     def step(self) -> dict[str, Any]:
