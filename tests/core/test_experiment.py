@@ -103,6 +103,12 @@ def test_an_answer_that_nobody_waits_for_is_ignored(play: Script) -> None:
     assert play.experiment.state.num_stale == 1
 
 
+def test_a_searcher_that_suggests_too_much_gets_no_more_trials_than_are_wanted(play: Script) -> None:
+    play(driver(num_trials=2, ask_batch=2), capacity(4))
+    assert play(suggested(3)) == [LaunchTrial(trial=0, attempt=1), LaunchTrial(trial=1, attempt=1)]
+    assert play(returned(0), returned(1)) == [FINISHED]
+
+
 def test_more_room_launches_more_and_less_room_stops_nobody(play: Script) -> None:
     play.begin(num_trials=3, max_live=1)
     assert play(capacity(2)) == [LaunchTrial(trial=1, attempt=1)]

@@ -69,6 +69,7 @@ class State:
         """Take a new PENDING trial in."""
         self.trials.append(trial)
         self.num_open += 1
+        self.num_unwanted += not self.is_wanted(trial)
         self.enqueue(trial)
 
     def move(self, trial: TrialState, status: TrialStatus) -> None:

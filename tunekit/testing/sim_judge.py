@@ -232,7 +232,7 @@ class Judge:
     def _enter_rung(self, book: Books, event: ResultReported) -> None:
         """Enter a newcomer at its rung, once, and note what ASHA is defined to say of it."""
         asha, at = self._asha, event.iteration
-        if asha is None or event.final or at in book.decisions:
+        if asha is None or event.final or event.stop or at in book.decisions:
             return
         if at >= asha.max_t:
             book.decisions[at] = False

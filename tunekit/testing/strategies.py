@@ -1,0 +1,131 @@
+"""Hypothesis strategies for what goes into the core: settings, schedulers, and events that make sense or none at all.
+
+Needs ``hypothesis``, which tunekit itself does not install.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tunekit.core.events import (
+    CapacityChanged,
+    CheckpointDeleted,
+    CheckpointPublished,
+    CheckpointStaged,
+    DeleteFailed,
+    Draw,
+    ErrorInfo,
+    Event,
+    LaunchFailed,
+    PublishFailed,
+    RestoreFailed,
+    ResultReported,
+    SaveFailed,
+    SearcherFailed,
+    Settings,
+    StopRequested,
+    TimerFired,
+    TrialHalted,
+    TrialRaised,
+    TrialReturned,
+    TrialsSuggested,
+    TrialStarted,
+    WorkerLost,
+)
+from tunekit.core.policies import Scheduler
+from tunekit.schedulers import ASHA, FIFO
+from tunekit.types import LossCause, TrialId
+
+METRIC = "loss"
+"""The metric of all events made here."""
+
+ERROR = ErrorInfo(type="ValueError", message="bad")
+
+numbers = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-5, 5)
+"""What a metric can be."""
+
+metrics = st.dictionaries(st.just(METRIC), numbers) | st.dictionaries(
+    st.text(max_size=3), st.none() | st.text(max_size=3)
+)
+"""What a row can hold; not always the metric."""
+
+loss_causes = st.sampled_from(LossCause)
+
+
+def schedulers() -> st.SearchStrategy[Scheduler]:
+    """Return schedulers small enough to decide often."""
+    halving = st.builds(
+        ASHA, max_t=st.integers(2, 6), grace_period=st.integers(1, 2), reduction_factor=st.integers(2, 3)
+    )
+    return st.one_of(st.just(FIFO()), halving)
+
+
+def settings(**fixed: Any) -> st.SearchStrategy[Settings]:
+    """Return settings of small sweeps.
+
+    Args:
+        fixed: Fields that are given.
+    """
+    drawn: dict[str, st.SearchStrategy[Any]] = {
+        "metric": st.just(METRIC),
+        "num_trials": st.none() | st.integers(1, 5),
+        "ask_batch": st.integers(1, 4),
+        "searcher_learns": st.booleans(),
+        "time_budget_s": st.none() | st.floats(1.0, 50.0),
+        "max_failures": st.sampled_from([-1, 0, 1, 2]),
+        "fail_fast": st.booleans(),
+        "num_to_keep": st.none() | st.integers(1, 2),
+        "score_attribute": st.none() | st.just(METRIC),
+        "score_order": st.sampled_from(["min", "max"]),
+        "saves_at_end": st.booleans(),
+        "asks_every_result": st.booleans(),
+        "stop_grace_s": st.floats(0.1, 5.0),
+        "resume_errored": st.booleans(),
+    }
+    return st.builds(Settings, **{**drawn, **{name: st.just(value) for name, value in fixed.items()}})
+
+
+def trial_events(trial: TrialId, attempt: int) -> st.SearchStrategy[Event]:
+    """Return anything that can be said about one attempt, whether it makes sense now or not."""
+    about = {"trial": st.just(trial), "attempt": st.just(attempt)}
+    iteration = st.integers(1, 6)
+    error = st.just(ERROR)
+    scores = st.none() | st.floats(0, 1)
+    return st.one_of(
+        st.builds(TrialStarted, **about),
+        st.builds(LaunchFailed, **about, error=error),
+        st.builds(RestoreFailed, **about, error=error, iteration=iteration),
+        st.builds(
+            ResultReported,
+            **about,
+            iteration=iteration,
+            metrics=metrics,
+            final=st.booleans(),
+            saves=st.booleans(),
+            stop=st.sampled_from(["", "", "enough"]),
+        ),
+        st.builds(TrialReturned, **about),
+        st.builds(TrialRaised, **about, error=error, retryable=st.booleans(), fatal=st.booleans()),
+        st.builds(TrialHalted, **about),
+        st.builds(WorkerLost, **about, cause=loss_causes),
+        st.builds(CheckpointStaged, **about, iteration=iteration, manifest=st.just({}), score=scores),
+        st.builds(SaveFailed, **about, iteration=iteration, error=error),
+        st.builds(CheckpointPublished, **about, iteration=iteration),
+        st.builds(PublishFailed, **about, iteration=iteration, error=error),
+        st.builds(CheckpointDeleted, **about, iteration=iteration),
+        st.builds(DeleteFailed, **about, iteration=iteration, error=error),
+    )
+
+
+def experiment_events() -> st.SearchStrategy[Event]:
+    """Return anything that can be said about the experiment, but for the start of a driver."""
+    draws = st.lists(st.just(Draw(values={"x": 0}, shown={"x": 0})), max_size=3)
+    return st.one_of(
+        st.builds(CapacityChanged, max_live=st.integers(0, 4)),
+        st.builds(StopRequested),
+        st.builds(TimerFired),
+        st.builds(TrialsSuggested, draws=draws, exhausted=st.booleans()),
+        st.builds(SearcherFailed, error=st.just(ERROR)),
+    )
