@@ -68,13 +68,18 @@ class _Connection:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sweeps: set[Cluster] = set()
+        self._environment: dict[str, str | None] = {}
+        """What Ray has changed in the environment, as it was before; while Ray runs, it needs its own."""
 
     def enter(self, sweep: Cluster, address: str | None) -> bool:
         """Connect if nobody has. Return whether the connection is somebody else's."""
         with self._lock:
             if not ray.is_initialized():
                 self._sweeps.clear()  # Should there be any, somebody has disconnected them.
+                before = dict(os.environ)
                 _connect(address)
+                changed = {name for name, _ in before.items() ^ os.environ.items()}
+                self._environment = {name: before.get(name) for name in changed}
             elif not self._sweeps:
                 return True
             self._sweeps.add(sweep)
@@ -87,6 +92,8 @@ class _Connection:
                 self._sweeps.remove(sweep)
                 if not self._sweeps and ray.is_initialized():
                     ray.shutdown()
+                    for name, value in self._environment.items():
+                        _set(name, value)
 
 
 _connection = _Connection()
@@ -110,15 +117,21 @@ def _connect(address: str | None) -> None:
 def _undisturbed() -> Iterator[None]:
     """Keep Ray from changing what belongs to this process: how it ends, and its environment."""
     name = "RAY_USAGE_STATS_ENABLED"
-    is_set = name in os.environ
+    value = os.environ.get(name)
     # Ray would report usage statistics to its makers; a cluster that we start does not.
     os.environ.setdefault(name, "0")
     try:
         with _same_handlers():
             yield
     finally:
-        if not is_set:
-            os.environ.pop(name, None)
+        _set(name, value)
+
+
+def _set(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 @contextmanager

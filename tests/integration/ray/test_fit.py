@@ -1,0 +1,128 @@
+"""Whole sweeps on Ray: how they end when they are told to, when the executor breaks, and beside each other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import sweeps
+
+import tunekit as tk
+from tunekit.core.events import StopRequested
+from tunekit.errors import ExperimentError
+from tunekit.runtime.post import PostOffice
+from tunekit.types import TrialStatus
+
+pytestmark = pytest.mark.ray
+
+_TWO = """
+import os, signal, sys, threading
+import ray  # It sets a variable of its own when it is imported.
+import tunekit as tk
+
+def train(config):
+    tk.report({"i": config["i"]})
+
+def fit(name, num_trials):
+    tuner = tk.Tuner(
+        train,
+        param_space={"i": tk.grid_search(list(range(num_trials)))},
+        tune_config=tk.TuneConfig(seed=1, max_concurrent_trials=1),
+        run_config=tk.RunConfig(name=name, storage_path=sys.argv[1], verbose=0),
+    )
+    results.append((name, len(tuner.fit()), tuner.get_results().num_errors))
+
+results = []
+before = dict(os.environ), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+thread = threading.Thread(target=fit, args=("short", 2))
+thread.start()
+fit("long", 40)
+thread.join()
+print(sorted(results))
+print(ray.is_initialized())
+assert (dict(os.environ), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+"""
+
+_JOIN = """
+import ray
+from tunekit.runtime.cluster import Cluster
+cluster = Cluster()
+print(cluster.is_joined, ray.get_runtime_context().get_session_name())
+cluster.leave()
+"""
+
+
+def python(code: str, *arguments: str, **environment: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=kept | environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def make_tuner(folder: Path) -> Any:
+    def train(config: dict[str, Any]) -> None:
+        tk.report({"i": config["i"]})
+
+    return tk.Tuner(
+        train,
+        param_space={"i": tk.grid_search([1, 2, 3])},
+        tune_config=tk.TuneConfig(seed=1, max_concurrent_trials=1),
+        run_config=tk.RunConfig(name="exp", storage_path=str(folder), verbose=0),
+    )
+
+
+def test_sigterm_ends_a_sweep_cleanly_and_the_same_script_goes_on(tmp_path: Path) -> None:
+    """Also where tunekit starts Ray itself, which would handle the signal in its own way."""
+    experiment = tmp_path / "walks"
+    process = sweeps.start("walk_sweep.py", str(tmp_path), "--step-s", "0.05", address="local")
+    assert sweeps.wait_for(experiment, process, 4)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "Run the same script again" in err
+    assert [record.reason for record in sweeps.journal(experiment) if isinstance(record, StopRequested)] == ["SIGTERM"]
+    sweeps.finish(sweeps.start("walk_sweep.py", str(tmp_path), "--step-s", "0.05", "--inline"))
+    assert len(sweeps.table(experiment)) == 6 * 9
+    assert sweeps.count_results(experiment) <= 6 * 9 + 2, "what was saved is not computed again"
+
+
+def test_sweeps_in_threads_share_ray_and_the_last_one_ends_it(tmp_path: Path) -> None:
+    """Environment and signal handlers are as before, too."""
+    out = python(_TWO, str(tmp_path), RAY_ADDRESS="local")
+    assert out.splitlines() == ["[('long', 40, 0), ('short', 2, 0)]", "False"]
+
+
+def test_a_cluster_that_ray_start_left_running_is_joined(cluster: None, tmp_path: Path) -> None:
+    folder = tmp_path / "ray"
+    folder.mkdir()
+    (folder / "ray_current_cluster").write_text(ray.get_runtime_context().gcs_address)
+    out = python(_JOIN, RAY_TMPDIR=str(tmp_path))
+    assert out.split() == ["False", ray.get_runtime_context().get_session_name()]
+    assert ray.is_initialized()
+
+
+def test_a_broken_executor_ends_the_run_and_costs_no_trial(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def receive(office: PostOffice, frame: bytes) -> Any:
+        raise MemoryError("no room for letters")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostOffice, "receive", receive)
+        with pytest.raises(ExperimentError, match="no room for letters"):
+            make_tuner(tmp_path).fit()
+    assert "MemoryError" in capfd.readouterr().err
+    assert [result.status for result in make_tuner(tmp_path).fit()] == [TrialStatus.COMPLETED] * 3
