@@ -79,10 +79,9 @@ def fit(plan: Plan, *, inline: bool) -> ResultGrid:
         plan: The sweep.
         inline: Whether to run in this process instead of on Ray.
     """
-    if not inline:
-        check_picklable(plan.trainable)
+    pickled = None if inline else check_picklable(plan.trainable)
     with opened(plan) as sweep:
-        _run(sweep, inline=inline)
+        _run(sweep, pickled)
         return _results(plan, sweep.experiment, read_folder=Path(plan.path))
 
 
@@ -204,7 +203,9 @@ def _retell(experiment: Experiment, searcher: SearcherState, commands: list[Comm
             searcher.tell(command.trial, draw, command.metrics, command.failed)
 
 
-def _run(sweep: OpenSweep, *, inline: bool) -> None:
+def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
+    """Run trials until the experiment ends, on workers that are sent this trainable; None: in this process."""
+    inline = pickled is None
     plan = sweep.plan
     inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
     direct = DirectPublisher(sweep.io, plan.trial_name)
@@ -226,7 +227,10 @@ def _run(sweep: OpenSweep, *, inline: bool) -> None:
             start = DriverStarted(generation=sweep.generation, settings=plan.settings(sweep.seed), run=plan.record())
             driver.turn([start])
             if not driver.state.ended:
-                (_run_inline if inline else _run_on_ray)(sweep, driver, inbox)
+                if pickled is None:
+                    _run_inline(sweep, driver, inbox)
+                else:
+                    _run_on_ray(sweep, driver, inbox, pickled)
         finally:
             publisher.close()
     _sweep_garbage(sweep)
@@ -246,8 +250,8 @@ def _run_inline(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Deliv
     )
 
 
-def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Delivery]) -> None:
-    from tunekit.runtime.ray_executor import RayExecutor  # noqa: PLC0415 - Ray is loaded when there is work for it
+def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Delivery], pickled: bytes) -> None:
+    from tunekit.runtime.ray_executor import LEAVE_S, RayExecutor  # noqa: PLC0415 - Ray is loaded when there is work for it
 
     executor = RayExecutor(
         sweep=sweep.plan.sweep_spec(sweep.seed, nonce=sweep.nonce),
@@ -256,6 +260,8 @@ def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Deliv
         inbox=inbox,
         max_concurrent_trials=sweep.plan.tune.max_concurrent_trials,
         prefetch=0 if sweep.plan.searcher.learns else PREFETCH,
+        pickled=pickled,
+        leave_s=sweep.plan.run.stop_grace_s if sweep.plan.tune.reuse_actors else LEAVE_S,
     )
     try:
         driver.attach(executor)
