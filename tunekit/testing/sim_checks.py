@@ -92,7 +92,10 @@ def check_end(
     for (index, iteration), there in store.visible.items():
         visible.setdefault(index, {})[iteration] = there
     for trial in state.trials:
-        judge.check_end(trial.trial, trial.status)
+        if (
+            not options.second_chance
+        ):  # which gives every trial a fresh budget, more than once if a driver dies meanwhile
+            judge.check_end(trial.trial, trial.status)
         rows = [(row.iteration, row.metrics) for row in table.rows(trial)]
         yield from _check_rows(options, trial, rows, oracle)
         yield from _check_checkpoints(options, trial, visible.get(trial.trial, {}), oracle)

@@ -82,6 +82,11 @@ class SimOptions:
     """Whether the driver judges each row, and ends a trial at its last but one iteration."""
     time_budget_s: float | None = None
     """Of the first run; each further one has as much again."""
+    fail_fast: bool = False
+    grows: bool = False
+    """Whether the first run asks for one trial only, and the others for all."""
+    second_chance: bool = False
+    """Whether trials that failed are taken up again, once, when the sweep has finished."""
     stop_grace_s: float = 5.0
     stragglers: float = 0.2
     """Share of the attempts that take ten times as long."""
@@ -149,6 +154,10 @@ def draw_options(rng: random.Random) -> SimOptions:
         options = replace(options, judged=True)
     if rng.random() < 0.2:  # noqa: PLR2004
         options = replace(options, learns=True, counts=rng.random() < 0.5)  # noqa: PLR2004
+    if rng.random() < 0.2:  # noqa: PLR2004
+        options = replace(options, grows=rng.random() < 0.5, second_chance=rng.random() < 0.7)  # noqa: PLR2004
+    if rng.random() < 0.1:  # noqa: PLR2004
+        options = replace(options, fail_fast=True)
     if rng.random() < 0.1:  # noqa: PLR2004
         options = replace(options, time_budget_s=rng.uniform(5.0, 30.0))
     return options

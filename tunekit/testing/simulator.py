@@ -44,7 +44,7 @@ from tunekit.testing.sim_options import METRIC, SimOptions, draw_options
 from tunekit.testing.sim_publisher import SimPublisher
 from tunekit.testing.sim_workers import SimExecutor, Surroundings
 from tunekit.testing.sim_world import Oracle, SimClock, SimSearcher, SimStore, Timeline
-from tunekit.types import Mode, Outcome, TrialId
+from tunekit.types import Mode, Outcome, TrialId, TrialStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,8 @@ class Simulation:
         self._last: tuple[State, int] | None = None
         """State of the driver before, and how many events it had handled."""
         self._handled = 0
-        self._boots = self._deaths = self._runs = self._turns = self._commits = 0
+        self._boots = self._deaths = self._turns = self._commits = 0
+        self._runs = self._chances = 0
         self._rung_at = -1.0
         self._is_finished = self._is_over = False
         self._launched_before = 0
@@ -196,7 +197,7 @@ class Simulation:
         state = experiment.state
         self._publisher = SimPublisher(self._around, self._fate_of_command)
         searcher = SimSearcher(
-            num_trials=self.options.num_trials,
+            num_trials=self._num_wanted(),
             coin=self._coin,
             failure=self.options.faults.searcher,
             learns=self.options.learns,
@@ -219,17 +220,22 @@ class Simulation:
         return Settings(
             metric=METRIC,
             seed=self.seed,
-            num_trials=options.num_trials if options.counts else None,
+            num_trials=self._num_wanted() if options.counts else None,
             ask_batch=options.ask_batch,
             searcher_learns=options.learns,
             time_budget_s=None if budget is None else budget * 2**self._runs,
             max_failures=options.max_failures,
+            fail_fast=options.fail_fast,
+            resume_errored=self._chances == 1,
             num_to_keep=options.num_to_keep,
             score_attribute=METRIC if options.by_score else None,
             saves_at_end=options.saves_at_end,
             asks_every_result=options.judged,
             stop_grace_s=options.stop_grace_s,
         )
+
+    def _num_wanted(self) -> int:
+        return 1 if self.options.grows and not self._runs else self.options.num_trials
 
     def _judge_row(self, row: ResultReported) -> str:
         return "enough" if row.iteration >= self.options.last_iteration else ""
@@ -262,7 +268,11 @@ class Simulation:
 
     def _conclude(self, driver: Driver) -> None:
         """End a run in order. The user starts the next one, unless the sweep has finished."""
-        self._is_finished = driver.state.outcome is Outcome.FINISHED
+        is_finished = driver.state.outcome is Outcome.FINISHED and len(driver.state.trials) == self.options.num_trials
+        has_failed = any(trial.status is TrialStatus.FAILED for trial in driver.state.trials)
+        if is_finished and has_failed and self.options.second_chance:
+            self._chances += 1
+        self._is_finished = is_finished and (not has_failed or not self.options.second_chance or self._chances > 1)
         self._runs += 1
         if self._executor is not None:
             self._executor.close()
