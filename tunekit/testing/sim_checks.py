@@ -144,7 +144,7 @@ def _is_comparable(options: SimOptions) -> bool:
     """Whether nothing costs a checkpoint for good, and nothing asks for one more."""
     faults = options.faults
     costs = faults.save or faults.store or faults.damage or faults.deaf
-    asks = faults.interrupt or options.time_budget_s
+    asks = faults.interrupt or options.time_budget_s or options.fail_fast
     return isinstance(options.scheduler, FIFO) and not costs and not asks
 
 
