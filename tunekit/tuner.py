@@ -102,12 +102,14 @@ class Tuner:
 
     @classmethod
     def can_restore(cls, path: str | os.PathLike[str]) -> bool:
-        """Return whether there is an experiment at ``path`` that this version of tunekit can read."""
+        """Return whether at ``path`` an experiment has begun that this version of tunekit can read.
+
+        Looks at its beginning only, so that the answer takes no time; ``restore`` reads and verifies all of it.
+        """
         try:
-            recall.read_recorded(path)
+            return recall.has_begun(path)
         except (TunekitError, OSError):
             return False
-        return True
 
     @classmethod
     def _from_plan(cls, plan: Plan) -> Tuner:

@@ -18,15 +18,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-from tunekit.core.codec import Record, encode
+from tunekit.core.codec import Record, decode, encode
 from tunekit.errors import StorageError
 from tunekit.journal.durable import cut, make_folder, sync_folder, write_all
 from tunekit.journal.framing import seal
 from tunekit.journal.segments import make_header, read_records, read_segment, segment_number, segment_path, segments
+
+T = TypeVar("T")
 
 SEGMENT_BYTES = 64 * 2**20
 """Size from which on a new segment is begun."""
@@ -37,8 +40,14 @@ __all__ = ["SEGMENT_BYTES", "Journal", "read_records"]
 class Journal:
     """The events and commands of an experiment, oldest first, on a local disk. One thread, one writer."""
 
-    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
-        """Scan and open the journal; ``Journal.open`` reads better."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        read: Callable[[Iterator[Record]], object] | None = None,
+    ) -> None:
+        """Scan and open the journal; ``Journal.open`` and ``Journal.replayed`` read better."""
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._pending: list[bytes] = []
@@ -48,11 +57,8 @@ class Journal:
         self._size = 0
         self._chain = 0
         self._num_records = 0
-        try:
-            make_folder(folder, 0o700)
-            self._recover()
-        except OSError as error:
-            self._fail("opened", error)
+        self._read_all(read)
+        self._resume()
 
     @classmethod
     def open(cls, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> Journal:
@@ -68,6 +74,24 @@ class Journal:
             StorageError: The disk does not let us.
         """
         return cls(folder, segment_bytes=segment_bytes)
+
+    @classmethod
+    def replayed(cls, folder: Path, read: Callable[[Iterator[Record]], T]) -> tuple[Journal, T]:
+        """Open the journal, and read it in the same pass that looks for its end.
+
+        Args:
+            folder: The folder of the segments.
+            read: Called once with every durable record, oldest first. What it raises leaves the journal unopened.
+
+        Returns:
+            The journal, and what ``read`` returned.
+
+        Raises:
+            TunekitError: As ``open``.
+        """
+        found: list[T] = []
+        journal = cls(folder, read=lambda records: found.append(read(records)))
+        return journal, found[0]
 
     @property
     def num_records(self) -> int:
@@ -175,28 +199,39 @@ class Journal:
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
-    def _recover(self) -> None:
-        """Find the end of the journal, cut a torn tail, and open the last segment for appending."""
-        for path in segments(self._folder):
-            end = 0
-            for batch in read_segment(path, self._chain, self._num_records):
-                end, self._chain = batch.end, batch.chain
-                self._num_records += len(batch.payloads)
-            if end == 0:
-                cut(path, 0)
-                return
-            self._number, self._size = segment_number(path), end
-        if self._number:
-            self._resume(segment_path(self._folder, self._number))
+    def _read_all(self, read: Callable[[Iterator[Record]], object] | None) -> None:
+        """Find the end of the journal, and let ``read`` have the records on the way there."""
+        with contextlib.closing(self._scan()) as batches:
+            if read is not None:
+                read(chain.from_iterable(map(decode, payloads) for payloads in batches))
+            for _ in batches:  # what nobody wanted to read must be in order, too
+                pass
 
-    def _resume(self, path: Path) -> None:
-        """Open the last segment for appending, and make durable what was found in it."""
-        if path.stat().st_size > self._size:
-            cut(path, self._size)
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    def _scan(self) -> Generator[list[bytes]]:
+        """Yield the records of each batch, and note where it ends. A segment without a whole batch is removed."""
         try:
+            make_folder(self._folder, 0o700)
+            for path in segments(self._folder):
+                for batch in read_segment(path, self._chain, self._num_records):
+                    self._number, self._size, self._chain = segment_number(path), batch.end, batch.chain
+                    self._num_records += len(batch.payloads)
+                    yield batch.payloads
+                if self._number != segment_number(path):
+                    cut(path, 0)
+        except OSError as error:
+            self._fail("opened", error)
+
+    def _resume(self) -> None:
+        """Cut what is torn off the last segment, open it for appending, and make durable what was found in it."""
+        if not self._number:
+            return
+        path = segment_path(self._folder, self._number)
+        try:
+            if path.stat().st_size > self._size:
+                cut(path, self._size)
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND)
             os.fsync(self._fd)
             sync_folder(self._folder)
-        except OSError:
+        except OSError as error:
             self._close_file()
-            raise
+            self._fail("opened", error)

@@ -60,7 +60,8 @@ def replay(records: Iterable[Record], handle: Callable[[Event], list[Command]]) 
         event = cast("Event", record)
         if type(event) is DriverStarted:
             expected.clear()  # they died with the driver before
-        expected.extend([(command, event) for command in handle(event)])
+        if commands := handle(event):
+            expected.extend([(command, event) for command in commands])
         num_events += 1
         after_command = False
     if after_command and expected:

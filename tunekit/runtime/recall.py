@@ -46,6 +46,27 @@ def read_recorded(path: str | os.PathLike[str]) -> Recorded:
         ExperimentNotFoundError: There is no experiment at ``path``.
         JournalError: It is damaged, or of a newer tunekit.
     """
+    folder, header = _located(path)
+    settings, run = Settings(), {}
+    for record in read_records(folder / "journal", holding=b'"driver_started"'):
+        if isinstance(record, DriverStarted):
+            settings, run = record.settings, record.run
+    return Recorded(folder=folder, header=header, settings=settings, run=run)
+
+
+def has_begun(path: str | os.PathLike[str]) -> bool:
+    """Return whether a driver has ever run the experiment at ``path``. Reads no more than its beginning.
+
+    Raises:
+        ExperimentNotFoundError: There is no experiment at ``path``.
+        JournalError: Its beginning is damaged, or it is of a newer tunekit.
+    """
+    folder, _ = _located(path)
+    return isinstance(next(read_records(folder / "journal"), None), DriverStarted)
+
+
+def _located(path: str | os.PathLike[str]) -> tuple[Path, ExperimentHeader]:
+    """Return the experiment's folder and header."""
     folder = Path(path).expanduser().absolute()
     header = read_header(folder) if folder.is_dir() else None
     if header is None:
@@ -53,11 +74,7 @@ def read_recorded(path: str | os.PathLike[str]) -> Recorded:
             f"there is no experiment at {folder}: it has no experiment.json",
             hint="give the experiment's own folder, <storage_path>/<name>",
         )
-    settings, run = Settings(), {}
-    for record in read_records(folder / "journal"):
-        if isinstance(record, DriverStarted):
-            settings, run = record.settings, record.run
-    return Recorded(folder=folder, header=header, settings=settings, run=run)
+    return folder, header
 
 
 def recall(

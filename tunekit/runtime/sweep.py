@@ -110,9 +110,10 @@ def opened(plan: Plan) -> Iterator[OpenSweep]:
     with DriverLock(folder) as lock:
         remove_drafts(folder)
         seed = _settle(plan, folder)
-        journal = Journal.open(folder / "journal")
+        journal, (experiment, searcher) = Journal.replayed(
+            folder / "journal", lambda records: _replayed(plan, seed, records)
+        )
         try:
-            experiment, searcher = _replayed(plan, seed, journal.records())
             yield OpenSweep(
                 plan=plan,
                 seed=seed,
@@ -182,7 +183,7 @@ def _replayed(plan: Plan, seed: int, records: Iterator[Event | Command]) -> tupl
             _retell(experiment, searcher, commands)
         return commands
 
-    replay(records, handle)
+    replay(records, handle if judges or plan.searcher.learns else experiment.handle)
     return experiment, searcher
 
 
