@@ -14,8 +14,10 @@ class Clock:
 
     def __init__(self, start_s: float = 0.0) -> None:
         """Start to run at once."""
-        self._offset = start_s - time.monotonic()
+        self._start_s = start_s
+        self._began = time.monotonic()
 
     def now(self) -> float:
         """Return the experiment's time in seconds."""
-        return self._offset + time.monotonic()
+        # Summed in this order, so that rounding never gives less than the start.
+        return self._start_s + (time.monotonic() - self._began)
