@@ -11,6 +11,7 @@ import pytest
 from trainables import Counter, Make, halve, maker, square
 
 import tunekit as tk
+from tunekit.core.codec import Record, decode
 from tunekit.core.commands import LaunchTrial
 from tunekit.core.events import DriverStarted
 from tunekit.errors import (
@@ -211,6 +212,8 @@ def test_can_restore_says_whether_there_is_an_experiment(make: Make, tmp_path: P
     tk.inline(make(num_samples=1))
     assert tk.Tuner.can_restore(tmp_path / "exp")
     assert not tk.Tuner.can_restore(tmp_path)
+    shutil.copytree(tmp_path / "exp", tmp_path / "bare", ignore=shutil.ignore_patterns("journal"))
+    assert not tk.Tuner.can_restore(tmp_path / "bare"), "no driver ever ran it"
     (tmp_path / "exp" / "experiment.json").write_bytes(b"")
     assert not tk.Tuner.can_restore(tmp_path / "exp")
     with pytest.raises(ExperimentNotFoundError, match="hint"):
@@ -250,6 +253,21 @@ def test_a_checkpoint_beyond_the_end_of_a_trial_is_deleted(make: Make, tmp_path:
     assert results[0].checkpoint.path.endswith("checkpoint_000001")
     assert [row["loss"] for _, row in results[0].best_checkpoints] == [0.5]
     assert [path.name for path in (tmp_path / "exp").glob("*/checkpoint_*")] == ["checkpoint_000001"]
+
+
+def test_can_restore_reads_the_beginning_only(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tk.inline(make(num_samples=3))
+    kinds: list[bytes] = []
+
+    def noted(line: bytes) -> Record:
+        kinds.append(line[: line.index(b",")])
+        return decode(line)
+
+    monkeypatch.setattr("tunekit.journal.segments.decode", noted)
+    assert tk.Tuner.can_restore(tmp_path / "exp")
+    assert kinds == [b'{"kind":"driver_started"']
+    tk.Tuner.restore(tmp_path / "exp", square)
+    assert kinds == 2 * [b'{"kind":"driver_started"'], "restore decodes nothing else either"
 
 
 def test_results_can_be_had_without_running(make: Make) -> None:

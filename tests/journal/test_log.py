@@ -8,8 +8,9 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from tunekit.core.codec import Record
 from tunekit.core.commands import ContinueTrial
 from tunekit.core.events import ResultReported, TimerFired
-from tunekit.errors import ReportError, StorageError
+from tunekit.errors import JournalCorruptError, ReportError, StorageError
 from tunekit.journal.log import Journal, read_records
 
 
@@ -113,6 +114,59 @@ def test_a_commit_is_one_write_and_one_fsync_and_an_empty_one_is_nothing(
     assert calls == ["write", "fsync"]
     monkeypatch.undo()
     journal.close()
+
+
+def test_opening_and_replaying_is_one_pass_over_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = written(tmp_path, 3, 2, 4, segment_bytes=1)
+    opened: list[str] = []
+    really_open = Path.open
+
+    def counted_open(path: Path, *arguments: Any, **more: Any) -> Any:
+        opened.append(path.name)
+        return really_open(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", counted_open)
+    journal, found = Journal.replayed(tmp_path, list)
+    assert opened == [segment(tmp_path, number).name for number in (1, 2, 3)]
+    monkeypatch.undo()
+    assert (found, journal.num_records) == (flat(batches), 9)
+    journal.append(rows(1, 9))
+    journal.close()
+    assert list(read_records(tmp_path)) == rows(10)
+
+
+def test_what_a_replay_does_not_want_to_read_is_verified_all_the_same(tmp_path: Path) -> None:
+    written(tmp_path, 2, 2)
+    journal, first = Journal.replayed(tmp_path, next)
+    assert (first, journal.num_records) == (rows(1)[0], 4)
+    journal.close()
+    damaged = segment(tmp_path).read_bytes().replace(b'"trial":2', b'"trial":7')
+    segment(tmp_path).write_bytes(damaged)
+    with pytest.raises(JournalCorruptError):
+        Journal.replayed(tmp_path, next)
+
+
+def test_what_a_replay_raises_leaves_the_journal_as_it_is(tmp_path: Path) -> None:
+    written(tmp_path, 2, 2)
+    with segment(tmp_path).open("ab") as file:
+        file.write(b'["torn')
+    before = segment(tmp_path).read_bytes()
+
+    def refuse(records: Iterator[Record]) -> None:
+        raise OSError(next(records))
+
+    with pytest.raises(OSError, match="ResultReported"):
+        Journal.replayed(tmp_path, refuse)
+    assert segment(tmp_path).read_bytes() == before
+    assert reopened(tmp_path) == rows(4)
+
+
+def test_records_can_be_chosen_before_they_are_decoded(tmp_path: Path) -> None:
+    written(tmp_path, 3)
+    journal = Journal.open(tmp_path)
+    journal.append([ContinueTrial(trial=0, attempt=1)])
+    journal.close()
+    assert list(read_records(tmp_path, holding=b'"continue"')) == [ContinueTrial(trial=0, attempt=1)]
 
 
 def test_closing_commits_what_was_appended(tmp_path: Path) -> None:
