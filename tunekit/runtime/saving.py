@@ -42,12 +42,18 @@ class SaveReason(StrEnum):
     """Why a checkpoint is saved; kept in its manifest."""
 
     FREQUENCY = "frequency"
+    TIME = "time"
+    """``checkpoint_every_s``. The only kind that a newer save may replace while it waits."""
     DEMAND = "demand"
-    """``should_checkpoint`` in a result."""
+    """``should_checkpoint`` or ``pin_checkpoint`` in a result."""
     USER = "user"
     """A folder that user code reported."""
     AT_END = "at_end"
     PAUSE = "pause"
+    PREEMPTION = "preemption"
+    """The machine is about to be taken away."""
+    FAILURE = "failure"
+    """User code raised; the state is what it left behind, and nothing is resumed from it."""
 
 
 class Row(NamedTuple):
@@ -70,15 +76,16 @@ class Saving:
         self._handed_out: tuple[int, Path] | None = None
         self._config_digest: str | None = None
         self.saved_at = 0
-        """Iteration of the newest checkpoint that was saved or restored."""
+        """Iteration of the newest checkpoint that was asked for or restored."""
 
-    def save(self, write: Callable[[str], Any], row: Row, reason: SaveReason) -> None:
+    def save(self, write: Callable[[str], Any], row: Row, reason: SaveReason, *, pin: bool = False) -> None:
         """Have user code write a checkpoint of ``row``.
 
         Args:
             write: ``save_checkpoint`` of the class or of the saver.
             row: The newest row.
             reason: Why.
+            pin: Whether the user wants it kept for good.
         """
         with self._staging(row):
             folder = self._io.begin(*self._key(row.iteration))
@@ -90,9 +97,28 @@ class Saving:
                     raise
                 raise _UserError(error) from error
             _keep_returned(returned, folder)
-            self._seal(row, reason)
+            self._seal(row, reason, pin=pin)
 
-    def adopt(self, checkpoint: Checkpoint, row: Row) -> None:
+    def save_failed(self, write: Callable[[str], Any], row: Row) -> None:
+        """Have user code write what it holds after it raised, beside the checkpoints. Never raises.
+
+        Args:
+            write: ``save_checkpoint`` of the class or of the saver.
+            row: The newest row.
+        """
+        del write, row
+
+    def settle(self) -> None:
+        """Return when nothing of this attempt is in flight, and the driver has been told of all of it."""
+
+    def check(self) -> None:
+        """Raise what user code did wrong in a save that was finished behind its back, once.
+
+        Raises:
+            SaveError: What it saved cannot be a checkpoint.
+        """
+
+    def adopt(self, checkpoint: Checkpoint, row: Row, *, pin: bool = False) -> None:
         """Keep a folder that user code has written."""
         with self._staging(row), checkpoint.as_directory() as name:
             folder = Path(name)
@@ -101,7 +127,7 @@ class Saving:
                 move = checkpoint.move or (handed_out is not None and handed_out[1] == folder)
                 self._io.adopt(folder, *self._key(row.iteration), move=move)
             self._handed_out = None
-            self._seal(row, SaveReason.USER)
+            self._seal(row, SaveReason.USER, pin=pin)
 
     def hand_out(self, iteration: int) -> Path:
         """Return a new staging folder for user code to fill before it reports ``iteration``."""
@@ -152,7 +178,8 @@ class Saving:
         info = error_info(error)
         self._channel.send(SaveFailed(trial=spec.trial, attempt=spec.attempt, iteration=iteration, error=info))
 
-    def _seal(self, row: Row, reason: SaveReason) -> None:
+    def _seal(self, row: Row, reason: SaveReason, *, pin: bool) -> None:
+        del pin
         value = self._score(row)
         if self._config_digest is None:
             self._config_digest = config_digest(self._spec.config)
