@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import platform
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tunekit
 from tunekit.core import codec
 from tunekit.core.commands import PublishCheckpoint
 from tunekit.errors import CheckpointCorruptError, CheckpointVersionError, SaveError
@@ -166,3 +172,69 @@ def test_a_newer_format_asks_for_a_newer_tunekit() -> None:
     """It is not damaged, so it must not be put aside."""
     with pytest.raises(CheckpointVersionError, match="format version 2, but this tunekit reads versions up to 1"):
         manifests.decode(changed(format=2), "here")
+
+
+# -- manifests of every age --------------------------------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parents[1] / "data" / "manifests"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("1_*.json")), ids=lambda path: path.stem)
+def test_manifests_of_earlier_versions_stay_readable(path: Path) -> None:
+    """S003-5: what the format has gained since has a default, and writing it again changes no byte."""
+    data = path.read_bytes()
+    found = manifests.decode(data, "here")
+    assert manifests.encode(manifests.parse(data, "here")) == data
+    if not path.stem.startswith("1_lineage"):
+        assert (found.exact, found.parent, found.donor) == (True, None, None)
+
+
+def test_the_golden_manifests_hold_what_they_did() -> None:
+    def decoded(name: str) -> manifests.Manifest:
+        return manifests.decode((GOLDEN / f"{name}.json").read_bytes(), "here")
+
+    full = decoded("1_full")
+    assert full.key == ("train_00007", 50, 3)
+    assert (full.score, full.time_total_s, full.reason, full.config_digest) == (
+        0.25, 12.5, "frequency", "0123456789abcdef",
+    )  # fmt: skip
+    assert repr(full.metrics["loss"]) == "nan"
+    assert full.metrics["deep"] == {"ü": None, "$float": "x"}
+    assert [(entry.name, entry.size) for entry in full.files] == [("deep/opt.bin", 5), ("model.pt", 3)]
+    assert decoded("1_object_store").data == "d-1"
+    assert decoded("1_empty").files == []
+
+
+def test_lineage_exactness_and_environment_read_back() -> None:
+    environment = manifests.environment()
+    document = sealed(parent=4, donor="train_00003/checkpoint_000004", exact=False, environment=environment)
+    found = manifests.decode(manifests.encode(document), "here")
+    assert (found.parent, found.donor, found.exact) == (4, "train_00003/checkpoint_000004", False)
+    assert found.environment == environment
+
+
+@pytest.mark.parametrize("fields", [{"exact": 1}, {"parent": -1}, {"parent": "4"}, {"donor": 3}, {"environment": []}])
+def test_new_fields_are_checked_as_the_old_ones_are(fields: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointCorruptError):
+        manifests.decode(changed(**fields), "here")
+
+
+def test_the_environment_names_what_is_loaded_and_loads_nothing() -> None:
+    code = (
+        "import sys; from tunekit.store import manifest as m; bare = m.environment();"
+        "assert not {'numpy', 'torch'} & set(sys.modules), 'it loaded something';"
+        "assert not {'numpy', 'torch'} & set(bare), bare;"
+        "import torch; full = m.environment(); assert full['torch'] == torch.__version__;"
+        "torch.set_num_threads(1); assert m.environment()['threads'] == 1;"
+        "assert full['device'] in {'cpu', 'cuda'}; print(bare['tunekit'], bare['python'], bare['device'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [tunekit.__version__, platform.python_version(), "cpu"]
+
+
+def test_the_environment_tells_nothing_about_the_machine_or_the_user() -> None:
+    """S003-5: it moves with the checkpoint, to other people too."""
+    text = json.dumps(manifests.environment())
+    assert socket.gethostname() not in text.split('"')
+    assert not [part for part in text.split('"') if part.startswith(("/", "~"))]

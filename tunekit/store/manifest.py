@@ -11,12 +11,15 @@ what the driver writes is to the letter what the worker sealed.
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
 import xxhash
 
+import tunekit
 from tunekit.config.problems import why_no_folder_name
 from tunekit.core import codec
 from tunekit.errors import CheckpointCorruptError, CheckpointVersionError, JournalVersionError, ReportError, SaveError
@@ -64,7 +67,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Why it was saved."""
     config_digest: str = ""
     environment: dict[str, Any] = {}
-    """Versions and devices that it was written with."""
+    """Versions and devices that it was written with; see ``environment()``."""
+    exact: bool = True
+    """Whether going on from it continues the trial bit for bit. Not so for one that was saved after an exception."""
+    parent: _Count | None = None
+    """Iteration of the checkpoint that this one goes back to: the one saved before it, or else resumed from."""
+    donor: str | None = None
+    """Place of another trial's checkpoint that this one goes back to, such as ``train_00003/checkpoint_000010``."""
 
     @property
     def key(self) -> CheckpointKey:
@@ -98,6 +107,35 @@ def seal(key: CheckpointKey, files: Sequence[FileEntry], metadata: Mapping[str, 
     return {**document, "digest": digest(document)}
 
 
+def environment() -> dict[str, Json]:
+    """Return what a checkpoint that this process writes is written with.
+
+    Versions of NumPy and torch, and ``device``, are of what the process has loaded and begun to use: looking loads and
+    initialises nothing, so it can be asked beside user code.
+    """
+    found: dict[str, Json] = {
+        "tunekit": tunekit.__version__,
+        "python": platform.python_version(),
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "device": "cpu",
+    }
+    found |= {name: str(sys.modules[name].__version__) for name in ("numpy", "torch") if _is_loaded(name)}
+    if "torch" in found:
+        torch = sys.modules["torch"]
+        found["threads"] = int(torch.get_num_threads())
+        if torch.cuda.is_initialized():
+            found["device"] = "cuda"
+            found["device_name"] = str(torch.cuda.get_device_name())
+            found["cuda"] = str(torch.version.cuda or torch.version.hip)
+    return found
+
+
+def _is_loaded(module: str) -> bool:
+    """Return whether a module is loaded, and not only half, as in the middle of an import by another thread."""
+    found = sys.modules.get(module)
+    return hasattr(found, "__version__") and not getattr(getattr(found, "__spec__", None), "_initializing", False)
+
+
 def digest(document: Mapping[str, Json]) -> str:
     """Return the digest that closes ``document``."""
     rest = {name: value for name, value in document.items() if name != "digest"}
@@ -111,13 +149,21 @@ def encode(document: Mapping[str, Json]) -> bytes:
 
 def decode(data: bytes, where: str) -> Manifest:
     """Return the checked content of the manifest's file of the checkpoint ``where``; see ``check`` for the errors."""
+    return check(parse(data, where), where)
+
+
+def parse(data: bytes, where: str) -> Any:
+    """Return the document in the manifest's file of the checkpoint ``where``, unchecked.
+
+    Raises:
+        CheckpointCorruptError: It is no JSON that tunekit writes.
+    """
     if len(data) > MAX_BYTES:
         raise corrupt(where, layout.MANIFEST, f"it is {len(data)} bytes long, at most {MAX_BYTES} are allowed")
     try:
-        document = codec.decode_value(data)
+        return codec.decode_value(data)
     except (msgspec.DecodeError, JournalVersionError, ValueError, TypeError, RecursionError) as error:
         raise corrupt(where, layout.MANIFEST, f"it is not JSON of ours ({error})") from error
-    return check(document, where)
 
 
 def check(document: Any, where: str) -> Manifest:
