@@ -24,19 +24,21 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+import xxhash
+
 from tunekit.errors import StorageError
 from tunekit.store import layout
 
 
 class PutOutcome(StrEnum):
-    """What became of ``put_if_absent``."""
+    """What became of ``put_if_absent`` and ``replace``."""
 
     CREATED = "created"
-    """The key did not exist and now holds our bytes."""
+    """The key did not exist, or had the expected tag, and now holds our bytes."""
     MINE = "mine"
-    """The key existed and holds exactly our bytes: an earlier try of ours went through."""
+    """The key holds exactly our bytes already: an earlier try of ours went through."""
     LOST = "lost"
-    """The key holds somebody else's bytes."""
+    """The key holds somebody else's bytes, or is gone."""
     UNKNOWN = "unknown"
     """The store failed and cannot be read back; ask again later."""
 
@@ -100,6 +102,34 @@ class Store(Protocol):
         """
         ...
 
+    def read_tagged(self, key: str) -> tuple[bytes, str]:
+        """Return the content of one small file, and the tag that stands for this content of it in ``replace``.
+
+        A tag means nothing but "as it was read", never is empty, and may be compared for being equal.
+
+        Raises:
+            FileNotFoundError: There is no regular file of this name.
+        """
+        ...
+
+    def replace(self, key: str, data: bytes, tag: str | None) -> PutOutcome:
+        """Give ``key`` the content ``data``, all of it or nothing, if it still is as it was when ``tag`` was read.
+
+        Of several who replace what they all have read, one succeeds. With None it is ``put_if_absent``. Never raises
+        for the trouble of the store: after UNKNOWN, read again and see.
+
+        To tell its own write from another's, a caller puts something unique into ``data``: a key that holds exactly
+        ``data`` answers MINE, whatever the tag.
+        """
+        ...
+
+    def data_folder(self, staging: str) -> str:
+        """Return in which folder inside the committed one the files of ``staging`` will lie; empty: directly in it.
+
+        It is the manifest's field ``data``. A store that cannot rename has an own one for each attempt.
+        """
+        ...
+
     def local(self, folder: str) -> Path:
         """Return a local folder with the files of ``folder`` to read from, without a copy where that is possible.
 
@@ -107,6 +137,11 @@ class Store(Protocol):
             FileNotFoundError: There is no such folder.
         """
         ...
+
+
+def content_tag(data: bytes) -> str:
+    """Return a tag for stores that have none of their own: the digest of the content."""
+    return xxhash.xxh3_128_hexdigest(data)
 
 
 _HINTS = {

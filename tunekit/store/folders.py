@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -165,6 +166,17 @@ def delete_tree(ops: Ops, folder: Path, *, first: str = "") -> None:
         remove = ops.rmdir if stat.S_ISDIR(info.st_mode) else ops.unlink
         _remove_if_possible(remove, folder / name)
     _remove_if_possible(ops.rmdir, folder)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the advisory lock of a folder; waits for it. Leaves no file behind, and ends with the process."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _remove_if_possible(remove: Callable[[Path], None], path: Path) -> None:

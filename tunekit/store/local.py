@@ -20,8 +20,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tunekit.errors import StorageError
 from tunekit.store import folders, layout
-from tunekit.store.base import PutOutcome, storage_error, storage_errors
+from tunekit.store.base import PutOutcome, content_tag, storage_error, storage_errors
 from tunekit.store.ops import Ops
 
 _PRIVATE = 0o700
@@ -162,6 +163,38 @@ class LocalStore:
         with contextlib.suppress(OSError):
             self._ops.unlink(aside)
         return PutOutcome.CREATED if created else self._whose(path, data)
+
+    def read_tagged(self, key: str) -> tuple[bytes, str]:
+        """Return the content of one regular file, and its digest."""
+        data = self.read(key)
+        return data, content_tag(data)
+
+    def replace(self, key: str, data: bytes, tag: str | None) -> PutOutcome:
+        """Rename a file with the bytes over the one that has the tag, the folder being locked meanwhile."""
+        if tag is None:
+            return self.put_if_absent(key, data)
+        path = self._root / key
+        aside = path.with_name(f".{uuid.uuid4().hex}")
+        try:
+            with folders.locked(path.parent):
+                found, found_tag = self.read_tagged(key)
+                if found == data or found_tag != tag:
+                    return PutOutcome.MINE if found == data else PutOutcome.LOST
+                self._ops.write(aside, data)
+                self._ops.fsync(aside)
+                self._ops.rename(aside, path)
+                self._ops.fsync(path.parent)
+        except FileNotFoundError:
+            return PutOutcome.LOST
+        except (OSError, StorageError):
+            with contextlib.suppress(OSError):
+                self._ops.unlink(aside)
+            return PutOutcome.UNKNOWN
+        return PutOutcome.CREATED
+
+    def data_folder(self, staging: str) -> str:  # noqa: ARG002 - as of the protocol
+        """Say that files need no folder of their own: committing renames."""
+        return ""
 
     def local(self, folder: str) -> Path:
         """Return the folder itself."""

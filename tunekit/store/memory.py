@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from tunekit.store import layout
-from tunekit.store.base import PutOutcome, storage_errors
+from tunekit.store.base import PutOutcome, content_tag, storage_errors
 
 Folder: TypeAlias = "dict[str, Folder | bytes]"
 """A folder of the tree: folders and the content of files by their names."""
@@ -152,6 +152,28 @@ class MemoryStore:
                 self.write(key, data)
                 return PutOutcome.CREATED
             return PutOutcome.MINE if found == data else PutOutcome.LOST
+
+    def read_tagged(self, key: str) -> tuple[bytes, str]:
+        """Return the content of one file, and its digest."""
+        data = self.read(key)
+        return data, content_tag(data)
+
+    def replace(self, key: str, data: bytes, tag: str | None) -> PutOutcome:
+        """Set the content of one file if it has this digest."""
+        if tag is None:
+            return self.put_if_absent(key, data)
+        with _MEMORY.lock:
+            found = self._find(key)
+            if found == data:
+                return PutOutcome.MINE
+            if not isinstance(found, bytes) or content_tag(found) != tag:
+                return PutOutcome.LOST
+            self.write(key, data)
+            return PutOutcome.CREATED
+
+    def data_folder(self, staging: str) -> str:  # noqa: ARG002 - as of the protocol
+        """Say that files need no folder of their own: committing renames."""
+        return ""
 
     def local(self, folder: str) -> Path:
         """Return a new temporary folder with a copy of the files."""

@@ -251,6 +251,22 @@ class FaultyStore:
             self._store.put_if_absent(key, data)
             return PutOutcome.UNKNOWN
 
+    def read_tagged(self, key: str) -> tuple[bytes, str]:
+        """Pass it on."""
+        return self._store.read_tagged(key)
+
+    def replace(self, key: str, data: bytes, tag: str | None) -> PutOutcome:
+        """Count it, then do it. As with ``put_if_absent``, a store that refuses has lost the reply."""
+        try:
+            return self._run(f"replace {key}", lambda: self._store.replace(key, data, tag))
+        except StorageError:
+            self._store.replace(key, data, tag)
+            return PutOutcome.UNKNOWN
+
+    def data_folder(self, staging: str) -> str:
+        """Pass it on."""
+        return self._store.data_folder(staging)
+
     def local(self, folder: str) -> Path:
         """Pass it on."""
         return self._store.local(folder)

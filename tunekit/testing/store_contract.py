@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -35,6 +37,18 @@ def stage(store: Store, staging: str, files: dict[str, bytes]) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     store.persist(staging, sorted(files))
+
+
+def at_once(put: Callable[[int], PutOutcome]) -> list[PutOutcome]:
+    """Return what eight callers are answered who put at the same moment."""
+    barrier = threading.Barrier(8)
+
+    def wait_and_put(number: int) -> PutOutcome:
+        barrier.wait()
+        return put(number)
+
+    with ThreadPoolExecutor(8) as threads:
+        return list(threads.map(wait_and_put, range(8)))
 
 
 class StoreContract:
@@ -147,19 +161,38 @@ class StoreContract:
         assert store.sizes("deep") == {"key": 4}
 
     def test_put_if_absent_has_one_winner(self, store: Store) -> None:
-        outcomes: list[PutOutcome] = []
-        barrier = threading.Barrier(8)
-
-        def put(number: int) -> None:
-            barrier.wait()
-            outcomes.append(store.put_if_absent("key", b"%d" % number))
-
-        threads = [threading.Thread(target=put, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        outcomes = at_once(lambda number: store.put_if_absent("key", b"%d" % number))
         assert sorted(outcomes) == sorted([PutOutcome.CREATED] + [PutOutcome.LOST] * 7)
+        assert store.read("key") == b"%d" % outcomes.index(PutOutcome.CREATED)
+
+    def test_replace_needs_the_tag_of_what_is_there(self, store: Store) -> None:
+        assert store.replace("deep/lease", b"first", None) is PutOutcome.CREATED
+        assert store.replace("deep/lease", b"other", None) is PutOutcome.LOST
+        data, tag = store.read_tagged("deep/lease")
+        assert (data, bool(tag)) == (b"first", True)
+        assert store.read_tagged("deep/lease") == (data, tag)
+        assert store.replace("deep/lease", b"second", tag) is PutOutcome.CREATED
+        assert store.read_tagged("deep/lease")[1] != tag
+        assert store.replace("deep/lease", b"second", tag) is PutOutcome.MINE
+        assert store.replace("deep/lease", b"third", tag) is PutOutcome.LOST
+        assert store.read("deep/lease") == b"second"
+        assert store.sizes("deep") == {"lease": 6}
+
+    def test_replace_of_what_is_gone_is_lost(self, store: Store) -> None:
+        store.put_if_absent("deep/lease", b"first")
+        _, tag = store.read_tagged("deep/lease")
+        store.remove("deep")
+        assert store.replace("deep/lease", b"second", tag) is PutOutcome.LOST
+        assert store.sizes("deep") == {}
+        with pytest.raises(FileNotFoundError):
+            store.read_tagged("deep/lease")
+
+    def test_replace_has_one_winner(self, store: Store) -> None:
+        store.put_if_absent("key", b"first")
+        _, tag = store.read_tagged("key")
+        outcomes = at_once(lambda number: store.replace("key", b"%d" % number, tag))
+        assert sorted(outcomes) == sorted([PutOutcome.CREATED] + [PutOutcome.LOST] * 7)
+        assert store.read("key") == b"%d" % outcomes.index(PutOutcome.CREATED)
 
     def test_reading_what_is_not_there_says_so(self, store: Store) -> None:
         store.put_if_absent("folder/key", b"x")
