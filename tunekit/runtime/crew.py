@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tunekit.runtime.door import Errand, Visitor, door_name
 from tunekit.runtime.mailbox import Mailbox
 from tunekit.runtime.pool import WorkerRecord
 from tunekit.runtime.shapes import Shape
@@ -28,6 +29,8 @@ _PATIENCE_S = 1.0
 _CLOSE_S = 10.0
 """Seconds that processes which were killed get to be gone; one that waits for a disk cannot go."""
 _POLL_S = 0.01
+_POST_S = 5.0
+"""Seconds that the mailbox may take to take a post; beyond, it goes through Ray."""
 
 _remote: Any = ray.remote
 """Its stubs do not know all options."""
@@ -47,6 +50,7 @@ class Crew:
         num_threads = min(_MAX_THREADS, max(_MIN_THREADS, 2 * num_workers + _SPARE_THREADS))
         self._here = here
         self._on_end = on_end
+        door = door_name()
         strategy = NodeAffinitySchedulingStrategy(here, soft=False)
         self._mailbox = (
             _remote(num_cpus=0, concurrency_groups={"driver": 4})(Mailbox)
@@ -57,21 +61,25 @@ class Crew:
                 enable_task_events=False,
                 scheduling_strategy=strategy,
             )
-            .remote(max_waiting=num_threads - _SPARE_THREADS)
+            .remote(max_waiting=num_threads - _SPARE_THREADS, door=door)
         )
-        self._drain = self._mailbox.drain.options(concurrency_group="driver").remote
-        self._post = self._mailbox.post.options(concurrency_group="driver").remote
+        drain = self._mailbox.drain.options(concurrency_group="driver").remote
+        post = self._mailbox.post.options(concurrency_group="driver").remote
+        self._drain = Visitor(door, Errand.DRAIN, lambda frame, timeout_s: ray.get(drain(frame), timeout=timeout_s))
+        self._post = Visitor(door, Errand.POST, lambda frame, _: post(frame) and b"")
+        self.door = door
+        """Of the mailbox."""
         self._hands: dict[int, tuple[Any, Any]] = {}
         self._doomed: dict[int, float] = {}
         """Processes on this node that were told to end, and until when they may take."""
 
     def drain(self, frame: bytes, timeout_s: float) -> bytes:
         """Have the mailbox answer."""
-        return ray.get(self._drain(frame), timeout=timeout_s)  # type: ignore[no-any-return]
+        return self._drain(frame, timeout_s)
 
     def post(self, frame: bytes) -> None:
         """Leave something in the mailbox; whether it arrives is found out otherwise."""
-        self._post(frame)
+        self._post(frame, _POST_S)
 
     def hire(self, record: WorkerRecord, contract: Contract, trainable: Any) -> None:
         """Start a worker; Ray places it when there is room."""
@@ -118,6 +126,8 @@ class Crew:
                     actor.__ray_terminate__.remote()
                 else:
                     ray.kill(actor, no_restart=True)
+        self._drain.close()
+        self._post.close()
         with contextlib.suppress(Exception):
             ray.kill(self._mailbox, no_restart=True)
         self._hands.clear()

@@ -371,7 +371,7 @@ class RayExecutor:
 
     def _start(self, record: WorkerRecord) -> None:
         self._office.open(record.id)
-        contract = Contract(worker=record.id, sweep=self._sweep, parameters=self._parameters)
+        contract = Contract(worker=record.id, sweep=self._sweep, parameters=self._parameters, door=self._crew.door)
         try:
             self._crew.hire(record, contract, self._trainable)
         except Exception as error:  # noqa: BLE001 - a shape that Ray refuses, or Ray itself is gone

@@ -30,6 +30,7 @@ from tunekit.errors import StorageError
 from tunekit.journal.lock import folder_nonce
 from tunekit.runtime.attempt import run_attempt
 from tunekit.runtime.class_trial import release
+from tunekit.runtime.door import Errand, Visitor
 from tunekit.runtime.failure import error_info
 from tunekit.runtime.link import Link
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
@@ -50,6 +51,8 @@ class Contract:
     sweep: SweepSpec
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """References to the large objects of ``with_parameters``, in Ray's object store."""
+    door: str = ""
+    """Name of the mailbox's door."""
 
 
 class Worker:
@@ -68,10 +71,14 @@ class Worker:
         """
         place = _place(contract.worker)
         interruption = _Interruption()
+
+        def through_ray(frame: bytes, timeout_s: float) -> bytes:
+            return ray.get(mailbox.exchange.remote(frame), timeout=timeout_s)  # type: ignore[no-any-return]
+
         link = Link(
             worker=contract.worker,
             hello=Hello(pid=place.pid, node=ray.get_runtime_context().get_node_id()),
-            call=lambda frame, timeout_s: ray.get(mailbox.exchange.remote(frame), timeout=timeout_s),
+            call=Visitor(contract.door, Errand.EXCHANGE, through_ray),
             lease_s=contract.sweep.lease_s,
             grace_s=GRACE_S,
             rearm=_watchdog(contract.sweep.lease_s + 2 * GRACE_S),

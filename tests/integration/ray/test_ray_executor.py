@@ -23,6 +23,8 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.errors import ResourcesError, TrainableError
+from tunekit.runtime import crew
+from tunekit.runtime.door import door_name
 from tunekit.types import LossCause
 
 pytestmark = pytest.mark.ray
@@ -75,6 +77,31 @@ def test_a_killed_mailbox_loses_and_doubles_nothing(
         sweep.await_event(TrialReturned, trial)
         assert [row.metrics["i"] for row in sweep.of(trial, 1, ResultReported)] == list(range(300))
     assert find_processes("ray::Mailbox") != before
+
+
+@pytest.mark.parametrize("name", ["", "x" * 200], ids=["no door", "a door that does not open"])
+def test_without_a_door_all_goes_through_ray(
+    rig: Make, reporter: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As from another machine, or where the system has no such sockets."""
+    monkeypatch.setattr(crew, "door_name", lambda: name)
+    sweep = rig(reporter)
+    for trial in range(2):
+        sweep.launch(trial, rows=20)
+    for trial in range(2):
+        sweep.await_event(TrialReturned, trial)
+        assert iterations(sweep.of(trial)) == list(range(1, 21))
+
+
+def test_driver_and_worker_go_through_the_door(rig: Make, reporter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = door_name()
+    monkeypatch.setattr(crew, "door_name", lambda: name)
+    sweep = rig(reporter, max_concurrent_trials=1)
+    sweep.launch(0, rows=1, sleep_s=60)
+    sweep.await_event(ResultReported)
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    ends = [line for line in lines if line.endswith(name)]
+    assert len(ends) == 1 + 3, "the door, and the mailbox's ends of what drains, posts and exchanges"
 
 
 def test_a_process_in_which_user_code_raised_is_not_used_again(rig: Make, reporter: Any) -> None:
