@@ -25,7 +25,7 @@ from enum import IntEnum
 from io import BufferedReader
 from typing import Final
 
-RETRY_S: Final = 1.0
+RETRY_S: Final = 0.1
 """So long the way through Ray is taken after the door did not open."""
 CONNECT_S: Final = 5.0
 _HEAD: Final = struct.Struct("!BI")
