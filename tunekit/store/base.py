@@ -62,6 +62,17 @@ class Store(Protocol):
         """Make the files of the scratch folder durable in the store, still out of sight."""
         ...
 
+    def clone(self, folder: str, staging: str) -> None:
+        """Stage the files of ``folder`` once more, durable as after ``persist``, without moving bytes where possible.
+
+        The manifest at the top of ``folder`` is left out, since what becomes of the clone has its own. What happens to
+        ``folder`` afterwards does not matter to the clone. What an earlier call with the same name left is removed.
+
+        Raises:
+            FileNotFoundError: There is no such folder.
+        """
+        ...
+
     def commit(self, staging: str, folder: str, manifest: bytes) -> None:
         """Make the persisted files visible as ``folder``, its manifest being the last thing to appear, durably.
 

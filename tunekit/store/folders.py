@@ -29,6 +29,8 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+"""How file systems that cannot link a file refuse to."""
 _NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST}
 _DROPPINGS = (".DS_Store", "Thumbs.db", "desktop.ini")
 """What desktop systems leave in every folder that somebody looked at."""
@@ -116,11 +118,11 @@ def digest(path: Path) -> tuple[int, str]:
         OSError: It cannot be read, or is a link.
     """
     hasher = xxhash.xxh3_128()
-    buffer = bytearray(_BUFFER_BYTES)
-    view = memoryview(buffer)
     size = 0
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
+        buffer = bytearray(min(_BUFFER_BYTES, os.fstat(descriptor).st_size + 1))
+        view = memoryview(buffer)
         while count := file.readinto(buffer):
             hasher.update(view[:count])
             size += count
@@ -133,7 +135,38 @@ def copy_into(ops: Ops, source: Path, target: Path, *, skip: Iterable[str] = ())
     Raises:
         SaveError: Something in ``source`` cannot be part of a checkpoint.
     """
+    _transfer(ops, source, target, skip, lambda ops, source, target: ops.copy(source, target))
+
+
+def link_into(ops: Ops, source: Path, target: Path, *, skip: Iterable[str] = ()) -> list[str]:
+    """Give the files of ``source`` a second name in the existing folder ``target``; copy those that cannot have one.
+
+    Only for files that nobody writes to again: both names are the same file.
+
+    Returns:
+        The files, relative to ``target``.
+
+    Raises:
+        SaveError: Something in ``source`` cannot be part of a checkpoint.
+    """
+    return _transfer(ops, source, target, skip, _link_or_copy)
+
+
+def _link_or_copy(ops: Ops, source: Path, target: Path) -> None:
+    try:
+        ops.link(source, target)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        ops.copy(source, target)
+
+
+def _transfer(
+    ops: Ops, source: Path, target: Path, skip: Iterable[str], put: Callable[[Ops, Path, Path], None]
+) -> list[str]:
+    """Make the folders of ``source`` in ``target``, have ``put`` make its files there, and return those."""
     left_out = set(skip)
+    files: list[str] = []
     for name, info in walk(source):
         if name in left_out:
             continue
@@ -141,9 +174,11 @@ def copy_into(ops: Ops, source: Path, target: Path, *, skip: Iterable[str] = ())
         if kind == stat.S_IFDIR:
             ops.mkdir(target / name)
         elif kind == stat.S_IFREG:
-            ops.copy(source / name, target / name)
+            put(ops, source / name, target / name)
+            files.append(name)
         else:
             scan(source)  # raises, and names everything that is wrong at once
+    return files
 
 
 def delete_tree(ops: Ops, folder: Path, *, first: str = "") -> None:

@@ -31,8 +31,6 @@ _PATIENCE = 100
 _IN_USE = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.EBUSY}
 _NO_FILE = {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}
 """How opening fails when there is something else than a regular file, or a file above it."""
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""How file systems without hard links refuse one."""
 
 
 class LocalStore:
@@ -89,6 +87,18 @@ class LocalStore:
             for folder in sorted(inner, key=lambda folder: (-len(folder.parts), folder)):
                 self._ops.fsync(path / folder)
             self._sync_up(path)
+
+    def clone(self, folder: str, staging: str) -> None:
+        """Give the files a second name: what is published is never written to again, so both may be the same file."""
+        source = self.local(folder)
+        with storage_errors("clone", source, absent_is_answer=True):
+            target = self.scratch(staging)
+            try:
+                self.persist(staging, folders.link_into(self._ops, source, target, skip=[layout.MANIFEST]))
+            except Exception:
+                with contextlib.suppress(OSError):
+                    self._discard(target)
+                raise
 
     def commit(self, staging: str, folder: str, manifest: bytes) -> None:
         """Write the manifest into the staged folder, then rename that into place."""
@@ -211,7 +221,7 @@ class LocalStore:
             # Over a network the reply to a link that was made may have been lost.
             return aside.samefile(path)
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in folders.NO_LINKS:
                 raise
             with contextlib.suppress(FileExistsError):
                 self._ops.create(path)

@@ -95,6 +95,15 @@ class MemoryStore:
             _MEMORY.scratch.pop(self._full(staging), None)
         shutil.rmtree(path, ignore_errors=True)
 
+    def clone(self, folder: str, staging: str) -> None:
+        """Stage the same files, without a copy: what is stored is never changed."""
+        with _MEMORY.lock:
+            found = self._find(folder)
+            if not isinstance(found, dict):
+                raise FileNotFoundError(f"{folder} is not in {self._uri}")
+            self.remove(staging)
+            self._make(staging).update(_without_bytes_copied(found, skip=layout.MANIFEST))
+
     def commit(self, staging: str, folder: str, manifest: bytes) -> None:
         """Give the staged folder its final name, in one step for all who look."""
         with _MEMORY.lock:
@@ -221,6 +230,15 @@ class MemoryStore:
         parent, _, name = target.rpartition("/")
         taken = self._take(source)
         self._make(parent)[name] = taken
+
+
+def _without_bytes_copied(folder: Folder, skip: str = "") -> Folder:
+    """Return other folders with the same files, but for one at the top."""
+    return {
+        name: _without_bytes_copied(value) if isinstance(value, dict) else value
+        for name, value in folder.items()
+        if name != skip
+    }
 
 
 def _walk(folder: Folder, prefix: str = "") -> Iterator[tuple[str, bytes | None]]:

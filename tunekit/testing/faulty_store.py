@@ -227,6 +227,10 @@ class FaultyStore:
         """Count it, then do it; half of the files when the process dies in the middle."""
         self._run(f"persist {staging}", lambda: self._store.persist(staging, files))
 
+    def clone(self, folder: str, staging: str) -> None:
+        """Count it, then do it."""
+        self._run(f"clone {folder}", lambda: self._store.clone(folder, staging))
+
     def commit(self, staging: str, folder: str, manifest: bytes) -> None:
         """Count it, then do it."""
         self._run(f"commit {folder}", lambda: self._store.commit(staging, folder, manifest))
