@@ -64,6 +64,14 @@ BAD: list[tuple[Any, str, list[Any]]] = [
     (CheckpointConfig, "checkpoint_score_order", ["maximum", "MAX", "", None, 1]),
     (CheckpointConfig, "checkpoint_frequency", [-1, 1.0, True, False, "3", math.nan]),
     (CheckpointConfig, "checkpoint_at_end", NO_FLAG),
+    (
+        CheckpointConfig,
+        "checkpoint_every_s",
+        [0, -1, 0.0, math.nan, math.inf, True, timedelta(0), timedelta(seconds=-1), timedelta, [30], b"30s"],
+    ),
+    (CheckpointConfig, "checkpoint_every_s", ["auto", "", "90", "min", "30 parsecs", "0s", "-5min", "1h30", "1e3s"]),
+    (CheckpointConfig, "checkpoint_on_failure", [*NO_FLAG, None]),
+    (CheckpointConfig, "max_experiment_bytes", [*NO_COUNT, "10GB"]),
     (FailureConfig, "max_failures", [-2, -5, 1.0, True, None, "3"]),
     (FailureConfig, "fail_fast", ["Raise", "", None, 0, 1, []]),
     (TuneConfig, "metric", ["", 3]),
@@ -107,6 +115,8 @@ def test_every_field_has_a_bad_value_here() -> None:
     [
         (CheckpointConfig, {"num_to_keep": 1, "checkpoint_frequency": 0, "checkpoint_at_end": False}),
         (CheckpointConfig, {"checkpoint_score_attribute": "val/loss", "checkpoint_score_order": "min"}),
+        (CheckpointConfig, {"checkpoint_every_s": "30min", "checkpoint_on_failure": True}),
+        (CheckpointConfig, {"checkpoint_every_s": timedelta(minutes=2), "max_experiment_bytes": 1}),
         (FailureConfig, {"max_failures": -1}),
         (FailureConfig, {"fail_fast": "raise"}),
         (FailureConfig, {"fail_fast": False, "max_failures": 3}),
@@ -189,6 +199,46 @@ def test_numbers_of_numpy_become_numbers() -> None:
 def test_none_and_zero_frequency_mean_never() -> None:
     assert [CheckpointConfig(checkpoint_frequency=given).frequency for given in (None, 0, 3)] == [0, 0, 3]
     assert CheckpointConfig(checkpoint_frequency=None).checkpoint_frequency is None
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (None, None),
+        (90, 90.0),
+        (0.5, 0.5),
+        (timedelta(minutes=2), 120.0),
+        ("90s", 90.0),
+        ("30min", 1800.0),
+        ("30 MIN", 1800.0),
+        ("2h", 7200.0),
+        ("1h30min", 5400.0),
+        (" 1.5 h ", 5400.0),
+        ("1d", 86400.0),
+        (np.float32(0.5), 0.5),
+    ],
+)
+def test_the_interval_between_saves_in_seconds(given: Any, seconds: float | None) -> None:
+    assert CheckpointConfig(checkpoint_every_s=given).every_s == seconds
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_an_interval_or_refused(text: str) -> None:
+    try:
+        every_s = CheckpointConfig(checkpoint_every_s=text).every_s
+    except ConfigError:
+        return
+    assert every_s is not None
+    assert 0 < every_s < math.inf
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [("auto", "such as checkpoint_every_s='10min'"), ("90", "did you mean checkpoint_every_s='90s'"), (0, "None")],
+)
+def test_a_bad_interval_comes_with_what_to_do(given: Any, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        CheckpointConfig(checkpoint_every_s=given)
 
 
 def test_budget_in_seconds() -> None:

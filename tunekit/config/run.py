@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from tunekit.config.durations import Duration, check_interval, seconds_of
 from tunekit.config.problems import Problems, is_number, make_plain, plain_number, shorten
 
 DEFAULT_STORAGE_PATH = "~/tunekit_results"
@@ -44,16 +45,25 @@ class CheckpointConfig:
     """Save every so many iterations; 0 or None: not periodically."""
     checkpoint_at_end: bool | None = None
     """Whether to save when a trial ends; None: if it can."""
+    checkpoint_every_s: float | str | Duration | None = None
+    """Save when so long has passed since the last save: seconds, a ``timedelta``, or ``90s``, ``30min``, ``2h``."""
+    checkpoint_on_failure: bool = False
+    """Whether to save what is there when user code raises, apart from the others: nothing goes on from it by itself."""
+    max_experiment_bytes: int | None = None
+    """Bytes that the checkpoints of all trials may take together; None: any. What trials need to go on always stays."""
 
     def __post_init__(self) -> None:
         """Check every field."""
-        make_plain(self, "num_to_keep", "checkpoint_frequency")
+        make_plain(self, "num_to_keep", "checkpoint_frequency", "checkpoint_every_s", "max_experiment_bytes")
         problems = Problems("CheckpointConfig")
         problems.integer("num_to_keep", self.num_to_keep, at_least=1, none_is="keep all")
         problems.key("checkpoint_score_attribute", self.checkpoint_score_attribute)
         problems.one_of("checkpoint_score_order", self.checkpoint_score_order, ("max", "min"))
         problems.integer("checkpoint_frequency", self.checkpoint_frequency, at_least=0, none_is="never")
         problems.flag("checkpoint_at_end", self.checkpoint_at_end, none_is="if the trainable can save")
+        check_interval(problems, "checkpoint_every_s", self.checkpoint_every_s)
+        problems.flag("checkpoint_on_failure", self.checkpoint_on_failure)
+        problems.integer("max_experiment_bytes", self.max_experiment_bytes, at_least=1, none_is="any number")
         if self.checkpoint_score_order == "min" and self.checkpoint_score_attribute is None:
             problems.add(
                 "checkpoint_score_order",
@@ -66,6 +76,11 @@ class CheckpointConfig:
     def frequency(self) -> int:
         """Save every so many iterations; 0: not periodically."""
         return self.checkpoint_frequency or 0
+
+    @property
+    def every_s(self) -> float | None:
+        """Save when so many seconds have passed since the last save; None: not by time."""
+        return None if self.checkpoint_every_s is None else seconds_of(self.checkpoint_every_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from tunekit.config.durations import Duration
 from tunekit.config.problems import Problems, make_plain
 
 _MAX_SEED = 2**63 - 1
-
-
-@runtime_checkable
-class Duration(Protocol):
-    """What ``datetime.timedelta`` is, without importing a module that can read the clock."""
-
-    def total_seconds(self) -> float:
-        """Return the length in seconds."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

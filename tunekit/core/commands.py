@@ -71,7 +71,12 @@ class KillTrial(_TrialCommand, frozen=True, kw_only=True, tag="kill"):
     """End the worker process of the attempt. → WorkerLost."""
 
 
-class PublishCheckpoint(_TrialCommand, frozen=True, kw_only=True, tag="publish"):
+class _CheckpointCommand(_TrialCommand, frozen=True, kw_only=True, omit_defaults=True):
+    exact: bool = True
+    """False: a failure checkpoint, in a place of its own."""
+
+
+class PublishCheckpoint(_CheckpointCommand, frozen=True, kw_only=True, omit_defaults=True, tag="publish"):
     """Make a staged checkpoint visible. → CheckpointPublished | PublishFailed.
 
     A visible checkpoint of another attempt at the same iteration goes to the trash first. Carried out twice for the
@@ -82,7 +87,7 @@ class PublishCheckpoint(_TrialCommand, frozen=True, kw_only=True, tag="publish")
     manifest: dict[str, Any]
 
 
-class DeleteCheckpoint(_TrialCommand, frozen=True, kw_only=True, omit_defaults=True, tag="delete"):
+class DeleteCheckpoint(_CheckpointCommand, frozen=True, kw_only=True, omit_defaults=True, tag="delete"):
     """Remove a published checkpoint. → CheckpointDeleted | DeleteFailed.
 
     Does nothing when the visible checkpoint at this iteration belongs to another attempt.

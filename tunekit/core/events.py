@@ -67,6 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     num_to_keep: int | None = None
     score_attribute: str | None = None
     score_order: str = "max"
+    max_experiment_bytes: int | None = None
+    """Bytes that the checkpoints of all trials may take together; None: any."""
     saves_at_end: bool = False
     """Whether a trial that is stopped saves a last checkpoint first."""
     asks_every_result: bool = False
@@ -216,14 +218,24 @@ class WorkerLost(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag
 # -- checkpoints -------------------------------------------------------------------------------------------------------
 
 
-class CheckpointStaged(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_staged"):
-    """A checkpoint's files are durable in the staging folder. All results up to its iteration came before this."""
+class _CheckpointEvent(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True):
+    exact: bool = True
+    """False: a failure checkpoint, in a place of its own; nothing goes on from it by itself."""
+
+
+class CheckpointStaged(_CheckpointEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_staged"):
+    """A checkpoint's files are durable in the staging folder. All results up to its iteration came before this.
+
+    Saving goes on behind the training, so later results of the attempt may have come before this, too.
+    """
 
     iteration: int
     manifest: dict[str, Any]
     """Ready to be published as it is."""
     score: float | None = None
     """Value of the score attribute at this iteration; None when it is missing or not a finite number."""
+    pinned: bool = False
+    """Whether the user wants it kept for ever."""
 
 
 class SaveFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="save_failed"):
@@ -233,30 +245,50 @@ class SaveFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag
     error: ErrorInfo
 
 
-class CheckpointPublished(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_published"):
+class CheckpointPublished(_CheckpointEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_published"):
     """The checkpoint is visible and durable."""
 
     iteration: int
 
 
-class PublishFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="publish_failed"):
+class PublishFailed(_CheckpointEvent, frozen=True, kw_only=True, omit_defaults=True, tag="publish_failed"):
     """The staged files could not be made visible."""
 
     iteration: int
     error: ErrorInfo
 
 
-class CheckpointDeleted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_deleted"):
+class CheckpointDeleted(_CheckpointEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_deleted"):
     """The checkpoint of this attempt and iteration is gone from the trial's folder."""
 
     iteration: int
 
 
-class DeleteFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="delete_failed"):
+class DeleteFailed(_CheckpointEvent, frozen=True, kw_only=True, omit_defaults=True, tag="delete_failed"):
     """The checkpoint could not be removed; it is tried again by the next driver."""
 
     iteration: int
     error: ErrorInfo
+
+
+class CheckpointAdopted(_CheckpointEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_adopted"):
+    """A driver that took over found a whole checkpoint of which the journal says nothing, and all of its results."""
+
+    iteration: int
+    score: float | None = None
+    """Value of the score attribute at this iteration; None when it is missing or not a finite number."""
+    time_total_s: float = 0.0
+    """Seconds of training that led to it."""
+    num_bytes: int = 0
+    """Size of its files."""
+    pinned: bool = False
+    """Whether the user wants it kept for ever."""
+
+
+class CheckpointMissing(_CheckpointEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_missing"):
+    """A driver that took over found a published checkpoint gone, or damaged and put it aside."""
+
+    iteration: int
 
 
 Event: TypeAlias = (
@@ -281,6 +313,8 @@ Event: TypeAlias = (
     | PublishFailed
     | CheckpointDeleted
     | DeleteFailed
+    | CheckpointAdopted
+    | CheckpointMissing
 )
 
 

@@ -1,0 +1,60 @@
+"""Lengths of time as users write them: a number of seconds, a ``timedelta``, or a text such as ``30min``."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Protocol, runtime_checkable
+
+from tunekit.config.problems import Problems
+
+_UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z]+)\s*")
+_ALLOWED = "None (never), a finite number of seconds > 0, a timedelta, or a text such as '90s', '30min' or '1h30min'"
+
+
+@runtime_checkable
+class Duration(Protocol):
+    """What ``datetime.timedelta`` is, without importing a module that can read the clock."""
+
+    def total_seconds(self) -> float:
+        """Return the length in seconds."""
+        ...
+
+
+def parse_duration(text: str) -> float | None:
+    """Return the seconds that a text such as ``90s``, ``30min``, ``2h`` or ``1h30min`` says; None if it says none."""
+    total, end = 0.0, 0
+    while part := _PART.match(text, end):
+        unit = _UNITS.get(part[2].lower())
+        if unit is None:
+            return None
+        total, end = total + float(part[1]) * unit, part.end()
+    return total if end and end == len(text) else None
+
+
+def seconds_of(value: float | str | Duration) -> float:
+    """Return the seconds of a length of time; NaN for a text that says none."""
+    if isinstance(value, str):
+        found = parse_duration(value)
+        return math.nan if found is None else found
+    return float(value.total_seconds() if isinstance(value, Duration) else value)
+
+
+def check_interval(problems: Problems, field: str, value: Any) -> None:
+    """Check an optional length of time above zero."""
+    if value is None:
+        return
+    if isinstance(value, type | bool) or not isinstance(value, str | int | float | Duration):
+        problems.bad_type(field, value, _ALLOWED)
+    elif not 0 < seconds_of(value) < math.inf:
+        problems.bad_value(field, value, _ALLOWED, hint=_advice(field, value))
+
+
+def _advice(field: str, value: object) -> str:
+    if not isinstance(value, str):
+        return f"set {field} to None for no saves by time"
+    text = value.strip().lower()
+    if text == "auto":
+        return f"say how often yourself, such as {field}='10min'"
+    return f"did you mean {field}='{text}s'?" if re.fullmatch(r"[0-9.]*[0-9]", text) else ""
