@@ -14,8 +14,8 @@ from tunekit.core.events import (
     DriverStarted,
     ErrorInfo,
     Event,
-    RestoreFailed,
     ResultReported,
+    SaveFailed,
     Settings,
     TrialRaised,
     TrialReturned,
@@ -88,8 +88,8 @@ def test_what_the_user_need_not_know_is_not_said(cause: LossCause) -> None:
 
 def test_trouble_with_a_checkpoint_is_a_warning() -> None:
     watched = Watched()
-    (line,) = watched.see(RestoreFailed(trial=0, attempt=1, iteration=7, error=ERROR))
-    assert line.startswith("! t_00000  restore failed at iteration 7: bad luck")
+    (line,) = watched.see(SaveFailed(trial=0, attempt=1, iteration=7, error=ERROR))
+    assert line.startswith("! t_00000  save failed at iteration 7: bad luck")
 
 
 def test_a_resumed_sweep_says_where_it_stands() -> None:

@@ -12,7 +12,6 @@ from tunekit.core.events import (
     Event,
     LaunchFailed,
     PublishFailed,
-    RestoreFailed,
     ResultReported,
     SaveFailed,
     TrialHalted,
@@ -26,7 +25,7 @@ from tunekit.core.trial import TrialState
 from tunekit.types import LossCause, TrialId, TrialStatus
 
 _ENDINGS = (TrialReturned, TrialRaised, TrialHalted, WorkerLost, LaunchFailed)
-_WARNINGS = (RestoreFailed, SaveFailed, PublishFailed, DeleteFailed)
+_WARNINGS = (SaveFailed, PublishFailed, DeleteFailed)
 _MARKS = {TrialStatus.COMPLETED: "✓", TrialStatus.STOPPED: "■", TrialStatus.FAILED: "✗", TrialStatus.PAUSED: "‖"}
 _MAX_SHOWN = 60
 

@@ -13,7 +13,7 @@ from tunekit.core.events import (
     RestoreFailed,
     TrialStarted,
 )
-from tunekit.errors import CheckpointCorruptError, CheckpointNotFoundError
+from tunekit.errors import CheckpointError
 from tunekit.runtime.channel import Channel
 from tunekit.runtime.class_trial import ClassSession, run_class
 from tunekit.runtime.failure import error_info, is_fatal, is_misuse
@@ -88,7 +88,7 @@ def _restore(spec: AttemptSpec, channel: Channel, io: CheckpointIO) -> Path | Ex
         return None
     try:
         return io.verify(spec.trial_name, spec.resume_from)
-    except (CheckpointCorruptError, CheckpointNotFoundError) as error:
+    except CheckpointError as error:  # damaged, gone, or written by a newer tunekit
         event: Event = RestoreFailed(
             trial=spec.trial, attempt=spec.attempt, iteration=spec.resume_from, error=error_info(error)
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunekit import errors
+from tunekit.callbacks.alarm import Alarm
 from tunekit.callbacks.progress import Progress
 from tunekit.core.commands import Command, LaunchTrial, TellSearcher
 from tunekit.core.events import DriverStarted, Event, ResultReported, StopRequested, TrialsSuggested, TrialStarted
@@ -210,7 +211,8 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     plan = sweep.plan
     inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
     direct = DirectPublisher(sweep.io, plan.trial_name)
-    observers: list[Observer] = [Progress(plan.trial_name, verbose=plan.run.verbose)] if plan.run.verbose else []
+    progress = [Progress(plan.trial_name, verbose=plan.run.verbose)] if plan.run.verbose else []
+    observers: list[Observer] = [Alarm(plan.trial_name), *progress]
     _sweep_garbage(sweep)
     publisher: Publisher = direct if inline else ThreadedPublisher(direct, inbox)
     driver = Driver(

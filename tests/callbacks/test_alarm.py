@@ -1,0 +1,38 @@
+"""One warning for each checkpoint that could not be restored: which file, and what the trial does now."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from tunekit.callbacks.alarm import Alarm
+from tunekit.core.events import ErrorInfo, Event
+from tunekit.testing.events import Script, lost, restore_failed, returned, row, saved, started
+
+ERROR = ErrorInfo(type="CheckpointCorruptError", message="the checkpoint x is damaged: model.pt: it is missing")
+
+
+@pytest.mark.parametrize(("iterations", "follows"), [((2, 4), "goes on from iteration 2"), ((4,), "has no other")])
+def test_it_names_the_file_and_what_follows(
+    iterations: tuple[int, ...], follows: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S003-12: whoever wonders why a trial went back finds it in one line."""
+    play = Script()
+    play.begin(num_trials=1, max_failures=1)
+    play(started(0), *(event for iteration in iterations for event in saved(0, iteration)), lost(0))
+    failed = msgspec.structs.replace(restore_failed(0, 4, 2), error=ERROR)
+    play(failed)
+    Alarm("t_{:05d}".format).observe([failed], play.experiment.state)
+    (record,) = caplog.records
+    assert (record.levelname, record.name) == ("WARNING", "tunekit")
+    assert record.getMessage().startswith(f"t_00000 could not go on from iteration 4: {ERROR.message}; ")
+    assert follows in record.getMessage()
+
+
+def test_all_else_is_no_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    play = Script()
+    play.begin(num_trials=1)
+    events: list[Event] = [started(0), row(0, 1), returned(0)]
+    play(*events)
+    Alarm("t_{:05d}".format).observe(events, play.experiment.state)
+    assert not caplog.records
