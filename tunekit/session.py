@@ -144,7 +144,8 @@ def report(metrics: Mapping[str, Any], *, checkpoint: Checkpoint | Saver | None 
 
     Args:
         metrics: Numbers, strings, bools and None, nested in dicts and lists if you like. ``should_checkpoint: True``
-            asks for a checkpoint now, ``done: True`` ends the trial.
+            asks for a checkpoint now, ``pin_checkpoint: True`` for one that is kept for good, ``done: True`` ends the
+            trial.
         checkpoint: A ``Checkpoint``, which is kept; or an object with ``save_checkpoint(path)`` and
             ``load_checkpoint(path)``, which is asked to save when the ``CheckpointConfig`` says so.
 

@@ -11,9 +11,9 @@ from typing import Any
 from tunekit.checkpoint import Checkpoint
 from tunekit.config.problems import shorten
 from tunekit.errors import ReportError, SessionError
-from tunekit.runtime.saving import SaveReason, content_of
+from tunekit.runtime.saving import content_of
 from tunekit.runtime.surroundings import context_of, trial_dir
-from tunekit.runtime.trial_run import TrialRun, Write, logger
+from tunekit.runtime.trial_run import TrialRun, logger
 from tunekit.session import Context, TrialStopped
 from tunekit.trainable import BoundTrainable, Trainable
 from tunekit.trainable.base import create, set_iteration, tell
@@ -34,7 +34,11 @@ def run_class(run: TrialRun, bound: BoundTrainable, checkpoint: Path | None) -> 
             set_iteration(instance, run.iteration)
             with run.exposed():
                 instance.load_checkpoint(content_of(checkpoint))
+            run.triggers.restart()
         _loop(run, instance)
+    except BaseException as error:
+        run.save_failed(error)  # Now, because cleanup() releases what there is to save.
+        raise
     finally:
         if run.sweep.reuse_actors and run.ending is not None and not run.was_interrupted:
             _keep(bound, instance)
@@ -43,7 +47,10 @@ def run_class(run: TrialRun, bound: BoundTrainable, checkpoint: Path | None) -> 
 
 
 def _loop(run: TrialRun, instance: Trainable) -> None:
-    write = instance.save_checkpoint if describe(type(instance)).can_save else None
+    if describe(type(instance)).can_save:
+        run.write = instance.save_checkpoint
+    else:
+        run.lack = "the class does not define save_checkpoint and load_checkpoint"
     while True:
         with run.exposed():
             result = instance.step()
@@ -52,17 +59,11 @@ def _loop(run: TrialRun, instance: Trainable) -> None:
                 f"step() must return a dict of metrics, got {shorten(result)} ({type(result).__qualname__})",
                 hint="return a dict such as {'loss': loss}",
             )
-        plain, should_checkpoint = run.read(result, "step()")
-        wanted = _wanted(run, write, should_checkpoint=should_checkpoint)
-        ends = run.record(plain, saves=write is not None and wanted is not None, can_save=write is not None)
+        plain, wishes = run.read(result, "step()")
+        due = run.due(wishes)
+        ends = run.record(plain, saves=due is not None)
         set_iteration(instance, run.iteration)
-        run.settle(write, wanted, ends=ends)
-
-
-def _wanted(run: TrialRun, write: Write | None, *, should_checkpoint: bool) -> SaveReason | None:
-    if should_checkpoint and write is None:
-        run.warn("should_checkpoint was returned, but the class does not define save_checkpoint and load_checkpoint")
-    return run.is_due(should_checkpoint=should_checkpoint)
+        run.follow_up(due, ends=ends)
 
 
 def _instance(run: TrialRun, bound: BoundTrainable) -> Trainable:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from tunekit.checkpoint import Checkpoint
+from tunekit.config import CheckpointConfig
 from tunekit.config.problems import shorten
 from tunekit.errors import ConfigError, ReportError, SessionError, TrainableError
 from tunekit.runtime.normalise import normalise
-from tunekit.runtime.saving import SaveReason, content_of
+from tunekit.runtime.saving import content_of
 from tunekit.runtime.surroundings import context_of
-from tunekit.runtime.trial_run import TrialRun, Write
+from tunekit.runtime.trial_run import TrialRun
 from tunekit.session import Context, Saver, TrialStopped
 from tunekit.trainable import BoundTrainable
 
@@ -34,8 +35,11 @@ def run_function(run: TrialRun, session: FunctionSession, bound: BoundTrainable)
             value: Any = bound.target(run.spec.config, **bound.parameters)
             if inspect.isgenerator(value):
                 value = _drain(value, session)
-    finally:
+    except BaseException as error:
         run.close()
+        run.save_failed(error)
+        raise
+    run.close()
     if run.ending is not None:
         return  # It swallowed TrialStopped.
     if value is not None:
@@ -43,7 +47,7 @@ def run_function(run: TrialRun, session: FunctionSession, bound: BoundTrainable)
     elif run.num_rows == 0:
         run.warn("it returned without a result: report metrics with tunekit.report(), or return them")
     if run.ending is None:
-        run.finish(session.write)
+        run.finish()
 
 
 def _drain(generator: Generator[Any, Any, Any], session: FunctionSession) -> Any:
@@ -67,17 +71,12 @@ class FunctionSession:
         self._run = run
         self._checkpoint = checkpoint
         self._is_opened = False
-        self._saver: Saver | None = None
+        run.lack = "there is nothing to save: pass report(…, checkpoint=…)"
         self._thread = threading.current_thread()
         self._reporters: set[threading.Thread] = set()
         # A thread that an earlier trial left behind would report under this trial's name.
         self._strangers = {thread for thread in threading.enumerate() if thread is not threading.main_thread()}
         self._strangers.discard(threading.current_thread())
-
-    @property
-    def write(self) -> Write | None:
-        """How a checkpoint is saved now; None: there was no saver."""
-        return None if self._saver is None else self._saver.save_checkpoint
 
     @property
     def has_left_reporters(self) -> bool:
@@ -119,6 +118,7 @@ class FunctionSession:
             return False
         self._open()
         saver.load_checkpoint(content_of(self._checkpoint))
+        self._run.triggers.restart()
         return True
 
     def context(self) -> Context:
@@ -137,34 +137,33 @@ class FunctionSession:
         if run.ending is not None:
             raise TrialStopped
         kind = _kind(checkpoint)
-        plain, should_checkpoint = run.read(metrics, source)
+        plain, wishes = run.read(metrics, source)
         if run.num_rows == 0:
             self._begin(kind, source)
         if kind == "saver":
-            self._saver = checkpoint
-        wanted = run.is_due(should_checkpoint=should_checkpoint)
-        can_save = self._saver is not None
-        saves = kind == "folder" or (can_save and wanted is not None)
-        ends = run.record(plain, saves=saves, can_save=can_save, is_last=is_last)
+            run.write = checkpoint.save_checkpoint
+        due = None if kind == "folder" else run.due(wishes)
+        ends = run.record(plain, saves=kind == "folder" or due is not None, is_last=is_last)
         if kind == "folder":
-            run.saving.adopt(checkpoint, run.row)
-            wanted = None
-        elif wanted is SaveReason.DEMAND and self._saver is None:
-            run.warn("should_checkpoint was reported, but there is nothing to save: pass report(…, checkpoint=…)")
-        run.settle(self.write, wanted, ends=ends)
+            run.keep(checkpoint, pin=wishes.pin)
+        run.follow_up(due, ends=ends)
 
     def _begin(self, kind: str, source: str) -> None:
         """Check at the first row what only running the function shows."""
         run = self._run
         config = run.sweep.checkpoint
-        if kind != "saver" and (config.frequency or config.checkpoint_at_end):
-            option = f"checkpoint_frequency={config.frequency}" if config.frequency else "checkpoint_at_end=True"
+        if kind != "saver" and (options := _need_saver(config)):
             raise ConfigError(
-                f"{source}: CheckpointConfig({option}) needs an object that can save, but checkpoint= was given "
-                f"{'a folder' if kind == 'folder' else 'nothing'}",
+                f"{source}: CheckpointConfig({', '.join(options)}) needs an object that can save, but checkpoint= was "
+                f"given {'a folder' if kind == 'folder' else 'nothing'}",
                 hint="call report(metrics, checkpoint=state) with an object that has save_checkpoint(path) and "
-                f"load_checkpoint(path), such as tunekit.torch.TrainState, or leave {option} out",
+                f"load_checkpoint(path), such as tunekit.torch.TrainState, or leave {' and '.join(options)} out",
                 fatal=True,
+            )
+        if kind != "saver" and config.checkpoint_on_failure:
+            run.warn(
+                "checkpoint_on_failure saves nothing until report(…, checkpoint=…) is given an object that has "
+                "save_checkpoint(path) and load_checkpoint(path)"
             )
         if self._checkpoint is not None and not self._is_opened:
             run.warn(
@@ -189,6 +188,19 @@ class FunctionSession:
                 f"{caller} was called from a thread that an earlier trial started",
                 hint="end your threads before the trainable returns",
             )
+
+
+def _need_saver(config: CheckpointConfig) -> list[str]:
+    """Return the options in force that only work if there is an object to be asked for a checkpoint."""
+    return [
+        text
+        for text, is_set in (
+            (f"checkpoint_frequency={config.checkpoint_frequency}", config.frequency),
+            (f"checkpoint_every_s={config.checkpoint_every_s!r}", config.every_s),
+            ("checkpoint_at_end=True", config.checkpoint_at_end),
+        )
+        if is_set
+    ]
 
 
 def _kind(checkpoint: Any) -> Literal["none", "folder", "saver"]:

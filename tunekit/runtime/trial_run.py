@@ -23,27 +23,23 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Final
 
-from tunekit.config.problems import did_you_mean, shorten
+from tunekit.checkpoint import Checkpoint
 from tunekit.core.commands import StopTrial
 from tunekit.core.events import ErrorInfo, ResultReported, TrialHalted, TrialRaised, TrialReturned
-from tunekit.core.metrics import MISSING, flatten, lookup
-from tunekit.core.stopping import TIME_TOTAL_S, TRAINING_ITERATION, met
-from tunekit.errors import MetricNotFoundError, ReportError
+from tunekit.core.stopping import met
+from tunekit.runtime import first_row
 from tunekit.runtime.channel import Channel
 from tunekit.runtime.normalise import normalise
 from tunekit.runtime.saving import Row, SaveReason, Saving
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
+from tunekit.runtime.triggers import Clock, Due, Triggers, Wishes
 from tunekit.session import TrialStopped
-from tunekit.trainable import DONE, SHOULD_CHECKPOINT
+from tunekit.trainable import DONE, PIN_CHECKPOINT, SHOULD_CHECKPOINT
 
 logger: Final = logging.getLogger("tunekit")
 
 Write = Callable[[str], Any]
 """User code that writes a checkpoint into a folder."""
-
-
-COUNTED: Final = frozenset({TRAINING_ITERATION, TIME_TOTAL_S})
-"""What tunekit counts itself, so that it is in every row."""
 
 
 class Ending(StrEnum):
@@ -61,13 +57,21 @@ class TrialRun:
         spec: The attempt.
         channel: The way to the driver.
         saving: Where its checkpoints go.
+        clock: Seconds for ``time_total_s`` and ``checkpoint_every_s``.
     """
 
-    def __init__(self, sweep: SweepSpec, spec: AttemptSpec, channel: Channel, saving: Saving) -> None:
+    def __init__(
+        self, sweep: SweepSpec, spec: AttemptSpec, channel: Channel, saving: Saving, clock: Clock = time.monotonic
+    ) -> None:
         """Begin at iteration 0, as if there were no checkpoint."""
         self.sweep = sweep
         self.spec = spec
         self.saving = saving
+        self.triggers = Triggers(sweep.checkpoint, clock)
+        self.write: Write | None = None
+        """How user code saves a checkpoint; None: it cannot, or not yet."""
+        self.lack = ""
+        """Why it cannot."""
         self.iteration = 0
         self.time_total_s = 0.0
         self.num_rows = 0
@@ -84,15 +88,17 @@ class TrialRun:
         self._channel = channel
         self._reason = ""
         self._until = spec.until
-        self._since = time.monotonic()
+        self._clock = clock
+        self._since = clock()
         self._is_exposed = False
         self._interruption = False
         self._warned: set[str] = set()
 
     def go_on(self) -> None:
-        """Count on from the checkpoint that was restored."""
+        """Count on from the checkpoint that is restored."""
         self.iteration = self.saving.saved_at = self.spec.resume_from or 0
         self.time_total_s = self.spec.time_total_s
+        self.row = Row(self.iteration, {}, self.time_total_s)
 
     def warn(self, text: str) -> None:
         """Log ``text``, once in this attempt."""
@@ -109,28 +115,42 @@ class TrialRun:
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
-    def read(self, metrics: Any, source: str) -> tuple[dict[str, Any], bool]:
-        """Return the metrics as they are recorded, and whether they ask for a checkpoint.
+    def read(self, metrics: Any, source: str) -> tuple[dict[str, Any], Wishes]:
+        """Return the metrics as they are recorded, and what else they ask for.
 
         Raises:
             ReportError: They cannot be recorded, or lack what the sweep needs.
         """
         plain = normalise(metrics, source)
-        should_checkpoint = plain.pop(SHOULD_CHECKPOINT, None) is True
+        wishes = Wishes(plain.pop(SHOULD_CHECKPOINT, None) is True, plain.pop(PIN_CHECKPOINT, None) is True)
         if self.num_rows == 0:
-            self._check_first(plain, source)
-        return plain, should_checkpoint
+            first_row.check(self.sweep, plain, source)
+            if self.iteration == 0:
+                for text in first_row.missing(self.sweep, plain):
+                    self.warn(text)
+        return plain, wishes
 
-    def record(self, metrics: dict[str, Any], *, saves: bool, can_save: bool, is_last: bool = False) -> bool:
+    def due(self, wishes: Wishes) -> Due | None:
+        """Return the save that is due at the row that is recorded next; None if none is, or it cannot be saved."""
+        if self.write is not None:
+            return self.triggers.due(self.iteration + 1, wishes)
+        if wishes.save or wishes.pin:
+            self.warn(f"{SHOULD_CHECKPOINT} or {PIN_CHECKPOINT} asks for a checkpoint, but {self.lack}")
+        return None
+
+    def record(self, metrics: dict[str, Any], *, saves: bool, is_last: bool = False) -> bool:
         """Send a row, and return whether the trial ends by itself with it.
 
         Args:
             metrics: The row.
             saves: Whether a checkpoint of it follows in any case.
-            can_save: Whether one follows if the trial ends here and saves at its end.
             is_last: Whether there will be no other.
+
+        Raises:
+            SaveError: What user code saved at an earlier row has turned out to be no checkpoint.
         """
-        now = time.monotonic()
+        self.saving.check()
+        now = self._clock()
         took, self._since = now - self._since, now
         self.iteration += 1
         self.num_rows += 1
@@ -148,48 +168,70 @@ class TrialRun:
                 time_this_iter_s=took,
                 time_total_s=self.time_total_s,
                 final=ends,
-                saves=saves or (ends and can_save and self._saves_at_end),
+                saves=saves or (ends and self.write is not None and self._saves_at_end),
             )
         )
         return ends
 
-    def settle(self, write: Write | None, wanted: SaveReason | None, *, ends: bool) -> None:
+    def keep(self, checkpoint: Checkpoint, *, pin: bool) -> None:
+        """Keep the folder that user code reported with the row. It is what any trigger would have saved."""
+        self.triggers.take_request()
+        self.saving.adopt(checkpoint, self.row, pin=pin)
+        self.triggers.restart()
+
+    def follow_up(self, due: Due | None, *, ends: bool) -> None:
         """Do what follows a row, and return when user code may go on.
 
         Args:
-            write: How to save; None: the trial cannot.
-            wanted: Why a checkpoint is due at this row; None: it is not.
-            ends: Whether the trial ends by itself with this row.
+            due: The save that is due at it.
+            ends: Whether the trial ends by itself with it.
 
         Raises:
             TrialStopped: The trial ends here.
         """
-        if write is not None and wanted is not None:
-            self.saving.save(write, self.row, wanted)
+        if due is not None:
+            # The last save waits for its place, whatever made it due.
+            is_last = ends and self._saves_at_end and due.reason is SaveReason.TIME
+            self._save(SaveReason.AT_END if is_last else due.reason, pin=due.pin)
         if ends:
-            self.finish(write)
+            self.finish()
             raise TrialStopped
         stop = self._answer()
         if stop is not None:
-            self._halt(write, stop)
+            self._halt(stop)
             raise TrialStopped
-        self._since = time.monotonic()
+        self._since = self._clock()
 
-    def finish(self, write: Write | None) -> None:
-        """End by itself: save what ``checkpoint_at_end`` asks for."""
-        if self._saves_at_end and write is not None:
-            self._save_last(write, SaveReason.AT_END)
+    def finish(self) -> None:
+        """End by itself: save what ``checkpoint_at_end`` asks for.
+
+        Raises:
+            SaveError: What user code saved is no checkpoint.
+        """
+        self._save_last(SaveReason.AT_END if self._saves_at_end else None)
         self.ending = Ending.RETURNED
 
-    def is_due(self, *, should_checkpoint: bool) -> SaveReason | None:
-        """Return why a checkpoint is due at the row that is recorded next; None if it is not."""
-        frequency = self.sweep.checkpoint.frequency
-        if should_checkpoint:
-            return SaveReason.DEMAND
-        return SaveReason.FREQUENCY if frequency and (self.iteration + 1) % frequency == 0 else None
+    def request_save(self, reason: SaveReason) -> None:
+        """Have the next row saved, for a reason that the row does not know of. Any thread or signal handler may ask."""
+        self.triggers.request(reason)
+
+    def save_failed(self, error: BaseException) -> None:
+        """Save what user code holds after it raised, if ``checkpoint_on_failure`` says so. Never hides ``error``."""
+        if (
+            not self.sweep.checkpoint.checkpoint_on_failure
+            or self.write is None
+            or self.ending is not None
+            or isinstance(error, TrialStopped | KeyboardInterrupt)
+        ):
+            return
+        try:
+            self.saving.save_failed(self.write, self.row)
+        except (Exception, SystemExit):  # Whatever it is, the user's own exception matters more.
+            logger.exception("%s: could not save what it held when it failed", self.spec.trial_name)
 
     def send_ending(self) -> None:
-        """Tell the driver how the attempt ended."""
+        """Tell the driver how the attempt ended, after all that it saved."""
+        self._settle()
         trial, attempt = self.spec.trial, self.spec.attempt
         if self.ending is Ending.HALTED:
             self._channel.send(TrialHalted(trial=trial, attempt=attempt))
@@ -197,37 +239,18 @@ class TrialRun:
             self._channel.send(TrialReturned(trial=trial, attempt=attempt, reason=self._reason))
 
     def send_raised(self, error: ErrorInfo, *, retryable: bool, fatal: bool) -> None:
-        """Tell the driver that user code raised."""
+        """Tell the driver that user code raised, after all that it had saved."""
+        self._settle()
         trial, attempt = self.spec.trial, self.spec.attempt
         self._channel.send(TrialRaised(trial=trial, attempt=attempt, error=error, retryable=retryable, fatal=fatal))
 
-    def _check_first(self, metrics: dict[str, Any], source: str) -> None:
-        """Check what the sweep needs of a row, where it is not too late: at the first of each attempt."""
-        metric = self.sweep.metric
-        if metric is not None:
-            value = lookup(metrics, metric)
-            if value is MISSING:
-                raise _not_found(metric, metrics, source)
-            _check_number(metric, value, "the metric of the sweep", source)
-        attribute = self.sweep.checkpoint.checkpoint_score_attribute
-        if attribute is not None:
-            _check_number(attribute, lookup(metrics, attribute), "the checkpoint_score_attribute", source)
-        if self.iteration == 0:
-            self._warn_of_missing(metrics)
-
-    def _warn_of_missing(self, metrics: dict[str, Any]) -> None:
-        """Say which metrics the settings wait for in vain so far. No error: they may be reported now and then only."""
-        waiting = dict.fromkeys(self.sweep.stop, "stop")
-        attribute = self.sweep.checkpoint.checkpoint_score_attribute
-        if attribute is not None:
-            waiting[attribute] = "checkpoint_score_attribute"
-        for key, setting in waiting.items():
-            if key not in COUNTED and lookup(metrics, key) is MISSING:
-                names, meant = _names(metrics, key)
-                hint = f"; did you mean {meant!r}?" if meant else ""
-                self.warn(
-                    f"{setting} waits for {key!r}, which is not among the metrics of its first row: {names}{hint}"
-                )
+    def _settle(self) -> None:
+        """Wait for the saves that are under way; what user code did wrong in them changes no ending any more."""
+        self.saving.settle()
+        try:
+            self.saving.check()
+        except Exception:  # Whatever it is, it comes too late.
+            logger.warning("%s: a checkpoint was lost as the trial ended", self.spec.trial_name, exc_info=True)
 
     def _own_stop(self, metrics: dict[str, Any]) -> str:
         if metrics.get(DONE) is True:
@@ -244,18 +267,29 @@ class TrialRun:
         self._until = answer.until
         return None
 
-    def _halt(self, write: Write | None, stop: StopTrial) -> None:
-        if write is not None and (stop.pause or self._saves_at_end):
-            self._save_last(write, SaveReason.PAUSE if stop.pause else SaveReason.AT_END)
+    def _halt(self, stop: StopTrial) -> None:
+        at_end = SaveReason.AT_END if self._saves_at_end else None
+        self._save_last(SaveReason.PAUSE if stop.pause else at_end)
         self.ending = Ending.HALTED
 
     @property
     def _saves_at_end(self) -> bool:
         return self.sweep.checkpoint.checkpoint_at_end is not False
 
-    def _save_last(self, write: Write, reason: SaveReason) -> None:
-        if self.num_rows > 0 and self.saving.saved_at != self.iteration:
-            self.saving.save(write, self.row, reason)
+    def _save_last(self, reason: SaveReason | None) -> None:
+        """Save the newest row if that is asked for and not done, and wait for all saves.
+
+        Only then is the trial at its end: user code may still have saved what is no checkpoint.
+        """
+        if reason is not None and self.num_rows > 0 and self.saving.saved_at != self.iteration:
+            self._save(reason)
+        self.saving.settle()
+        self.saving.check()
+
+    def _save(self, reason: SaveReason, *, pin: bool = False) -> None:
+        if self.write is not None:
+            self.saving.save(self.write, self.row, reason, pin=pin)
+            self.triggers.restart()
 
     # -- interruption --------------------------------------------------------------------------------------------------
 
@@ -307,30 +341,3 @@ class TrialRun:
         finally:
             self.lock.release()
         raise TrialStopped
-
-
-def _not_found(metric: str, metrics: dict[str, Any], source: str) -> MetricNotFoundError:
-    names, meant = _names(metrics, metric)
-    return MetricNotFoundError(
-        f"{source}: the metric {metric!r} of the sweep is not among the reported ones: {names}",
-        hint=(f"did you mean {meant!r}? " if meant else "")
-        + f"report {metric!r}, or name another metric in TuneConfig(metric=…)",
-        metric=metric,
-        reported=sorted(flatten(metrics)),
-    )
-
-
-def _names(metrics: dict[str, Any], key: str) -> tuple[str, str]:
-    """Return the names of the reported metrics as a text, and the one that ``key`` most likely stands for."""
-    names = sorted(flatten(metrics))
-    listed = ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")  # noqa: PLR2004 - enough to read
-    return listed or "nothing", did_you_mean(key, names)
-
-
-def _check_number(key: str, value: Any, role: str, source: str) -> None:
-    if isinstance(value, str | list | dict):
-        raise ReportError(
-            f"{source}: {key!r}, {role}, must be a number, got {shorten(value)} ({type(value).__qualname__})",
-            hint=f"report a number as {key!r}",
-            key=key,
-        )

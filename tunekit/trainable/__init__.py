@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tunekit.trainable.base import DONE, SHOULD_CHECKPOINT, Trainable
+from tunekit.trainable.base import DONE, PIN_CHECKPOINT, SHOULD_CHECKPOINT, Trainable
 from tunekit.trainable.bound import BoundTrainable, bind, parameters_of, with_parameters, with_resources
 from tunekit.trainable.description import TrainableInfo, describe
 from tunekit.trainable.pickling import check_picklable
 
 __all__ = [
     "DONE",
+    "PIN_CHECKPOINT",
     "SHOULD_CHECKPOINT",
     "BoundTrainable",
     "Trainable",

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 SHOULD_CHECKPOINT = "should_checkpoint"
 """Key of a result that asks for a checkpoint now. Counts only when its value is True; it is not stored."""
+PIN_CHECKPOINT = "pin_checkpoint"
+"""Key of a result that asks for a checkpoint which is kept for good. Counts as above."""
 DONE = "done"
 """Key of a result that ends the trial. Counts only when its value is True."""
 
@@ -66,7 +68,10 @@ class Trainable:
         """
 
     def step(self) -> dict[str, Any]:
-        """Train one iteration and return its metrics. ``done`` and ``should_checkpoint`` may be among them."""
+        """Train one iteration and return its metrics.
+
+        ``done``, ``should_checkpoint`` and ``pin_checkpoint`` may be among them.
+        """
         raise NotImplementedError(f"{type(self).__qualname__} must define step(self), which returns a dict of metrics")
 
     def save_checkpoint(self, path: str) -> str | dict[Any, Any] | None:
