@@ -41,6 +41,8 @@ class ExperimentHeader(msgspec.Struct, frozen=True, kw_only=True):
     """Signature of the search space."""
     created: float = msgspec.field(default_factory=time.time)
     """Unix seconds."""
+    journal: str = "journal"
+    """The folder of the journal. One whose false start could not be emptied in one step has another name after it."""
 
 
 def create_header(folder: Path, header: ExperimentHeader) -> None:
@@ -50,15 +52,13 @@ def create_header(folder: Path, header: ExperimentHeader) -> None:
         ExperimentExistsError: There is one already.
         StorageError: The folder cannot be used.
     """
-    content = _content(header)
+    content = header_content(header)
     path = folder / HEADER_NAME
     try:
         make_folder(folder)
         create_file(path, content)
     except FileExistsError as error:
-        raise ExperimentExistsError(
-            f"{folder} holds an experiment already", hint="Give this sweep another name.", path=str(folder)
-        ) from error
+        raise holds_one_already(str(folder)) from error
     except OSError as error:
         raise StorageError(f"{path} could not be written: {error}") from error
 
@@ -77,7 +77,7 @@ def replace_header(folder: Path, header: ExperimentHeader, *, journal: Path) -> 
     Raises:
         StorageError: The folder cannot be used.
     """
-    content = _content(header)
+    content = header_content(header)
     path = folder / HEADER_NAME
     try:
         for segment in reversed(segments(journal)):
@@ -87,7 +87,15 @@ def replace_header(folder: Path, header: ExperimentHeader, *, journal: Path) -> 
         raise StorageError(f"{path} could not be replaced: {error}") from error
 
 
-def _content(header: ExperimentHeader) -> bytes:
+def holds_one_already(where: str) -> ExperimentExistsError:
+    """Return the error for a folder in which an experiment was not expected."""
+    return ExperimentExistsError(
+        f"{where} holds an experiment already", hint="Give this sweep another name.", path=where
+    )
+
+
+def header_content(header: ExperimentHeader) -> bytes:
+    """Return what ``experiment.json`` is to hold."""
     fields = msgspec.json.decode(encode_value(msgspec.structs.asdict(header)))
     return msgspec.json.format(msgspec.json.encode({"checksum": _checksum(fields), **fields})) + b"\n"
 
@@ -107,7 +115,7 @@ def read_header(folder: Path) -> ExperimentHeader | None:
         return None
     except OSError as error:
         raise StorageError(f"{path} could not be read: {error}") from error
-    return _parse(path, content)
+    return parse_header(str(path), content)
 
 
 def check_header(
@@ -163,7 +171,17 @@ def _checksum(fields: Mapping[str, Any]) -> str:
     return xxh3_64_hexdigest(msgspec.json.encode(fields, order="sorted"))
 
 
-def _parse(path: Path, content: bytes) -> ExperimentHeader:
+def parse_header(path: str, content: bytes) -> ExperimentHeader:
+    """Return what ``experiment.json`` holds.
+
+    Args:
+        path: What it is called in errors.
+        content: Its bytes.
+
+    Raises:
+        JournalCorruptError: It is damaged.
+        JournalVersionError: A newer tunekit wrote it.
+    """
     try:
         fields = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -181,9 +199,9 @@ def _parse(path: Path, content: bytes) -> ExperimentHeader:
         _corrupt(path, str(error))
 
 
-def _corrupt(path: Path, what: str) -> NoReturn:
+def _corrupt(path: str, what: str) -> NoReturn:
     raise JournalCorruptError(
         f"{path} is damaged: {what}",
         hint="Bring the file back from a copy. It does not change once a trial has started.",
-        path=str(path),
+        path=path,
     )

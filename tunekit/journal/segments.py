@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import msgspec
 
@@ -24,7 +24,7 @@ _SEGMENT_NAME = re.compile(r"\d{12}\.jsonl")
 _READ_BYTES = 2**20
 
 
-class _Header(msgspec.Struct, frozen=True, kw_only=True, tag="segment", tag_field="kind"):
+class _Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="segment", tag_field="kind"):
     """First line of each segment. Its form stays the same in all versions, so that any version can read the format."""
 
     format: int
@@ -32,11 +32,13 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True, tag="segment", tag_fiel
     """Counts from 1; the name of the file says the same."""
     first: int
     """Records in all segments before this one."""
+    writer: str = ""
+    """Unlike that of any other driver, so that no two of them ever write the same bytes; empty on a local disk."""
 
 
-def make_header(number: int, *, first: int) -> bytes:
+def make_header(number: int, *, first: int, writer: str = "") -> bytes:
     """Return the first line of a segment, as JSON."""
-    return msgspec.json.encode(_Header(format=FORMAT_VERSION, number=number, first=first))
+    return msgspec.json.encode(_Header(format=FORMAT_VERSION, number=number, first=first, writer=writer))
 
 
 def read_records(folder: Path, *, holding: bytes = b"") -> Iterator[Record]:
@@ -75,49 +77,73 @@ def read_segment(path: Path, chain: int, first: int) -> Iterator[Batch]:
         chain: Checksum of the last line of the segment before; 0 for the first.
         first: Records in all segments before.
     """
-    end = 0
+    number = segment_number(path)
     with path.open("rb", buffering=_READ_BYTES) as file:
-        for batch in read_batches(file, 0, chain):
-            if end == 0:
-                _check_header(path, batch.payloads.pop(0), first)
-            end, chain = batch.end, batch.chain
-            yield batch
-        if end and end == file.seek(0, os.SEEK_END):
-            return
-        damage = find_damage(file, end, chain)
+        yield from scan_segment(
+            file, str(path), number, chain, first, has_next=lambda: segment_path(path.parent, number + 1).exists()
+        )
+
+
+def scan_segment(
+    file: BinaryIO, name: str, number: int, chain: int, first: int, *, has_next: Callable[[], bool]
+) -> Iterator[Batch]:
+    """Yield the batches of one segment, without its header.
+
+    Args:
+        file: What it holds.
+        name: What it is called in errors.
+        number: Its number.
+        chain: Checksum of the last line of the segment before; 0 for the first.
+        first: Records in all segments before.
+        has_next: Whether there is a next segment: then a torn end is damage, too.
+
+    Raises:
+        JournalCorruptError: It is damaged where no crash can damage it.
+        JournalVersionError: A newer tunekit wrote it.
+    """
+    end = 0
+    for batch in read_batches(file, 0, chain):
+        if end == 0:
+            _check_header(name, number, batch.payloads.pop(0), first)
+        end, chain = batch.end, batch.chain
+        yield batch
+    if end and end == file.seek(0, os.SEEK_END):
+        return
+    damage = find_damage(file, end, chain)
     if damage is not None:
-        _corrupt(path, damage, end, "its checksum does not match")
-    if segment_path(path.parent, segment_number(path) + 1).exists():
-        _corrupt(path, end, end, "it ends in the middle of a batch, though a later segment follows")
+        _corrupt(name, damage, end, "its checksum does not match")
+    if has_next():
+        _corrupt(name, end, end, "it ends in the middle of a batch, though a later segment follows")
 
 
-def _check_header(path: Path, payload: bytes, first: int) -> None:
+def _check_header(name: str, number: int, payload: bytes, first: int) -> None:
     try:
         header = msgspec.json.decode(payload, type=_Header)
     except msgspec.DecodeError as error:
-        _corrupt(path, 0, 0, f"it does not begin with the header of a segment ({error})")
+        _corrupt(name, 0, 0, f"it does not begin with the header of a segment ({error})")
     if header.format > FORMAT_VERSION:
         raise JournalVersionError(
-            f"{path} has format {header.format}, but this tunekit reads formats up to {FORMAT_VERSION}",
+            f"{name} has format {header.format}, but this tunekit reads formats up to {FORMAT_VERSION}",
             hint="Open it with the version of tunekit that wrote it, or a newer one: pip install -U tunekit.",
         )
-    if (header.number, header.first) != (segment_number(path), first):
-        _corrupt(path, 0, 0, f"its header says segment {header.number} from record {header.first}, expected {first}")
+    if (header.number, header.first) != (number, first):
+        _corrupt(name, 0, 0, f"its header says segment {header.number} from record {header.first}, expected {first}")
 
 
-def _corrupt(path: Path, offset: int, end: int, what: str) -> NoReturn:
+def _corrupt(name: str, offset: int, end: int, what: str) -> NoReturn:
+    cut = f"cut this one to its first {end} bytes" if "://" in name else f"run: truncate -s {end} {name}"
     raise JournalCorruptError(
-        f"the journal is damaged in {path} at byte {offset}: {what}. No crash of tunekit leaves such a trace",
+        f"the journal is damaged in {name} at byte {offset}: {what}. No crash of tunekit leaves such a trace",
         hint="Bring the file back from a copy. To give up everything after the last commit before the damage, "
-        f"keep a copy of the folder, remove all later segments and run: truncate -s {end} {path}",
-        path=str(path),
+        f"keep a copy of the folder, remove all later segments and {cut}",
+        path=name,
         offset=offset,
     )
 
 
 def segment_path(folder: Path, number: int) -> Path:
     """Return where the segment of this number is, or would be."""
-    return folder / f"{number:012d}.jsonl"
+    return folder / segment_name(number)
 
 
 def segment_number(path: Path) -> int:
@@ -129,14 +155,33 @@ def segments(folder: Path) -> list[Path]:
     """Return the segments in order, after a check that none is missing."""
     if not folder.is_dir():
         return []
-    paths = sorted(path for path in folder.iterdir() if _SEGMENT_NAME.fullmatch(path.name))
-    for number, path in enumerate(paths, start=1):
-        if segment_number(path) != number:
-            missing = segment_path(folder, number)
+    numbers = segment_numbers((path.name for path in folder.iterdir()), str(folder))
+    return [segment_path(folder, number) for number in numbers]
+
+
+def segment_name(number: int) -> str:
+    """Return the name of the segment of this number."""
+    return f"{number:012d}.jsonl"
+
+
+def segment_numbers(names: Iterable[str], folder: str) -> range:
+    """Return the numbers of the segments among these names, after a check that none is missing.
+
+    Args:
+        names: Names of files in the folder of the journal.
+        folder: What it is called in errors.
+
+    Raises:
+        JournalCorruptError: A segment is missing.
+    """
+    found = sorted(name for name in names if _SEGMENT_NAME.fullmatch(name))
+    for number, name in enumerate(found, start=1):
+        if name != segment_name(number):
+            missing = segment_name(number)
             raise JournalCorruptError(
-                f"the journal lacks its segment {missing}, though {path.name} is there",
-                hint=f"Bring {missing.name} back from a copy of the folder.",
-                path=str(missing),
+                f"the journal lacks its segment {folder}/{missing}, though {name} is there",
+                hint=f"Bring {missing} back from a copy of the folder.",
+                path=f"{folder}/{missing}",
                 offset=0,
             )
-    return paths
+    return range(1, len(found) + 1)
