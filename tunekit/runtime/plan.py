@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from tunekit.store.layout import trial_name
 from tunekit.store.opening import resolve
 from tunekit.trainable import TrainableInfo, describe
 from tunekit.types import Json, Mode, TrialId
+
+_logger = logging.getLogger("tunekit")
 
 _ASK_BATCH = 32
 """Configurations asked for at once from a searcher that does not learn, when their number is known."""
@@ -53,6 +56,16 @@ class Plan:
             problems.append("restart_errored: got True with resume_errored=True, which contradict each other")
         if problems:
             raise ConfigError.collect(f"Tuner({self.info.name})", problems, hint=_CHECKPOINT_HINT)
+        if (
+            self.info.kind == "class"
+            and not self.info.can_save
+            and self.run.checkpoint_config.checkpoint_at_end is None
+        ):
+            _logger.warning(
+                "%s has no save_checkpoint and load_checkpoint, so its trials start over after a failure; "
+                "checkpoint_at_end=False says that this is meant",
+                self.info.name,
+            )
         if "://" in self.path:
             raise ConfigError(
                 f"storage_path: got {self.run.storage_root!r}, but the journal needs a local folder",
@@ -236,9 +249,12 @@ def _checkpoint_problems(info: TrainableInfo, config: CheckpointConfig) -> list[
     """Return what a class without save methods cannot be asked for."""
     if info.kind != "class" or info.can_save:
         return []
-    problems = []
-    if config.frequency:
-        problems.append(f"checkpoint_frequency: got {config.frequency}, but {info.name} cannot save checkpoints")
-    if config.checkpoint_at_end:
-        problems.append(f"checkpoint_at_end: got True, but {info.name} cannot save checkpoints")
-    return problems
+    options = {
+        "checkpoint_frequency": config.frequency,
+        "checkpoint_every_s": config.checkpoint_every_s,
+        "checkpoint_at_end": config.checkpoint_at_end,
+        "checkpoint_on_failure": config.checkpoint_on_failure,
+    }
+    return [
+        f"{name}: got {value!r}, but {info.name} cannot save checkpoints" for name, value in options.items() if value
+    ]
