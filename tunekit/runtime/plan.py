@@ -56,16 +56,7 @@ class Plan:
             problems.append("restart_errored: got True with resume_errored=True, which contradict each other")
         if problems:
             raise ConfigError.collect(f"Tuner({self.info.name})", problems, hint=_CHECKPOINT_HINT)
-        if (
-            self.info.kind == "class"
-            and not self.info.can_save
-            and self.run.checkpoint_config.checkpoint_at_end is None
-        ):
-            _logger.warning(
-                "%s has no save_checkpoint and load_checkpoint, so its trials start over after a failure; "
-                "checkpoint_at_end=False says that this is meant",
-                self.info.name,
-            )
+        _warn_of_starting_over(self.info, self.run.checkpoint_config)
         if "://" in self.path:
             raise ConfigError(
                 f"storage_path: got {self.run.storage_root!r}, but the journal needs a local folder",
@@ -245,16 +236,24 @@ class Plan:
 _CHECKPOINT_HINT = "give the class both save_checkpoint(path) and load_checkpoint(path)"
 
 
+def _warn_of_starting_over(info: TrainableInfo, config: CheckpointConfig) -> None:
+    """Say once what it costs that a class cannot save, unless the script shows that it knows."""
+    if info.kind == "class" and not info.can_save and config.checkpoint_at_end is None:
+        _logger.warning(
+            "%s has no save_checkpoint and load_checkpoint, so its trials start over after a failure "
+            "(set checkpoint_at_end=False if that is meant)",
+            info.name,
+        )
+
+
 def _checkpoint_problems(info: TrainableInfo, config: CheckpointConfig) -> list[str]:
     """Return what a class without save methods cannot be asked for."""
     if info.kind != "class" or info.can_save:
         return []
-    options = {
+    asked = {
         "checkpoint_frequency": config.frequency,
         "checkpoint_every_s": config.checkpoint_every_s,
         "checkpoint_at_end": config.checkpoint_at_end,
         "checkpoint_on_failure": config.checkpoint_on_failure,
     }
-    return [
-        f"{name}: got {value!r}, but {info.name} cannot save checkpoints" for name, value in options.items() if value
-    ]
+    return [f"{name}: got {value!r}, but {info.name} cannot save checkpoints" for name, value in asked.items() if value]
