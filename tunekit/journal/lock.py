@@ -39,8 +39,13 @@ class _Holder(msgspec.Struct, frozen=True):
     """Unix seconds."""
 
     def __str__(self) -> str:
-        since = datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        return f"process {self.pid} on {self.host}, since {since}"
+        return show_holder(self.pid, self.host, self.since)
+
+
+def show_holder(pid: int, host: str, since: float) -> str:
+    """Return what a person wants to know of a driver; ``since`` is in Unix seconds."""
+    moment = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"process {pid} on {host}, since {moment}"
 
 
 class DriverLock:

@@ -1,0 +1,321 @@
+"""The journal on an object store: one segment for each commit, created if it is absent.
+
+The form is that of the journal on a disk (see ``framing`` and ``segments``), so that an experiment can be copied from
+one to the other and go on there. What differs is that nothing can be appended to an object: each commit is a segment of
+its own. Records that nobody acts upon therefore wait for others, for ``PATIENCE_S`` seconds at most.
+
+**Who wrote it.** A segment appears as a whole or not at all, and what became of the attempt is told apart:
+
+* *created*, or it holds our very bytes (the reply to an earlier try was lost): it is durable, and is acted upon.
+* *somebody else's bytes* under our number: another driver goes on with this experiment. This one is fenced. It writes
+  nothing more, since every later number of its own would come after the one that it lost.
+* *unknown* (the store failed): the same bytes are tried again for a while. After that the journal is closed, and the
+  next driver reads what is really there.
+
+The header of a segment names its writer, so that no two drivers ever write the same bytes.
+
+**Taking over.** A driver that takes the place of one that has not said good-bye first closes the end of the journal
+with a segment that holds nothing: a driver that was only slow, and wrote meanwhile, is read and replayed as well; after
+the closing it can write no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from typing import NoReturn, TypeVar
+
+from tunekit.core.codec import Record, decode, encode
+from tunekit.errors import JournalCorruptError, StorageError
+from tunekit.journal.framing import Batch, seal
+from tunekit.journal.lease import DriverLease
+from tunekit.journal.segments import make_header, scan_segment, segment_name, segment_numbers
+from tunekit.store.base import PutOutcome, Store
+
+T = TypeVar("T")
+
+PATIENCE_S = 1.0
+"""Seconds for which records that nothing is done about may wait for others."""
+_AHEAD = 16
+"""Segments that are read at the same time."""
+_FEW = 3
+"""So many are not worth threads."""
+_RETRIES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Pauses before a segment is tried again whose fate the store does not tell. It has its own retries below these."""
+_MAX_RACES = 100
+"""How often a driver that is not dead, but no longer in charge, may be first with the next segment."""
+
+
+class RemoteJournal:
+    """The events and commands of an experiment, oldest first, on an object store. One thread, one writer.
+
+    Args:
+        store: The experiment.
+        folder: The folder of the segments in it.
+        lease: The right to write, which is held.
+        read: Called once with every record, oldest first; None: they are verified only.
+        pause: Waits; replaced by tests.
+
+    Raises:
+        JournalCorruptError: It is damaged where no crash can damage it.
+        JournalVersionError: A newer tunekit wrote it.
+        ExperimentExistsError: Another driver is writing.
+        StorageError: The store does not let us.
+    """
+
+    patience_s = PATIENCE_S
+    """Seconds for which records that nothing is done about may wait for others."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: str,
+        lease: DriverLease,
+        *,
+        read: Callable[[Iterator[Record]], object] | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Read all that is there, and close its end against a driver that was replaced."""
+        self._store = store
+        self._folder = folder
+        self._lease = lease
+        self._pause = pause
+        self._pending: list[bytes] = []
+        self._closed = False
+        self._number = 0
+        self._chain = 0
+        self._num_records = 0
+        self._torn = ""
+        """Tag of a segment that is to be written over: no commit in it is whole."""
+        with contextlib.closing(self._scan()) as batches:
+            if read is not None:
+                read(chain.from_iterable(map(decode, batch.payloads) for batch in batches))
+            for _ in batches:  # what nobody wanted to read must be in order, too
+                pass
+
+    @classmethod
+    def replayed(
+        cls, store: Store, folder: str, lease: DriverLease, read: Callable[[Iterator[Record]], T]
+    ) -> tuple[RemoteJournal, T]:
+        """Open the journal, and read it in the same pass.
+
+        Args:
+            store: The experiment.
+            folder: The folder of the segments in it.
+            lease: The right to write, which is held.
+            read: Called once with every record, oldest first. What it raises leaves the journal unopened.
+
+        Returns:
+            The journal, and what ``read`` returned.
+        """
+        found: list[T] = []
+        journal = cls(store, folder, lease, read=lambda records: found.append(read(records)))
+        return journal, found[0]
+
+    @property
+    def num_records(self) -> int:
+        """How many records are durable."""
+        return self._num_records
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more records: it was closed, it was fenced, or a write failed."""
+        return self._closed
+
+    def records(self) -> Iterator[Record]:
+        """Yield every durable record, oldest first."""
+        return read_remote_records(self._store, self._folder)
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Remember the records for the next commit.
+
+        Raises:
+            ReportError: A record holds a value that has no JSON form; none of the records is kept.
+            StorageError: The journal is closed.
+        """
+        self._check_open()
+        self._pending += [encode(record) for record in records]
+
+    def commit(self) -> None:
+        """Make everything that was appended durable.
+
+        Raises:
+            ExperimentExistsError: Another driver has taken over. The journal is closed; nothing was written.
+            StorageError: The store does not say that it was written. The journal is closed.
+        """
+        self._check_open()
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        self._closed = True  # and it stays so unless all goes well
+        if not self._write(pending):
+            raise self._lease.fenced()
+        self._closed = False
+        self._num_records += len(pending)
+
+    def close(self) -> None:
+        """Commit and close. Closing a second time does nothing."""
+        if not self._closed:
+            self.commit()
+            self._closed = True
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def _write(self, payloads: list[bytes]) -> bool:
+        """Write one segment. Return False if its number is somebody else's."""
+        self._lease.check()
+        number = self._number + 1
+        header = make_header(number, first=self._num_records, writer=self._lease.token)
+        data, end = seal([header, *payloads], self._chain)
+        outcome = self._put(number, data)
+        for pause_s in _RETRIES_S:
+            if outcome is not PutOutcome.UNKNOWN:
+                break
+            self._pause(pause_s)
+            self._lease.check()
+            outcome = self._put(number, data)
+        if outcome is PutOutcome.UNKNOWN:
+            self._fail(f"could not be written: it does not say what became of segment {number}")
+        if outcome is PutOutcome.LOST:
+            return False
+        self._number, self._chain, self._torn = number, end, ""
+        return True
+
+    def _put(self, number: int, data: bytes) -> PutOutcome:
+        key = self._key(number)
+        return self._store.replace(key, data, self._torn) if self._torn else self._store.put_if_absent(key, data)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            self._fail("is closed")
+
+    def _fail(self, what: str) -> NoReturn:
+        raise StorageError(
+            f"the journal in {self._where} {what}",
+            hint="Check that the storage is reachable, then run the script again: it goes on from the last commit.",
+        )
+
+    # -- opening -------------------------------------------------------------------------------------------------------
+
+    def _scan(self) -> Generator[Batch]:
+        """Yield every batch up to the end, and hold the end when it is reached."""
+        numbers = _numbers(self._store, self._folder)
+        for number, data in _contents(self._store, self._folder, numbers):
+            yield from self._take_in(number, data, has_next=number < len(numbers))
+        if not self._lease.took_over:
+            return
+        for _ in range(_MAX_RACES):
+            if self._write([]):
+                return
+            number = self._number + 1
+            yield from self._take_in(number, self._store.read(self._key(number)), has_next=False)
+        raise self._lease.fenced()
+
+    def _take_in(self, number: int, data: bytes, *, has_next: bool) -> Iterator[Batch]:
+        """Yield the batches of one segment, and cut what is torn off the last one.
+
+        Only a journal that comes from a disk can be torn: it was copied after a crash.
+        """
+        end = 0
+        for batch in scan_segment(
+            io.BytesIO(data),
+            f"{self._where}/{segment_name(number)}",
+            number,
+            self._chain,
+            self._num_records,
+            has_next=lambda: has_next,
+        ):
+            end, self._number, self._chain = batch.end, number, batch.chain
+            self._num_records += len(batch.payloads)
+            yield batch
+        if end < len(data):
+            self._cut(number, data, end)
+
+    def _cut(self, number: int, data: bytes, end: int) -> None:
+        found, tag = self._store.read_tagged(self._key(number))
+        if found != data:
+            raise self._lease.fenced()
+        if end == 0:
+            self._torn = tag
+            return
+        outcome = self._store.replace(self._key(number), data[:end], tag)
+        if outcome is PutOutcome.LOST:
+            raise self._lease.fenced()
+        if outcome is PutOutcome.UNKNOWN and self._store.read(self._key(number)) != data[:end]:
+            self._fail(f"could not be written: the end of segment {number} is torn and cannot be cut off")
+
+    def _key(self, number: int) -> str:
+        return f"{self._folder}/{segment_name(number)}"
+
+    @property
+    def _where(self) -> str:
+        return f"{self._store.uri.rstrip('/')}/{self._folder}"
+
+
+def read_remote_records(store: Store, folder: str, *, holding: bytes = b"") -> Iterator[Record]:
+    """Yield every record of a journal on an object store, oldest first, and change nothing.
+
+    Args:
+        store: The experiment.
+        folder: The folder of the segments in it.
+        holding: Leave out every record whose line does not hold these bytes, which is cheaper than to decode it.
+
+    Raises:
+        JournalCorruptError: It is damaged where no crash can damage it.
+        JournalVersionError: A newer tunekit wrote it.
+        StorageError: The store does not let us.
+    """
+    digest = count = 0
+    numbers = _numbers(store, folder)
+    for number, data in _contents(store, folder, numbers):
+        name = f"{store.uri.rstrip('/')}/{folder}/{segment_name(number)}"
+        has_next = partial(len(numbers).__gt__, number)
+        for batch in scan_segment(io.BytesIO(data), name, number, digest, count, has_next=has_next):
+            digest = batch.chain
+            count += len(batch.payloads)
+            yield from map(decode, [line for line in batch.payloads if holding in line])
+
+
+def _numbers(store: Store, folder: str) -> range:
+    return segment_numbers(store.sizes(folder), f"{store.uri.rstrip('/')}/{folder}")
+
+
+def _contents(store: Store, folder: str, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield number and content of each segment in order, and read some ahead."""
+
+    def read(number: int) -> bytes:
+        key = f"{folder}/{segment_name(number)}"
+        try:
+            return store.read(key)
+        except FileNotFoundError as error:
+            raise JournalCorruptError(
+                f"the segment {key} of the journal in {store.uri} was there a moment ago, and is gone",
+                hint="Somebody is removing or moving this experiment; look at it again when that has ended.",
+                path=key,
+                offset=0,
+            ) from error
+
+    numbers = list(numbers)
+    if len(numbers) <= _FEW:
+        yield from ((number, read(number)) for number in numbers)
+        return
+    with ThreadPoolExecutor(_AHEAD, thread_name_prefix="tunekit-journal") as pool:
+        waiting: deque[tuple[int, Future[bytes]]] = deque()
+        try:
+            for number in numbers:
+                waiting.append((number, pool.submit(read, number)))
+                if len(waiting) >= _AHEAD:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
