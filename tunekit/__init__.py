@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         sample_from,
         uniform,
     )
-    from tunekit.trainable import Trainable, with_parameters, with_resources
+    from tunekit.trainable import PIN_CHECKPOINT, SHOULD_CHECKPOINT, Trainable, with_parameters, with_resources
     from tunekit.tuner import Tuner, inline
 
 __version__ = "0.1.0"
@@ -62,6 +62,8 @@ __version__ = "0.1.0"
 __all__ = [
     "ASHA",
     "FIFO",
+    "PIN_CHECKPOINT",
+    "SHOULD_CHECKPOINT",
     "Checkpoint",
     "CheckpointConfig",
     "CheckpointCorruptError",
@@ -125,7 +127,7 @@ _NAMES_OF = {
     "session": "get_checkpoint get_context report restore",
     "space": "choice grid_search lograndint loguniform qlograndint qloguniform qrandint qrandn quniform randint randn"
     " sample_from uniform",
-    "trainable": "Trainable with_parameters with_resources",
+    "trainable": "PIN_CHECKPOINT SHOULD_CHECKPOINT Trainable with_parameters with_resources",
     "tuner": "Tuner inline",
 }
 """Public names by the module that defines them. Every public name that ends in ``Error`` lives in ``errors``."""
