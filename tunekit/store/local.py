@@ -3,11 +3,12 @@
 A checkpoint is staged inside the experiment folder, so that publishing it is a rename: the same few microseconds for a
 byte and for a terabyte. The order of the syncs is what makes a loss of power harmless:
 
-1. ``persist``: the files, then every folder from the bottom up to the root.
+1. ``persist``: the files, then every folder inside the staged one, from the bottom up.
 2. ``commit``: the manifest, the folder that it was added to; then the rename; then the folder that it was renamed into.
 
-So a visible manifest implies that everything it lists is on the disk. Deleting syncs nothing: a deletion that a loss of
-power undoes costs space and nothing else.
+So a visible manifest implies that everything it lists is on the disk. What is staged survives the death of any process;
+a loss of power may take it on file systems that do not write a file's way down with the file, which costs the save that
+was under way and nothing else. Deleting syncs nothing: a deletion that a loss of power undoes costs space.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class LocalStore:
         return path
 
     def persist(self, staging: str, files: Sequence[str]) -> None:
-        """Sync the files, then the folders from the bottom up."""
+        """Sync the files and the folders inside; ``commit`` syncs the one around them, with the manifest in it."""
         path = self._root / staging
         inner = {parent for name in files for parent in Path(name).parents} - {Path()}
         with storage_errors("write to", path):
@@ -86,7 +87,6 @@ class LocalStore:
                 self._ops.fsync(path / name)
             for folder in sorted(inner, key=lambda folder: (-len(folder.parts), folder)):
                 self._ops.fsync(path / folder)
-            self._sync_up(path)
 
     def clone(self, folder: str, staging: str) -> None:
         """Give the files a second name: what is published is never written to again, so both may be the same file."""

@@ -18,7 +18,8 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -94,11 +95,14 @@ class FaultyOps(Ops):
 
     Args:
         faults: Decides what goes wrong; nothing by default.
+        syncs_the_way: Whether syncing a file or folder also makes the names on the way to it survive. POSIX does not
+            ask for it; ext4, XFS, Btrfs and ZFS do it, because a file and its name are in the same transaction.
     """
 
-    def __init__(self, faults: Faults | None = None) -> None:
+    def __init__(self, faults: Faults | None = None, *, syncs_the_way: bool = False) -> None:
         """Begin with nothing synced."""
         self.faults = faults or Faults()
+        self._syncs_the_way = syncs_the_way
         self._content: dict[int, bytes] = {}
         self._entries: dict[int, dict[str, tuple[int, bool]]] = {}
         self._held: dict[int, int] = {}
@@ -114,6 +118,14 @@ class FaultyOps(Ops):
             f"write {path.name}",
             lambda: super(FaultyOps, self).write(path, data),
             lambda: super(FaultyOps, self).write(path, half),
+        )
+
+    def write_parts(self, path: Path, parts: Iterable[memoryview]) -> None:
+        """Write a file; its first part when the process dies in the middle."""
+        self.faults.run(
+            f"write {path.name}",
+            lambda: super(FaultyOps, self).write_parts(path, parts),
+            lambda: super(FaultyOps, self).write_parts(path, islice(parts, 1)),
         )
 
     def create(self, path: Path) -> None:
@@ -177,20 +189,30 @@ class FaultyOps(Ops):
     def _fsync(self, path: Path) -> None:
         # A simulated disk need not be synced really, which would make a scenario with many crashes slow.
         self._remember(path)
+        while self._syncs_the_way and path != path.parent:
+            info = path.lstat()
+            above = self._entries.setdefault(self._hold(path.parent), {})
+            above[path.name] = info.st_ino, stat.S_ISDIR(info.st_mode)
+            path = path.parent
 
     def _remember(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        number = os.fstat(descriptor).st_ino
+        number = self._hold(path)
+        descriptor = self._held[number]
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             self._entries[number] = {
                 entry.name: (entry.inode(), entry.is_dir(follow_symlinks=False)) for entry in os.scandir(path)
             }
         else:
             self._content[number] = path.read_bytes()
-        # An open file keeps its number, so that it cannot be given to another file and be mistaken for it.
+
+    def _hold(self, path: Path) -> int:
+        """Return the file's number. While the file is open, no other one can be given it and be mistaken for it."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        number = os.fstat(descriptor).st_ino
         if number in self._held:
             os.close(descriptor)
         self._held.setdefault(number, descriptor)
+        return number
 
     def _build(self, number: int, path: Path, *, is_folder: bool) -> None:
         if not is_folder:
