@@ -36,7 +36,7 @@ def test_configuring_a_sweep_loads_no_framework() -> None:
 @pytest.mark.parametrize("name", tunekit.__all__)
 def test_every_public_name_is_reachable_and_documented(name: str) -> None:
     value = getattr(tunekit, name)
-    if name != "__version__":
+    if not isinstance(value, str):  # what a text means is said where it is defined
         assert value.__doc__, f"{name} has no docstring"
         assert value.__module__.startswith("tunekit."), f"{name} comes from {value.__module__}"
 
