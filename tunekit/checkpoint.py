@@ -7,8 +7,9 @@
         with checkpoint.as_directory() as folder:
             model.load_state_dict(torch.load(f"{folder}/model.pt"))
 
-A handle is a path and nothing else, so it is cheap to make and to pickle. What is known about the checkpoint is in the
-manifest beside its files, and so moves with them.
+A handle is a path and nothing else, so it is cheap to make and to pickle, and knows no framework. What is known about
+the checkpoint is in the manifest beside its files, and so moves with them, whatever moves them. Nothing here unpickles,
+but for ``to_dict(pickle=True)``.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from typing import Any
 
 import msgspec
 
-from tunekit.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, SaveError, StorageError
+from tunekit.errors import CheckpointNotFoundError, SaveError
 from tunekit.store import dicts, folders, layout
+from tunekit.store import manifest as manifests
 from tunekit.store.base import storage_errors
-from tunekit.store.manifest import Manifest
-from tunekit.store.opening import open_store, resolve
+from tunekit.store.finding import find
+from tunekit.store.opening import resolve
 from tunekit.store.ops import Ops
-from tunekit.store.verify import read_manifest, verify_folder
 
 
 class Checkpoint:
@@ -47,6 +48,7 @@ class Checkpoint:
         """Remember the path; nothing is read yet."""
         self._path = resolve(path, what="path")
         self._move = False
+        self._is_verified = False
 
     @classmethod
     def from_directory(cls, path: str | os.PathLike[str], *, move: bool = False) -> Checkpoint:
@@ -88,6 +90,10 @@ class Checkpoint:
         dicts.write(data, Path(folder), use_pickle=pickle)
         return checkpoint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as the place alone: whoever gets it looks at the files anew."""
+        return (_handle, (self._path, self._move))
+
     def __repr__(self) -> str:
         """Return the class and the path."""
         return f"Checkpoint({self._path!r})"
@@ -106,39 +112,56 @@ class Checkpoint:
         return self._path
 
     @property
+    def uri(self) -> str:
+        """The same as a URI; of a local path ``file:///…``."""
+        return self._path if "://" in self._path else Path(self._path).as_uri()
+
+    @property
     def move(self) -> bool:
         """Whether reporting it may take the folder away."""
         return self._move
 
     @property
     def iteration(self) -> int | None:
-        """The training iteration that it was saved at; None if it was never published."""
-        _, manifest = self._open()
+        """The training iteration that it was saved at; None if it was never published.
+
+        Raises:
+            CheckpointNotFoundError: The folder is gone.
+            CheckpointCorruptError: The manifest is damaged.
+        """
+        manifest = find(self._path).manifest
         return manifest.iteration if manifest else None
 
     @property
     def metadata(self) -> dict[str, Any]:
         """What was remembered about it: trial name, iteration, attempt, metrics and more; {} if never published.
 
+        All that its manifest holds, but for the list of files; also what this version of tunekit does not know.
+
         Raises:
             CheckpointNotFoundError: The folder is gone.
             CheckpointCorruptError: The manifest is damaged.
         """
-        _, manifest = self._open()
-        if manifest is None:
+        found = find(self._path)
+        if found.manifest is None:
             return {}
-        fields = msgspec.structs.asdict(manifest)
+        fields = {**msgspec.structs.asdict(found.manifest), **found.document}
         return {name: value for name, value in fields.items() if name not in {"files", "digest", "data"}}
 
     @contextmanager
     def as_directory(self) -> Iterator[str]:
-        """Give a local folder with the files, without a copy if they are local. Do not change what is in it.
+        """Give a local folder with the files: itself if it is local, else a copy that is removed afterwards.
+
+        Do not change what is in it. A published checkpoint is compared with its manifest first, once for each handle.
 
         Raises:
-            CheckpointNotFoundError: The folder is gone.
+            CheckpointNotFoundError: It is gone.
+            CheckpointCorruptError: It is damaged.
         """
-        home, manifest = self._open()
-        yield str(home / manifest.data if manifest else home)
+        found = find(self._path)
+        with found.files(verify=not self._is_verified) as folder:
+            self._is_verified = self._is_verified or found.is_local
+            yield str(folder)
 
     def to_directory(self, path: str | os.PathLike[str] | None = None) -> str:
         """Copy the files into a folder of your own and return its path.
@@ -152,21 +175,18 @@ class Checkpoint:
             CheckpointNotFoundError: The checkpoint is gone.
             CheckpointCorruptError: It is damaged.
             SaveError: ``path`` is not empty.
-            StorageError: ``path`` cannot be written to.
+            StorageError: ``path`` cannot be written to; what was copied until then is removed.
         """
-        home, manifest = self._open()
-        if manifest:
-            verify_folder(home, where=self._path)
-        target = Path(tempfile.mkdtemp(prefix="tunekit-") if path is None else resolve(path, what="path"))
-        with storage_errors("write to", target):
-            target.mkdir(parents=True, exist_ok=True)
-            if next(target.iterdir(), None) is not None:
-                raise SaveError(f"the folder to copy a checkpoint into is not empty: {target}", path=str(target))
-        ops = Ops()
-        with storage_errors("copy", home):
-            folders.copy_into(ops, home / (manifest.data if manifest else ""), target, skip=[layout.MANIFEST])
-            if manifest and not manifest.data:
-                ops.copy(home / layout.MANIFEST, target / layout.MANIFEST)
+        found = find(self._path)
+        with found.files(verify=True) as folder:
+            target = _new_folder(path)
+            try:
+                with storage_errors("copy", folder):
+                    found.copy(folder, target)
+            except BaseException:
+                for part in target.iterdir():
+                    folders.delete_tree(Ops(), part)
+                raise
         return str(target)
 
     def to_dict(self, *, pickle: bool = False) -> dict[Any, Any]:
@@ -190,47 +210,32 @@ class Checkpoint:
             CheckpointNotFoundError: The folder is gone.
             CheckpointCorruptError: Something was changed, or there is no manifest to compare with.
         """
-        verify_folder(self._open()[0], where=self._path)
-
-    def _open(self) -> tuple[Path, Manifest | None]:
-        """Return the local folder with the manifest, and the manifest; None if it was never published.
-
-        The files may be in a folder inside, which the manifest names; the handle may be to either of the two.
-        """
-        folder = self._folder()
-        if (manifest := _manifest_of(folder)) is not None:
-            return folder, manifest
-        try:
-            above = _manifest_of(folder.parent)
-        except CheckpointError:
-            above = None  # whatever lies beside a folder of the user is no business of ours
-        return (folder.parent, above) if above and above.data == folder.name else (folder, None)
-
-    def _folder(self) -> Path:
-        """Return the local folder that the handle is to."""
-        try:
-            if "://" in self._path:
-                parent, _, name = self._path.rpartition("/")
-                return open_store(parent, create=False).local(name)
-            if Path(self._path).is_dir():
-                return Path(self._path)
-        except (FileNotFoundError, StorageError) as error:
-            raise self._not_found() from error
-        raise self._not_found()
-
-    def _not_found(self) -> CheckpointNotFoundError:
-        return CheckpointNotFoundError(
-            f"there is no checkpoint at {self._path}",
-            hint="check the path; the retention settings may have deleted it",
-            path=self._path,
-        )
+        found = find(self._path)
+        if found.manifest is None:
+            raise manifests.corrupt(self._path, layout.MANIFEST, "it is missing")
+        with found.files(verify=True):
+            self._is_verified = found.is_local
 
 
-def _manifest_of(folder: Path) -> Manifest | None:
-    """Return the manifest in a folder; None if there is none, as in a folder that was never published."""
-    try:
-        return read_manifest(folder)
-    except CheckpointCorruptError:
-        if not (folder / layout.MANIFEST).exists():
-            return None
-        raise
+def _handle(path: str, move: bool) -> Checkpoint:  # noqa: FBT001 - called by pickle
+    """Return a handle as it was pickled."""
+    checkpoint = Checkpoint(path)
+    checkpoint._move = move  # noqa: SLF001 - it has no public way in
+    return checkpoint
+
+
+def _new_folder(path: str | os.PathLike[str] | None) -> Path:
+    """Return an empty local folder.
+
+    Raises:
+        SaveError: It is not empty.
+        StorageError: It cannot be made.
+    """
+    if path is None:
+        return Path(tempfile.mkdtemp(prefix="tunekit-"))
+    target = Path(resolve(path, what="path"))
+    with storage_errors("write to", target):
+        target.mkdir(parents=True, exist_ok=True)
+        if next(target.iterdir(), None) is not None:
+            raise SaveError(f"the folder to copy a checkpoint into is not empty: {target}", path=str(target))
+    return target
