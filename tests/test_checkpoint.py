@@ -24,7 +24,7 @@ from tunekit.errors import (
     SaveError,
     StorageError,
 )
-from tunekit.store import CheckpointIO, layout, open_store
+from tunekit.store import CheckpointIO, dicts, layout, open_store
 
 TRIAL = "train_00007"
 _COUNT = itertools.count()
@@ -238,13 +238,13 @@ def test_pickles_are_written_and_read_only_when_asked_for() -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"tree": {}}', b'{"tree": [5], "leaves": []}', b"\xff"])
 def test_damaged_dicts_are_errors(content: bytes) -> None:
     checkpoint = Checkpoint.from_dict({"a": 1})
-    Path(checkpoint.path, "data.json").write_bytes(content)
+    Path(checkpoint.path, dicts.DATA).write_bytes(content)
     with pytest.raises(CheckpointCorruptError):
         checkpoint.to_dict()
 
 
 def test_a_folder_that_is_no_dict_says_so(io: CheckpointIO) -> None:
-    with pytest.raises(CheckpointCorruptError, match=r"data\.json is missing") as caught:
+    with pytest.raises(CheckpointCorruptError, match="dict.json is missing") as caught:
         publish(io).to_dict()
     assert "as_directory" in caught.value.hint
 

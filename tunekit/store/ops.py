@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 _FICLONE = 0x40049409
@@ -28,6 +29,14 @@ class Ops:
     def write(self, path: Path, data: bytes) -> None:
         """Create a file, or replace its content. Not durable before ``fsync``."""
         path.write_bytes(data)
+
+    def write_parts(self, path: Path, parts: Iterable[memoryview]) -> None:
+        """Create a file, or replace its content, part after part. Not durable before ``fsync``."""
+        with path.open("wb", buffering=0) as writer:
+            for part in parts:
+                rest = part
+                while rest:
+                    rest = rest[os.write(writer.fileno(), rest) :]
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy one file's content: by sharing blocks, else inside the kernel, else through memory."""

@@ -1,0 +1,120 @@
+"""A safetensors file, written straight from memory and read straight into it.
+
+The format is eight bytes with the length of a header, the header as JSON, and the bytes of all tensors without gaps.
+It can hold nothing that runs, and any reader of safetensors can open it. The library of that name is not used: it would
+have every byte copied once more before it is written, and says nothing about what was read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tunekit.store.arrays import Leaf
+from tunekit.types import Json
+
+_ALIGNMENT: Final = 8
+_MAX_HEADER_BYTES: Final = 100_000_000
+"""More is refused by other readers."""
+
+
+class TensorLayout:
+    """Where each leaf lies in the file: those of large items first, so that each is aligned to its items."""
+
+    def __init__(self, leaves: Sequence[Leaf], names: Sequence[str]) -> None:
+        """Lay them out."""
+        placed = sorted(zip(leaves, names, strict=True), key=lambda pair: -pair[0].item_bytes)
+        self.leaves = [leaf for leaf, _ in placed]
+        self.num_bytes = 0
+        """Of all leaves, without the header."""
+        header: dict[str, Json] = {"__metadata__": {"written_by": "tunekit"}}
+        for leaf, name in placed:
+            end = self.num_bytes + leaf.num_bytes
+            header[name] = {"dtype": leaf.dtype, "shape": leaf.shape, "data_offsets": [self.num_bytes, end]}
+            self.num_bytes = end
+        text = msgspec.json.encode(header)
+        text += b" " * (-len(text) % _ALIGNMENT)
+        self.header = len(text).to_bytes(8, "little") + text
+
+    def copy_to(self, buffer: Any) -> None:
+        """Copy the leaves into a flat array of bytes, as they will lie in the file."""
+        start = 0
+        for leaf in self.leaves:
+            leaf.copy_to(buffer[start : start + leaf.num_bytes])
+            start += leaf.num_bytes
+
+    def views(self) -> Iterator[memoryview]:
+        """Yield the bytes of each leaf as they are when it is its turn."""
+        for leaf in self.leaves:
+            yield leaf.view()
+
+
+class TensorFile:
+    """Reads a file of tensors.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open it, and read its header."""
+        self._file = path.open("rb", buffering=0)
+        try:
+            self._size = os.fstat(self._file.fileno()).st_size
+            self._read_header()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
+
+    def describe(self, name: str) -> tuple[str, list[int], int]:
+        """Return type, shape and number of bytes of a tensor.
+
+        Raises:
+            KeyError: There is none of this name.
+        """
+        entry = self._entries[name]
+        return entry.dtype, entry.shape, entry.data_offsets[1] - entry.data_offsets[0]
+
+    def read_into(self, name: str, target: memoryview) -> None:
+        """Fill ``target`` with the bytes of a tensor.
+
+        Raises:
+            ValueError: It has another number of bytes.
+        """
+        start, end = self._entries[name].data_offsets
+        if target.nbytes != end - start:
+            raise ValueError(f"{name!r} has {end - start} bytes, but {target.nbytes} are needed")
+        self._file.seek(self._start + start)
+        while target:
+            count = self._file.readinto(target)
+            if not count:
+                raise ValueError(f"it ends inside of {name!r}")
+            target = target[count:]
+
+    def _read_header(self) -> None:
+        length = int.from_bytes(self._file.read(8), "little")
+        if not 0 < length <= min(self._size - 8, _MAX_HEADER_BYTES):
+            raise ValueError(f"its header cannot be {length} bytes long")
+        header = msgspec.json.decode(self._file.read(length), type=dict[str, Any])
+        header.pop("__metadata__", None)
+        self._entries = msgspec.convert(header, dict[str, _Entry])
+        self._start = 8 + length
+        for name, entry in self._entries.items():
+            start, end = entry.data_offsets
+            if not 0 <= start <= end <= self._size - self._start or min(entry.shape, default=0) < 0:
+                raise ValueError(f"{name!r} cannot be where its header says")
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
