@@ -38,6 +38,7 @@ class Log(list[tuple[str, Any]]):
 class FakeJournal:
     def __init__(self, log: Log) -> None:
         self.log = log
+        self.patience_s = 0.0
         self.fails = False
 
     def append(self, records: Sequence[Event | Command]) -> None:
@@ -165,6 +166,66 @@ def test_senders_are_told_after_the_commit() -> None:
     world.driver.take([Delivery([TrialStarted(trial=0, attempt=1), result(1, loss=1.0)], token=7)])
     assert world.kinds() == ["append", "commit", "acknowledge"]
     assert world.log[-1] == ("acknowledge", [7])
+
+
+class Seen:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def observe(self, events: Sequence[Event], state: State) -> None:
+        self.events += events
+
+
+def patient() -> tuple[World, Seen]:
+    """A driver in the middle of its first trial, whose journal is dear."""
+    seen = Seen()
+    world = World(observers=[seen])
+    world.journal.patience_s = 1.0
+    world.start(num_trials=1)
+    world.driver.take([Delivery([TrialStarted(trial=0, attempt=1)], token=1)])
+    world.clock.time = 10.0
+    world.driver.take([])
+    assert world.log[-1] == ("acknowledge", [1])
+    world.log.clear()
+    seen.events.clear()
+    return world, seen
+
+
+def test_what_nothing_follows_from_waits_for_company_but_not_for_long() -> None:
+    """Where a commit is dear, rows wait for a second at most, and nobody hears of them before they are durable."""
+    world, seen = patient()
+    rows = [result(1, loss=1.0), result(2, loss=1.0), result(3, loss=1.0)]
+    for number, row in enumerate(rows[:2]):
+        world.clock.time += 0.4
+        world.driver.take([Delivery([row], token=number)])
+    assert (world.kinds(), seen.events) == (["append", "append"], [])
+    assert world.driver._patience() == pytest.approx(0.6)
+    world.clock.time += 0.7
+    world.driver.take([])
+    assert (world.kinds(), seen.events) == (["append", "append", "commit", "acknowledge"], rows[:2])
+    assert world.log[-1] == ("acknowledge", [0, 1])
+    assert world.driver._patience() > 10
+
+
+def test_what_something_follows_from_is_durable_with_all_before_it_when_that_is_done() -> None:
+    world, seen = patient()
+    world.driver.take([Delivery([result(1, loss=1.0)], token=1)])
+    world.driver.take([Delivery([TrialReturned(trial=0, attempt=1)], token=2)])
+    assert world.kinds() == ["append", "append", "append", "commit", "acknowledge"]
+    assert world.log[-1] == ("acknowledge", [1, 2])
+    assert len(seen.events) == 2
+    assert world.state.ended
+
+
+def test_a_dear_journal_that_fails_stops_the_driver_before_it_acts() -> None:
+    world = World()
+    world.journal.patience_s = 1.0
+    world.driver.turn([DriverStarted(generation=1, settings=Settings(num_trials=1))])
+    world.driver.attach(FakeExecutor(world.log))
+    world.journal.fails = True
+    with pytest.raises(OSError, match="disk full"):
+        world.driver.take([Delivery([CapacityChanged(max_live=1)], token="t")])
+    assert {"execute", "acknowledge"}.isdisjoint(world.kinds())
 
 
 def test_commands_wait_for_an_executor() -> None:

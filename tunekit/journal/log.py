@@ -40,6 +40,9 @@ __all__ = ["SEGMENT_BYTES", "Journal", "read_records"]
 class Journal:
     """The events and commands of an experiment, oldest first, on a local disk. One thread, one writer."""
 
+    patience_s = 0.0
+    """Records never wait for others: a commit costs no more than an fsync."""
+
     def __init__(
         self,
         folder: Path,

@@ -1,9 +1,10 @@
 """The shell around the core: journal, decide, act, in this order.
 
 One *turn* takes whatever has happened since the last one: stamp it, append it to the journal, one fsync, hand it to the
-core, carry the answers out. Everything that a turn needs to know came in as an event, and everything that it does is a
-command of the core; so a driver that dies between two statements has lost nothing: the next one replays the journal,
-reaches the same state, and issues again whatever was open.
+core, carry the answers out. (Where a commit is dear, what has no consequence waits for what has one: see ``commits``.)
+Everything that a turn needs to know came in as an event, and everything that it does is a command of the core; so a
+driver that dies between two statements has lost nothing: the next one replays the journal, reaches the same state, and
+issues again whatever was open.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from tunekit.core.events import (
 from tunekit.core.experiment import Experiment
 from tunekit.core.state import State
 from tunekit.runtime.clock import Clock
+from tunekit.runtime.commits import Commits, Recorder
 from tunekit.runtime.failure import error_info
 from tunekit.runtime.publisher import Publisher, StoreCommand
 from tunekit.runtime.spec import Delivery, Executor, ExecutorCommand
@@ -53,18 +55,6 @@ _IDLE_S = 60.0
 
 StopCriterion = Callable[[ResultReported], str]
 """Judges a row in the driver: the reason to end its trial here, or an empty string."""
-
-
-class Recorder(Protocol):
-    """What the driver needs of the journal."""
-
-    def append(self, records: Sequence[Event | Command]) -> None:
-        """Add records, in order."""
-        ...
-
-    def commit(self) -> None:
-        """Make everything appended so far durable."""
-        ...
 
 
 class Observer(Protocol):
@@ -103,7 +93,9 @@ class Driver:
     ) -> None:
         """Keep the parts; nothing happens before the first turn."""
         self.experiment = experiment
-        self._journal = journal
+        self._commits = Commits(journal, clock.now)
+        self._unseen: list[Event] = []
+        self._unconfirmed: list[object] = []
         self._searcher = searcher
         self._publisher = publisher
         self._inbox = inbox
@@ -146,10 +138,11 @@ class Driver:
         deadline = self.experiment.next_deadline()
         if deadline is not None and self._clock.now() >= deadline:
             events.append(TimerFired())
+        self._unconfirmed += [delivery.token for delivery in deliveries if delivery.token is not None]
         self.turn(events)
-        tokens = [delivery.token for delivery in deliveries if delivery.token is not None]
-        if tokens and self._executor is not None:
-            self._executor.acknowledge(tokens)
+        if self._commits.left_s == 0:
+            self._commits.flush()
+        self._confirm()
 
     def turn(self, events: list[Event]) -> None:
         """Journal events, decide, act; then the same with what acting brought about at once."""
@@ -159,13 +152,12 @@ class Driver:
             at = self._clock.now()
             for event in events:
                 stamp(event, at)
-            self._journal.append(events)
-            self._journal.commit()
+            self._commits.record(events)
             handle = self.experiment.handle
             commands = [command for event in events for command in handle(event)]
-            if commands:
-                self._journal.append(commands)
-            self._show(events)
+            self._commits.answer(commands)
+            self._unseen += events
+            self._show()
             events = self._act(commands)
 
     def _judged(self, events: list[Event], stop: StopCriterion) -> list[Event]:
@@ -184,8 +176,18 @@ class Driver:
     def _counts(self, row: ResultReported) -> bool:
         return not row.final and row.attempt == self.state.trials[row.trial].attempt
 
-    def _show(self, events: list[Event]) -> None:
+    def _confirm(self) -> None:
+        """Tell observers and senders of what is durable now."""
+        self._show()
+        if self._unconfirmed and self._executor is not None and self._commits.left_s is None:
+            tokens, self._unconfirmed = self._unconfirmed, []
+            self._executor.acknowledge(tokens)
+
+    def _show(self) -> None:
         """Let observers look. One that raises is not asked again: it must not harm the sweep."""
+        if not self._unseen or self._commits.left_s is not None:
+            return
+        events, self._unseen = self._unseen, []
         for observer in tuple(self._observers):
             try:
                 observer.observe(events, self.state)
@@ -205,8 +207,9 @@ class Driver:
         return deliveries
 
     def _patience(self) -> float:
-        deadline = self.experiment.next_deadline()
-        return _IDLE_S if deadline is None else max(0.0, min(_IDLE_S, deadline - self._clock.now()))
+        deadline, left_s = self.experiment.next_deadline(), self._commits.left_s
+        longest_s = _IDLE_S if left_s is None else left_s
+        return longest_s if deadline is None else max(0.0, min(longest_s, deadline - self._clock.now()))
 
     def _act(self, commands: Sequence[Command]) -> list[Event]:
         """Carry commands out, and return the answers that are there at once."""

@@ -26,6 +26,9 @@ class SimJournal:
         fraction: Says which part of a torn batch reaches the disk, from 0 to 1.
     """
 
+    patience_s = 0.0
+    """As of the journal on a disk: each turn ends with a commit."""
+
     def __init__(self, fate: Callable[[], str], fraction: Callable[[], float]) -> None:
         """Begin with an empty disk."""
         self.disk = bytearray()
