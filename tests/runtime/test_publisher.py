@@ -22,14 +22,14 @@ class FakeIO:
             raise StorageError("no space left")
         self.calls.append(call)
 
-    def publish(self, name: str, iteration: int, attempt: int, manifest: Any) -> None:
-        self._note("publish", name, iteration, attempt, manifest)
+    def publish(self, name: str, iteration: int, attempt: int, manifest: Any, *, exact: bool) -> None:
+        self._note("publish", name, iteration, attempt, manifest, exact)
 
-    def delete(self, name: str, iteration: int, attempt: int) -> None:
-        self._note("delete", name, iteration, attempt)
+    def delete(self, name: str, iteration: int, attempt: int, *, exact: bool) -> None:
+        self._note("delete", name, iteration, attempt, exact)
 
-    def quarantine(self, name: str, iteration: int, attempt: int) -> None:
-        self._note("quarantine", name, iteration, attempt)
+    def quarantine(self, name: str, iteration: int, attempt: int, *, exact: bool) -> None:
+        self._note("quarantine", name, iteration, attempt, exact)
 
 
 COMMANDS: list[StoreCommand] = [
@@ -47,15 +47,30 @@ def test_commands_are_carried_out_in_order_and_answered() -> None:
     io = FakeIO()
     answers = direct(io).submit(COMMANDS)
     assert io.calls == [
-        ("publish", "t_00003", 5, 2, {"files": []}),
-        ("delete", "t_00003", 4, 1),
-        ("quarantine", "t_00003", 2, 1),
+        ("publish", "t_00003", 5, 2, {"files": []}, True),
+        ("delete", "t_00003", 4, 1, True),
+        ("quarantine", "t_00003", 2, 1, True),
     ]
     assert answers == [
         CheckpointPublished(trial=3, attempt=2, iteration=5),
         CheckpointDeleted(trial=3, attempt=1, iteration=4),
         CheckpointDeleted(trial=3, attempt=1, iteration=2),
     ]
+
+
+def test_failure_checkpoints_are_told_apart() -> None:
+    io = FakeIO()
+    publish = PublishCheckpoint(trial=3, attempt=2, iteration=5, manifest={}, exact=False)
+    delete = DeleteCheckpoint(trial=3, attempt=2, iteration=5, exact=False)
+    answers = direct(io).submit([publish, delete])
+    assert io.calls == [("publish", "t_00003", 5, 2, {}, False), ("delete", "t_00003", 5, 2, False)]
+    assert answers == [
+        CheckpointPublished(trial=3, attempt=2, iteration=5, exact=False),
+        CheckpointDeleted(trial=3, attempt=2, iteration=5, exact=False),
+    ]
+    [failed] = direct(FakeIO(fails=True)).submit([publish])
+    assert isinstance(failed, PublishFailed)
+    assert not failed.exact
 
 
 def test_bad_news_is_an_answer() -> None:

@@ -57,10 +57,10 @@ def test_a_clone_is_a_checkpoint_of_its_own(store: Store) -> None:
     donor = publish_donor(store)
     heir = publish_clone(store, donor)
     found = verified(store, heir)
-    assert (found.key, found.donor) == ((HEIR, 9, 2), donor)
+    assert (found.key, found.donor) == ((HEIR, 9, 2, True), donor)
     for name, data in FILES.items():
         assert store.read(f"{heir}/{name}") == data
-    assert verified(store, donor).key == (DONOR, 4, 1)
+    assert verified(store, donor).key == (DONOR, 4, 1, True)
 
 
 @pytest.mark.parametrize("first", ["donor", "heir"])
@@ -133,7 +133,7 @@ def test_a_clone_survives_a_loss_of_power(tmp_path: Path) -> None:
     donor = publish_donor(store)
     heir = publish_clone(store, donor)
     ops.lose_power(root)
-    assert verified(LocalStore(root), heir).key == (HEIR, 9, 2)
+    assert verified(LocalStore(root), heir).key == (HEIR, 9, 2, True)
 
 
 def test_a_full_disk_leaves_nothing_of_a_clone(tmp_path: Path) -> None:

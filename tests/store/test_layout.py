@@ -86,9 +86,30 @@ def test_every_trial_name_is_safe_and_parses_back(trainable: str, index: int) ->
     assert layout.parse_trial_name(name) == (layout.safe_trainable_name(trainable), index)
 
 
-@given(names, counts, counts)
-def test_keys_parse_back(trial: str, iteration: int, attempt: int) -> None:
-    assert layout.parse_key_name(layout.key_name(trial, iteration, attempt)) == (trial, iteration, attempt)
+@given(names, counts, counts, st.booleans())
+def test_keys_parse_back(trial: str, iteration: int, attempt: int, exact: bool) -> None:  # noqa: FBT001
+    key = layout.CheckpointKey(trial, iteration, attempt, exact)
+    assert layout.parse_key_name(layout.key_name(*key)) == key
+
+
+@given(names, counts, counts, st.booleans())
+def test_places_parse_back_and_differ(trial: str, iteration: int, attempt: int, exact: bool) -> None:  # noqa: FBT001
+    key = layout.CheckpointKey(trial, iteration, attempt, exact)
+    parent, _, name = layout.place(key).rpartition("/")
+    assert parent == trial
+    assert layout.parse_place(trial, name, attempt) == key
+    assert layout.place(key) != layout.place(key._replace(exact=not exact))
+
+
+@pytest.mark.parametrize("name", ["failure_5_1", "failure_000005", "failure_0000005_1", "failure_000005_01", "x"])
+def test_other_folders_are_no_failure_checkpoints(name: str) -> None:
+    assert layout.parse_failure_name(name) is None
+    assert layout.parse_place("train_00000", name, 1) is None
+
+
+def test_failure_checkpoints_have_a_place_of_their_own() -> None:
+    assert layout.failure_path("train_00000", 50, 2) == "train_00000/failure_000050_2"
+    assert layout.parse_failure_name("failure_000050_2") == (50, 2)
 
 
 @given(counts, counts)

@@ -194,7 +194,7 @@ def test_the_golden_manifests_hold_what_they_did() -> None:
         return manifests.decode((GOLDEN / f"{name}.json").read_bytes(), "here")
 
     full = decoded("1_full")
-    assert full.key == ("train_00007", 50, 3)
+    assert full.key == ("train_00007", 50, 3, True)
     assert (full.score, full.time_total_s, full.reason, full.config_digest) == (
         0.25, 12.5, "frequency", "0123456789abcdef",
     )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from tunekit.core.commands import DeleteCheckpoint, PublishCheckpoint
 from tunekit.core.events import (
@@ -68,22 +68,30 @@ class DirectPublisher:
             return _failed(command, error)
 
     def _publish(self, command: StoreCommand) -> Event:
-        name = self._trial_name(command.trial)
         manifest = command.manifest if isinstance(command, PublishCheckpoint) else {}
-        self._io.publish(name, command.iteration, command.attempt, manifest)
-        return CheckpointPublished(trial=command.trial, attempt=command.attempt, iteration=command.iteration)
+        self._io.publish(*self._place(command), manifest, exact=command.exact)
+        return CheckpointPublished(**_about(command))
 
     def _delete(self, command: StoreCommand) -> Event:
         quarantine = isinstance(command, DeleteCheckpoint) and command.quarantine
         remove = self._io.quarantine if quarantine else self._io.delete
-        remove(self._trial_name(command.trial), command.iteration, command.attempt)
-        return CheckpointDeleted(trial=command.trial, attempt=command.attempt, iteration=command.iteration)
+        remove(*self._place(command), exact=command.exact)
+        return CheckpointDeleted(**_about(command))
+
+    def _place(self, command: StoreCommand) -> tuple[str, int, int]:
+        return self._trial_name(command.trial), command.iteration, command.attempt
 
 
 def _failed(command: StoreCommand, error: Exception) -> Event:
     info = error_info(error)
     kind = PublishFailed if isinstance(command, PublishCheckpoint) else DeleteFailed
-    return kind(trial=command.trial, attempt=command.attempt, iteration=command.iteration, error=info)
+    return kind(**_about(command), error=info)
+
+
+def _about(command: StoreCommand) -> dict[str, Any]:
+    """Return what the answer to a command is about."""
+    fields = ("trial", "attempt", "iteration", "exact")
+    return {field: getattr(command, field) for field in fields}
 
 
 class ThreadedPublisher:

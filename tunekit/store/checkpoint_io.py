@@ -12,6 +12,9 @@ A worker never publishes, so one that is cut off but alive can change nothing th
 side can be repeated after a crash at any point and then ends in the same state. *Visible* means: the manifest parses
 and matches its own digest, and each listed file has its listed size; the content is compared when a checkpoint is
 restored.
+
+A failure checkpoint (``exact=False``) takes the same way to a place of its own, where nothing is ever replaced and
+nobody looks for something to go on from.
 """
 
 from __future__ import annotations
@@ -21,13 +24,16 @@ import errno
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from msgspec import structs
+
 from tunekit.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, SaveError, StorageError
 from tunekit.store import folders, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.base import Store, storage_errors
 from tunekit.store.layout import CheckpointKey
-from tunekit.store.manifest import FileEntry, Manifest
+from tunekit.store.manifest import Manifest
 from tunekit.store.ops import Ops
+from tunekit.store.sealing import hash_all
 from tunekit.store.verify import size_problems, verify_folder
 from tunekit.types import Json
 
@@ -58,13 +64,13 @@ class CheckpointIO:
 
     # -- the worker's side ---------------------------------------------------------------------------------------------
 
-    def begin(self, trial_name: str, iteration: int, attempt: int) -> Path:
+    def begin(self, trial_name: str, iteration: int, attempt: int, *, exact: bool = True) -> Path:
         """Return a new, empty folder for user code to write a checkpoint into. What was staged before is dropped.
 
         Raises:
             StorageError: It cannot be made.
         """
-        key = CheckpointKey(trial_name, iteration, attempt)
+        key = CheckpointKey(trial_name, iteration, attempt, exact)
         path = self._scratch[key] = self._store.scratch(layout.staging_name(*key))
         return path
 
@@ -108,7 +114,9 @@ class CheckpointIO:
                 folders.delete_tree(self._ops, src)
         return path
 
-    def seal(self, trial_name: str, iteration: int, attempt: int, *, metadata: Mapping[str, Json]) -> dict[str, Json]:
+    def seal(
+        self, trial_name: str, iteration: int, attempt: int, *, metadata: Mapping[str, Json], exact: bool = True
+    ) -> dict[str, Json]:
         """Hash what was staged, make it durable, and return its manifest. User code must have finished writing.
 
         Args:
@@ -116,36 +124,40 @@ class CheckpointIO:
             iteration: Its iteration.
             attempt: Its attempt.
             metadata: What to remember about the checkpoint; see the fields of ``Manifest``.
+            exact: Whether a trial that goes on from it goes on exactly.
 
         Raises:
             SaveError: User code left something that cannot be a checkpoint, or is still writing.
             StorageError: The files cannot be read or made durable.
             CheckpointNotFoundError: Nothing was begun.
         """
-        key = CheckpointKey(trial_name, iteration, attempt)
+        key = CheckpointKey(trial_name, iteration, attempt, exact)
+        staging = layout.staging_name(*key)
         path = self._scratch.get(key)
         if path is None:
-            raise CheckpointNotFoundError(f"nothing was staged for {layout.staging_name(*key)}", path="")
+            raise CheckpointNotFoundError(f"nothing was staged for {staging}", path="")
         with storage_errors("read", path):
-            entries = _hash_all(path)
-        document = manifests.seal(key, entries, metadata)
-        self._store.persist(layout.staging_name(*key), [entry.name for entry in entries])
+            entries = hash_all(path)
+        document = manifests.seal(key, entries, {**metadata, **self._data_folder(staging)})
+        self._store.persist(staging, [entry.name for entry in entries])
         self._scratch.pop(key, None)
         return document
 
-    def discard(self, trial_name: str, iteration: int, attempt: int) -> None:
+    def discard(self, trial_name: str, iteration: int, attempt: int, *, exact: bool = True) -> None:
         """Drop what was staged, if anything was.
 
         Raises:
             StorageError: It cannot be removed.
         """
-        key = CheckpointKey(trial_name, iteration, attempt)
+        key = CheckpointKey(trial_name, iteration, attempt, exact)
         self._scratch.pop(key, None)
         self._store.remove(layout.staging_name(*key))
 
     # -- the driver's side ---------------------------------------------------------------------------------------------
 
-    def publish(self, trial_name: str, iteration: int, attempt: int, manifest: Mapping[str, Json]) -> None:
+    def publish(
+        self, trial_name: str, iteration: int, attempt: int, manifest: Mapping[str, Json], *, exact: bool = True
+    ) -> None:
         """Make a sealed checkpoint visible and durable. Done twice, it changes nothing.
 
         The visible checkpoint of an older attempt at the same iteration is replaced; a damaged one is put aside.
@@ -156,8 +168,8 @@ class CheckpointIO:
             CheckpointError: A newer attempt has published this iteration.
             StorageError: Storage failed; it can be tried again.
         """
-        key = CheckpointKey(trial_name, iteration, attempt)
-        staging, folder = layout.staging_name(*key), layout.checkpoint_path(trial_name, iteration)
+        key = CheckpointKey(trial_name, iteration, attempt, exact)
+        staging, folder = layout.staging_name(*key), layout.place(key)
         checked = manifests.check(manifest, self._path(staging))
         if checked.key != key:
             raise CheckpointCorruptError(f"the manifest of {checked.key} was given to publish {key}", path=staging)
@@ -168,55 +180,53 @@ class CheckpointIO:
             self._refuse_newer(shown, key)
             self._check_staged(staging, checked)
             if isinstance(shown, CheckpointCorruptError):
-                self._store.remove(folder, aside=layout.quarantine_name(trial_name, iteration, _UNKNOWN_ATTEMPT))
+                self._put_aside(folder, key._replace(attempt=_UNKNOWN_ATTEMPT))
         self._store.commit(staging, folder, manifests.encode(manifest))
 
-    def delete(self, trial_name: str, iteration: int, attempt: int) -> None:
+    def delete(self, trial_name: str, iteration: int, attempt: int, *, exact: bool = True) -> None:
         """Remove the visible checkpoint, if it is of this attempt. One with an unreadable manifest is put aside.
 
         Raises:
             StorageError: Storage failed; it can be tried again.
         """
-        folder = layout.checkpoint_path(trial_name, iteration)
+        key = CheckpointKey(trial_name, iteration, attempt, exact)
+        folder = layout.place(key)
         shown = self._shown(folder)
         if isinstance(shown, CheckpointCorruptError):
-            self._store.remove(folder, aside=layout.quarantine_name(trial_name, iteration, _UNKNOWN_ATTEMPT))
+            self._put_aside(folder, key._replace(attempt=_UNKNOWN_ATTEMPT))
         elif shown is None or shown.attempt == attempt:
             self._store.remove(folder)
 
-    def quarantine(self, trial_name: str, iteration: int, attempt: int) -> None:
+    def quarantine(self, trial_name: str, iteration: int, attempt: int, *, exact: bool = True) -> None:
         """Put a damaged checkpoint of this attempt aside, where nothing restores it and somebody can look at it.
 
         Raises:
             StorageError: Storage failed; it can be tried again.
         """
-        folder = layout.checkpoint_path(trial_name, iteration)
+        key = CheckpointKey(trial_name, iteration, attempt, exact)
+        folder = layout.place(key)
         shown = self._shown(folder)
         if shown is None or (isinstance(shown, Manifest) and shown.attempt != attempt):
             return
-        self._store.remove(folder, aside=layout.quarantine_name(trial_name, iteration, attempt))
+        self._put_aside(folder, key)
 
     def visible(self, trial_name: str) -> list[tuple[int, int]]:
-        """Return (iteration, attempt) of every visible checkpoint of a trial, the oldest first.
+        """Return (iteration, attempt) of every visible checkpoint of a trial, the oldest first, without failure ones.
 
         Raises:
             CheckpointVersionError: One of them was written by a newer tunekit.
             StorageError: Storage failed.
         """
-        found = self._store.sizes(layout.check_name(trial_name, "trial name"))
-        inside: dict[str, dict[str, int]] = {}
-        for name, size in found.items():
-            folder, _, rest = name.partition("/")
-            inside.setdefault(folder, {})[rest] = size
-        result = []
-        for folder, listing in inside.items():
-            iteration = layout.parse_checkpoint_name(folder)
-            if iteration is None or layout.MANIFEST not in listing:
-                continue
-            shown = self._shown(f"{trial_name}/{folder}")
-            if isinstance(shown, Manifest) and not size_problems(shown, listing, complete=False):
-                result.append((iteration, shown.attempt))
-        return sorted(result)
+        return sorted((shown.iteration, shown.attempt) for shown in self._visible(trial_name) if shown.exact)
+
+    def visible_failures(self, trial_name: str) -> list[tuple[int, int]]:
+        """Return (iteration, attempt) of every visible failure checkpoint of a trial, the oldest first.
+
+        Raises:
+            CheckpointVersionError: One of them was written by a newer tunekit.
+            StorageError: Storage failed.
+        """
+        return sorted((shown.iteration, shown.attempt) for shown in self._visible(trial_name) if not shown.exact)
 
     def verify(self, trial_name: str, iteration: int) -> Path:
         """Return a local folder with the files of a visible checkpoint, after comparing every byte with the manifest.
@@ -280,6 +290,28 @@ class CheckpointIO:
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
+    def _visible(self, trial_name: str) -> list[Manifest]:
+        found = self._store.sizes(layout.check_name(trial_name, "trial name"))
+        inside: dict[str, dict[str, int]] = {}
+        for name, size in found.items():
+            folder, _, rest = name.partition("/")
+            inside.setdefault(folder, {})[rest] = size
+        result = []
+        for folder, listing in inside.items():
+            if layout.MANIFEST not in listing or layout.parse_place(trial_name, folder, _UNKNOWN_ATTEMPT) is None:
+                continue
+            shown = self._shown(f"{trial_name}/{folder}")
+            if isinstance(shown, Manifest) and not size_problems(shown, listing, complete=False):
+                result.append(shown)
+        return result
+
+    def _data_folder(self, staging: str) -> dict[str, Json]:
+        data = self._store.data_folder(staging)
+        return {"data": data} if data else {}
+
+    def _put_aside(self, folder: str, key: CheckpointKey) -> None:
+        self._store.remove(folder, aside=layout.quarantine_name(*key))
+
     def _shown(self, folder: str) -> Manifest | CheckpointCorruptError | None:
         """Return the manifest at a checkpoint's place, None if there is no folder, or what is wrong with it."""
         where = self._path(folder)
@@ -295,7 +327,7 @@ class CheckpointIO:
             found = manifests.decode(data, where)
         except CheckpointCorruptError as error:
             return error
-        if layout.checkpoint_path(found.trial_name, found.iteration) != folder:
+        if layout.place(found.key) != folder:
             return manifests.corrupt(where, layout.MANIFEST, f"it is that of {found.trial_name}, {found.iteration}")
         return found
 
@@ -307,7 +339,7 @@ class CheckpointIO:
                 hint="the trial goes on from its previous checkpoint",
                 path=self._path(staging),
             )
-        if problems := size_problems(manifest, listing, complete=True):
+        if problems := size_problems(structs.replace(manifest, data=""), listing, complete=True):
             name, problem = problems[0]
             raise manifests.corrupt(self._path(staging), name, problem)
 
@@ -347,27 +379,3 @@ def _is_checkpoint(folder: Path) -> bool:
     except (OSError, CheckpointCorruptError):
         return False
     return True
-
-
-def _hash_all(folder: Path) -> list[FileEntry]:
-    """Return an entry for every file below ``folder``.
-
-    Raises:
-        SaveError: Something there cannot be in a checkpoint, or a file changed while it was read.
-    """
-    files, _ = folders.scan(folder)
-    before = {name: _stamp(folder / name) for name in files}
-    entries = [FileEntry(name, *folders.digest(folder / name)) for name in files]
-    changed = [entry.name for entry in entries if before[entry.name] != _stamp(folder / entry.name)]
-    if changed or folders.scan(folder)[0] != files:
-        raise SaveError(
-            f"files changed while the checkpoint was being sealed: {changed or 'some were added or removed'}",
-            hint="finish writing before returning or reporting; join threads that still write",
-            path=str(folder),
-        )
-    return entries
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    info = path.lstat()
-    return info.st_ino, info.st_size, info.st_mtime_ns

@@ -3,7 +3,9 @@
 ::
 
     <trial>/checkpoint_<iteration, six digits>/     a published checkpoint
+    <trial>/failure_<iteration>_<attempt>/          what was there when user code raised; nothing goes on from it
     .staging/<trial>.<iteration>.<attempt>/         files that a worker is writing or has written
+    .staging/<trial>.<iteration>.<attempt>.failure/ the same, of a failure checkpoint
     .trash/<trial>.<iteration>.<attempt>/           on its way to deletion
     .quarantine/<trial>.<iteration>.<attempt>/      damaged, kept for a look
 
@@ -34,8 +36,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 _CHECKPOINT = re.compile(r"checkpoint_([0-9]{6,18})")
+_FAILURE = re.compile(r"failure_([0-9]{6,18})_([0-9]{1,18})")
 _TRIAL = re.compile(r"(.+)_([0-9]{5,18})", re.DOTALL)
-_KEY = re.compile(r"(.+)\.([0-9]{1,18})\.([0-9]{1,18})", re.DOTALL)
+_KEY = re.compile(r"(.+)\.([0-9]{1,18})\.([0-9]{1,18})(\.failure)?", re.DOTALL)
 
 
 class CheckpointKey(NamedTuple):
@@ -44,6 +47,8 @@ class CheckpointKey(NamedTuple):
     trial_name: str
     iteration: int
     attempt: int
+    exact: bool = True
+    """False: a failure checkpoint."""
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -112,10 +117,24 @@ def parse_checkpoint_name(name: str) -> int | None:
     return int(match[1])
 
 
-def key_name(trial: str, iteration: int, attempt: int) -> str:
+def failure_name(iteration: int, attempt: int) -> str:
+    """Return the name of a failure checkpoint's folder, such as ``failure_000050_1``."""
+    return f"failure_{_count(iteration, 'iteration'):06d}_{_count(attempt, 'attempt')}"
+
+
+def parse_failure_name(name: str) -> tuple[int, int] | None:
+    """Return iteration and attempt of a failure checkpoint's folder, or None if ``failure_name`` does not make it."""
+    match = _FAILURE.fullmatch(name)
+    if match is None or failure_name(int(match[1]), int(match[2])) != name:
+        return None
+    return int(match[1]), int(match[2])
+
+
+def key_name(trial: str, iteration: int, attempt: int, exact: bool = True) -> str:  # noqa: FBT001, FBT002 - as in the key
     """Return the name of one attempt's save at one iteration, such as ``train_00007.50.1``."""
     check_name(trial, "trial name")
-    return f"{trial}.{_count(iteration, 'iteration')}.{_count(attempt, 'attempt')}"
+    kind = "" if exact else ".failure"
+    return f"{trial}.{_count(iteration, 'iteration')}.{_count(attempt, 'attempt')}{kind}"
 
 
 def parse_key_name(name: str) -> CheckpointKey | None:
@@ -123,18 +142,18 @@ def parse_key_name(name: str) -> CheckpointKey | None:
     match = _KEY.fullmatch(name)
     if match is None or why_no_folder_name(match[1]):
         return None
-    key = CheckpointKey(match[1], int(match[2]), int(match[3]))
+    key = CheckpointKey(match[1], int(match[2]), int(match[3]), exact=match[4] is None)
     return key if key_name(*key) == name else None
 
 
-def staging_name(trial: str, iteration: int, attempt: int) -> str:
+def staging_name(trial: str, iteration: int, attempt: int, exact: bool = True) -> str:  # noqa: FBT001, FBT002 - as above
     """Return where an attempt stages its files: ``.staging/<trial>.<iteration>.<attempt>``."""
-    return f"{STAGING}/{key_name(trial, iteration, attempt)}"
+    return f"{STAGING}/{key_name(trial, iteration, attempt, exact)}"
 
 
-def quarantine_name(trial: str, iteration: int, attempt: int) -> str:
+def quarantine_name(trial: str, iteration: int, attempt: int, exact: bool = True) -> str:  # noqa: FBT001, FBT002 - as above
     """Return where a damaged checkpoint is kept."""
-    return f"{QUARANTINE}/{key_name(trial, iteration, attempt)}"
+    return f"{QUARANTINE}/{key_name(trial, iteration, attempt, exact)}"
 
 
 def trash_name(folder: str) -> str:
@@ -145,6 +164,27 @@ def trash_name(folder: str) -> str:
 def checkpoint_path(trial: str, iteration: int) -> str:
     """Return where a published checkpoint lies."""
     return f"{check_name(trial, 'trial name')}/{checkpoint_name(iteration)}"
+
+
+def failure_path(trial: str, iteration: int, attempt: int) -> str:
+    """Return where a failure checkpoint lies. The attempt is in its name, so that nothing is ever in its way."""
+    return f"{check_name(trial, 'trial name')}/{failure_name(iteration, attempt)}"
+
+
+def place(key: CheckpointKey) -> str:
+    """Return where the checkpoint of a save lies once it is published."""
+    if key.exact:
+        return checkpoint_path(key.trial_name, key.iteration)
+    return failure_path(key.trial_name, key.iteration, key.attempt)
+
+
+def parse_place(trial: str, name: str, attempt: int) -> CheckpointKey | None:
+    """Return which save of ``attempt`` a folder of a trial is for, or None if it is not the place of a checkpoint."""
+    failure = parse_failure_name(name)
+    if failure is not None:
+        return CheckpointKey(trial, failure[0], attempt, exact=False)
+    iteration = parse_checkpoint_name(name)
+    return None if iteration is None else CheckpointKey(trial, iteration, attempt)
 
 
 def _num_bytes(text: str) -> int | None:

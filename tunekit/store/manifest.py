@@ -78,7 +78,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> CheckpointKey:
         """What makes this checkpoint unique."""
-        return CheckpointKey(self.trial_name, self.iteration, self.attempt)
+        return CheckpointKey(self.trial_name, self.iteration, self.attempt, self.exact)
 
 
 def seal(key: CheckpointKey, files: Sequence[FileEntry], metadata: Mapping[str, Json]) -> dict[str, Json]:
@@ -98,9 +98,12 @@ def seal(key: CheckpointKey, files: Sequence[FileEntry], metadata: Mapping[str, 
             hint="put the many small files into one archive (tarfile, zipfile) before saving",
         )
     document = {
+        "exact": key.exact,
         **{str(name): plain(value, str(name)) for name, value in metadata.items()},
         "format": FORMAT,
-        **key._asdict(),
+        "trial_name": key.trial_name,
+        "iteration": key.iteration,
+        "attempt": key.attempt,
         "files": [msgspec.structs.asdict(entry) for entry in sorted(files, key=lambda entry: entry.name)],
     }
     document.pop("digest", None)

@@ -1,0 +1,33 @@
+"""What a folder holds that is about to become a checkpoint: every file with its size and digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunekit.errors import SaveError
+from tunekit.store import folders
+from tunekit.store.manifest import FileEntry
+
+
+def hash_all(folder: Path) -> list[FileEntry]:
+    """Return an entry for every file below ``folder``.
+
+    Raises:
+        SaveError: Something there cannot be in a checkpoint, or a file changed while it was read.
+    """
+    files, _ = folders.scan(folder)
+    before = {name: _stamp(folder / name) for name in files}
+    entries = [FileEntry(name, *folders.digest(folder / name)) for name in files]
+    changed = [entry.name for entry in entries if before[entry.name] != _stamp(folder / entry.name)]
+    if changed or folders.scan(folder)[0] != files:
+        raise SaveError(
+            f"files changed while the checkpoint was being sealed: {changed or 'some were added or removed'}",
+            hint="finish writing before returning or reporting; join threads that still write",
+            path=str(folder),
+        )
+    return entries
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    info = path.lstat()
+    return info.st_ino, info.st_size, info.st_mtime_ns
