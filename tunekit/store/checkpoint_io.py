@@ -21,17 +21,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import structs
 
-from tunekit.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, SaveError, StorageError
+from tunekit.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    CheckpointVersionError,
+    SaveError,
+    StorageError,
+)
 from tunekit.store import folders, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.base import Store, storage_errors
 from tunekit.store.layout import CheckpointKey
-from tunekit.store.manifest import Manifest
+from tunekit.store.manifest import FileEntry, Manifest
 from tunekit.store.ops import Ops
 from tunekit.store.sealing import hash_all
 from tunekit.store.verify import size_problems, verify_folder
@@ -61,6 +68,11 @@ class CheckpointIO:
     def store(self) -> Store:
         """Where the experiment is."""
         return self._store
+
+    @property
+    def ops(self) -> Ops:
+        """How local folders are changed."""
+        return self._ops
 
     # -- the worker's side ---------------------------------------------------------------------------------------------
 
@@ -115,7 +127,14 @@ class CheckpointIO:
         return path
 
     def seal(
-        self, trial_name: str, iteration: int, attempt: int, *, metadata: Mapping[str, Json], exact: bool = True
+        self,
+        trial_name: str,
+        iteration: int,
+        attempt: int,
+        *,
+        metadata: Mapping[str, Json],
+        exact: bool = True,
+        known: Sequence[FileEntry] = (),
     ) -> dict[str, Json]:
         """Hash what was staged, make it durable, and return its manifest. User code must have finished writing.
 
@@ -125,6 +144,7 @@ class CheckpointIO:
             attempt: Its attempt.
             metadata: What to remember about the checkpoint; see the fields of ``Manifest``.
             exact: Whether a trial that goes on from it goes on exactly.
+            known: Files that were hashed while they were written.
 
         Raises:
             SaveError: User code left something that cannot be a checkpoint, or is still writing.
@@ -137,7 +157,7 @@ class CheckpointIO:
         if path is None:
             raise CheckpointNotFoundError(f"nothing was staged for {staging}", path="")
         with storage_errors("read", path):
-            entries = hash_all(path)
+            entries = hash_all(path, known)
         document = manifests.seal(key, entries, {**metadata, **self._data_folder(staging)})
         self._store.persist(staging, [entry.name for entry in entries])
         self._scratch.pop(key, None)
@@ -179,12 +199,12 @@ class CheckpointIO:
         else:
             self._refuse_newer(shown, key)
             self._check_staged(staging, checked)
-            if isinstance(shown, CheckpointCorruptError):
+            if isinstance(shown, CheckpointError):
                 self._put_aside(folder, key._replace(attempt=_UNKNOWN_ATTEMPT))
         self._store.commit(staging, folder, manifests.encode(manifest))
 
     def delete(self, trial_name: str, iteration: int, attempt: int, *, exact: bool = True) -> None:
-        """Remove the visible checkpoint, if it is of this attempt. One with an unreadable manifest is put aside.
+        """Remove the visible checkpoint, if it is of this attempt. One whose manifest cannot be read is put aside.
 
         Raises:
             StorageError: Storage failed; it can be tried again.
@@ -192,13 +212,15 @@ class CheckpointIO:
         key = CheckpointKey(trial_name, iteration, attempt, exact)
         folder = layout.place(key)
         shown = self._shown(folder)
-        if isinstance(shown, CheckpointCorruptError):
+        if isinstance(shown, CheckpointError):
             self._put_aside(folder, key._replace(attempt=_UNKNOWN_ATTEMPT))
         elif shown is None or shown.attempt == attempt:
             self._store.remove(folder)
 
     def quarantine(self, trial_name: str, iteration: int, attempt: int, *, exact: bool = True) -> None:
-        """Put a damaged checkpoint of this attempt aside, where nothing restores it and somebody can look at it.
+        """Put a checkpoint of this attempt aside that is damaged or of a newer tunekit.
+
+        Nothing restores it there, and somebody can look at it.
 
         Raises:
             StorageError: Storage failed; it can be tried again.
@@ -213,8 +235,9 @@ class CheckpointIO:
     def visible(self, trial_name: str) -> list[tuple[int, int]]:
         """Return (iteration, attempt) of every visible checkpoint of a trial, the oldest first, without failure ones.
 
+        One that a newer tunekit wrote is none of them: nothing here can go on from it.
+
         Raises:
-            CheckpointVersionError: One of them was written by a newer tunekit.
             StorageError: Storage failed.
         """
         return sorted((shown.iteration, shown.attempt) for shown in self._visible(trial_name) if shown.exact)
@@ -223,7 +246,6 @@ class CheckpointIO:
         """Return (iteration, attempt) of every visible failure checkpoint of a trial, the oldest first.
 
         Raises:
-            CheckpointVersionError: One of them was written by a newer tunekit.
             StorageError: Storage failed.
         """
         return sorted((shown.iteration, shown.attempt) for shown in self._visible(trial_name) if not shown.exact)
@@ -241,7 +263,7 @@ class CheckpointIO:
         """
         folder = layout.checkpoint_path(trial_name, iteration)
         shown = self._shown(folder)
-        if isinstance(shown, CheckpointCorruptError):
+        if isinstance(shown, CheckpointError):
             raise shown
         where = self._path(folder)
         with storage_errors("read", where, absent_is_answer=True):
@@ -312,7 +334,7 @@ class CheckpointIO:
     def _put_aside(self, folder: str, key: CheckpointKey) -> None:
         self._store.remove(folder, aside=layout.quarantine_name(*key))
 
-    def _shown(self, folder: str) -> Manifest | CheckpointCorruptError | None:
+    def _shown(self, folder: str) -> Manifest | CheckpointError | None:
         """Return the manifest at a checkpoint's place, None if there is no folder, or what is wrong with it."""
         where = self._path(folder)
         try:
@@ -325,7 +347,7 @@ class CheckpointIO:
             return manifests.corrupt(where, layout.MANIFEST, "it is missing")
         try:
             found = manifests.decode(data, where)
-        except CheckpointCorruptError as error:
+        except (CheckpointCorruptError, CheckpointVersionError) as error:
             return error
         if layout.place(found.key) != folder:
             return manifests.corrupt(where, layout.MANIFEST, f"it is that of {found.trial_name}, {found.iteration}")
@@ -350,7 +372,7 @@ class CheckpointIO:
             return False
         return True
 
-    def _refuse_newer(self, shown: Manifest | CheckpointCorruptError | None, key: CheckpointKey) -> None:
+    def _refuse_newer(self, shown: Manifest | CheckpointError | None, key: CheckpointKey) -> None:
         if isinstance(shown, Manifest) and shown.attempt > key.attempt:
             raise CheckpointError(
                 f"attempt {key.attempt} cannot publish iteration {key.iteration} of {key.trial_name}: "

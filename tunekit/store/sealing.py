@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tunekit.errors import SaveError
@@ -9,15 +10,20 @@ from tunekit.store import folders
 from tunekit.store.manifest import FileEntry
 
 
-def hash_all(folder: Path) -> list[FileEntry]:
+def hash_all(folder: Path, known: Sequence[FileEntry] = ()) -> list[FileEntry]:
     """Return an entry for every file below ``folder``.
+
+    Args:
+        folder: The folder.
+        known: Entries of files that we have written ourselves, which are not read again unless their size is another.
 
     Raises:
         SaveError: Something there cannot be in a checkpoint, or a file changed while it was read.
     """
     files, _ = folders.scan(folder)
     before = {name: _stamp(folder / name) for name in files}
-    entries = [FileEntry(name, *folders.digest(folder / name)) for name in files]
+    ours = {entry.name: entry for entry in known if entry.name in before and before[entry.name][1] == entry.size}
+    entries = [ours.get(name) or FileEntry(name, *folders.digest(folder / name)) for name in files]
     changed = [entry.name for entry in entries if before[entry.name] != _stamp(folder / entry.name)]
     if changed or folders.scan(folder)[0] != files:
         raise SaveError(
