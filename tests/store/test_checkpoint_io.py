@@ -273,19 +273,35 @@ def test_a_folder_that_was_renamed_by_hand_is_not_taken_for_another(io: Checkpoi
         io.verify(TRIAL, 9)
 
 
-def test_a_checkpoint_of_a_newer_tunekit_is_never_put_aside(io: CheckpointIO, root: Path) -> None:
-    save(io, 5)
-    path = root / TRIAL / "checkpoint_000005" / layout.MANIFEST
+def of_a_newer_tunekit(root: Path, iteration: int) -> bytes:
+    """Make the checkpoint one of a newer format, and return its manifest."""
+    path = root / TRIAL / layout.checkpoint_name(iteration) / layout.MANIFEST
     path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 2'))
-    calls: list[Callable[[], object]] = [
-        lambda: io.verify(TRIAL, 5),
-        lambda: io.visible(TRIAL),
-        lambda: io.delete(TRIAL, 5, 1),
-    ]
-    for call in calls:
-        with pytest.raises(CheckpointVersionError, match="install a newer tunekit"):
-            call()
-    assert path.exists()
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("remove", ["delete", "quarantine"])
+def test_a_checkpoint_of_a_newer_tunekit_is_not_used_and_not_lost(io: CheckpointIO, root: Path, remove: str) -> None:
+    """S003-12: whoever has that tunekit finds it whole in quarantine."""
+    save(io, 4)
+    save(io, 5)
+    manifest = of_a_newer_tunekit(root, 5)
+    with pytest.raises(CheckpointVersionError, match="install a newer tunekit"):
+        io.verify(TRIAL, 5)
+    assert io.visible(TRIAL) == [(4, 1)]
+    getattr(io, remove)(TRIAL, 5, 1)
+    (aside,) = (root / layout.QUARANTINE).iterdir()
+    assert (aside / layout.MANIFEST).read_bytes() == manifest
+    assert not (root / TRIAL / "checkpoint_000005").exists()
+
+
+def test_one_of_a_newer_tunekit_is_not_published_over(io: CheckpointIO, root: Path) -> None:
+    save(io, 5)
+    manifest = of_a_newer_tunekit(root, 5)
+    save(io, 5, attempt=2)
+    (aside,) = (root / layout.QUARANTINE).iterdir()
+    assert (aside / layout.MANIFEST).read_bytes() == manifest
+    assert io.visible(TRIAL) == [(5, 2)]
 
 
 def test_an_experiment_can_be_moved(io: CheckpointIO, root: Path, tmp_path: Path) -> None:
