@@ -61,18 +61,14 @@ class CheckpointIO:
     def __init__(self, store: Store, *, ops: Ops | None = None) -> None:
         """Remember the store; nothing is read or written yet."""
         self._store = store
-        self._ops = ops or Ops()
+        self.ops = ops or Ops()
+        """How local folders are changed."""
         self._scratch: dict[CheckpointKey, Path] = {}
 
     @property
     def store(self) -> Store:
         """Where the experiment is."""
         return self._store
-
-    @property
-    def ops(self) -> Ops:
-        """How local folders are changed."""
-        return self._ops
 
     # -- the worker's side ---------------------------------------------------------------------------------------------
 
@@ -121,9 +117,9 @@ class CheckpointIO:
         with storage_errors("copy", src):
             if may_take and self._rename(src, path):
                 return path
-            folders.copy_into(self._ops, src, path, skip=[layout.MANIFEST] if published else [])
+            folders.copy_into(self.ops, src, path, skip=[layout.MANIFEST] if published else [])
             if may_take:
-                folders.delete_tree(self._ops, src)
+                folders.delete_tree(self.ops, src)
         return path
 
     def seal(
@@ -382,7 +378,7 @@ class CheckpointIO:
 
     def _rename(self, src: Path, path: Path) -> bool:
         try:
-            self._ops.rename(src, path)
+            self.ops.rename(src, path)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
