@@ -189,7 +189,19 @@ class RemoteJournal:
 
     def _put(self, number: int, data: bytes) -> PutOutcome:
         key = self._key(number)
-        return self._store.replace(key, data, self._torn) if self._torn else self._store.put_if_absent(key, data)
+        outcome = self._store.replace(key, data, self._torn) if self._torn else self._store.put_if_absent(key, data)
+        if outcome is PutOutcome.LOST and not self._is_there(number):
+            return PutOutcome.UNKNOWN  # a service may report a conflict with a write that then came to nothing
+        return outcome
+
+    def _is_there(self, number: int) -> bool:
+        try:
+            self._store.read(self._key(number))
+        except FileNotFoundError:
+            return False
+        except StorageError:
+            return True
+        return True
 
     def _check_open(self) -> None:
         if self._closed:

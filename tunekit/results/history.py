@@ -12,6 +12,7 @@ from tunekit.core.rows import RowTable, knows_last
 from tunekit.core.trial import TrialState
 from tunekit.results.columns import filled
 from tunekit.store import layout
+from tunekit.store.joining import joined
 from tunekit.types import TrialId
 
 
@@ -55,7 +56,7 @@ class History:
     @property
     def path(self) -> str:
         """The trial's folder."""
-        return f"{self._source.path.rstrip('/')}/{self.name}"
+        return joined(self._source.path, self.name)
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tunekit.results.columns import table, with_config
 from tunekit.results.history import History
 from tunekit.results.questions import check_question, unknown_metric
 from tunekit.store import layout
+from tunekit.store.joining import joined
 from tunekit.types import LossCause, TrialId, TrialStatus
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Result:
         return checkpoint
 
     def _handle(self, entry: CheckpointState) -> Checkpoint:
-        return Checkpoint(f"{self.path}/{layout.checkpoint_name(entry.iteration)}")
+        return Checkpoint(joined(self.path, layout.checkpoint_name(entry.iteration)))
 
 
 def _error(history: History) -> TrialError:

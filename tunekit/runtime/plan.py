@@ -18,6 +18,7 @@ from tunekit.schedulers import FIFO
 from tunekit.search import RandomSearch
 from tunekit.space import Space
 from tunekit.space.portable import to_portable
+from tunekit.store.joining import joined
 from tunekit.store.layout import trial_name
 from tunekit.store.opening import resolve
 from tunekit.trainable import TrainableInfo, describe
@@ -49,7 +50,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Check what can be known before any trial starts."""
-        _ = self.info, self.space, self.scheduler
+        _ = self.info, self.space, self.scheduler, self.path
         self._check_searcher()
         problems = _checkpoint_problems(self.info, self.run.checkpoint_config)
         if self.resume_errored and self.restart_errored:
@@ -57,11 +58,6 @@ class Plan:
         if problems:
             raise ConfigError.collect(f"Tuner({self.info.name})", problems, hint=_CHECKPOINT_HINT)
         _warn_of_starting_over(self.info, self.run.checkpoint_config)
-        if "://" in self.path:
-            raise ConfigError(
-                f"storage_path: got {self.run.storage_root!r}, but the journal needs a local folder",
-                hint="run in a local or mounted folder, and copy it afterwards: nothing in it is absolute",
-            )
 
     def _check_searcher(self) -> None:
         """Begin a search for a moment: whether the searcher fits the space shows in no other way."""
@@ -96,7 +92,7 @@ class Plan:
     @cached_property
     def path(self) -> str:
         """The experiment's folder, an absolute path or a URI."""
-        return f"{resolve(self.run.storage_root).rstrip('/')}/{self.name}"
+        return joined(resolve(self.run.storage_root), self.name)
 
     @cached_property
     def saves_at_end(self) -> bool:

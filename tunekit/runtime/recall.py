@@ -10,18 +10,18 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tunekit.config import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 from tunekit.core.events import DriverStarted, Settings
 from tunekit.errors import ConfigError, ExperimentNotFoundError
-from tunekit.journal.header import ExperimentHeader, read_header
-from tunekit.journal.log import read_records
+from tunekit.journal.folder import ExperimentFolder, experiment_folder
+from tunekit.journal.header import ExperimentHeader
 from tunekit.runtime.plan import Plan
 from tunekit.schedulers import ASHA, FIFO
 from tunekit.search import RandomSearch
 from tunekit.space.portable import from_portable
+from tunekit.store.finding import parent_of
 from tunekit.types import Json
 
 _SCHEDULERS = {"FIFO": FIFO, "ASHA": ASHA}
@@ -32,7 +32,8 @@ _SEARCHERS = {"RandomSearch": RandomSearch}
 class Recorded:
     """What an experiment says of itself."""
 
-    folder: Path
+    path: str
+    """Its folder, an absolute local path or a URI."""
     header: ExperimentHeader
     settings: Settings
     run: Mapping[str, Json]
@@ -48,10 +49,10 @@ def read_recorded(path: str | os.PathLike[str]) -> Recorded:
     """
     folder, header = _located(path)
     settings, run = Settings(), {}
-    for record in read_records(folder / "journal", holding=b'"driver_started"'):
+    for record in folder.records(holding=b'"driver_started"'):
         if isinstance(record, DriverStarted):
             settings, run = record.settings, record.run
-    return Recorded(folder=folder, header=header, settings=settings, run=run)
+    return Recorded(path=folder.path, header=header, settings=settings, run=run)
 
 
 def has_begun(path: str | os.PathLike[str]) -> bool:
@@ -62,16 +63,16 @@ def has_begun(path: str | os.PathLike[str]) -> bool:
         JournalError: Its beginning is damaged, or it is of a newer tunekit.
     """
     folder, _ = _located(path)
-    return isinstance(next(read_records(folder / "journal"), None), DriverStarted)
+    return isinstance(next(folder.records(), None), DriverStarted)
 
 
-def _located(path: str | os.PathLike[str]) -> tuple[Path, ExperimentHeader]:
+def _located(path: str | os.PathLike[str]) -> tuple[ExperimentFolder, ExperimentHeader]:
     """Return the experiment's folder and header."""
-    folder = Path(path).expanduser().absolute()
-    header = read_header(folder) if folder.is_dir() else None
+    folder = experiment_folder(path)
+    header = folder.header()
     if header is None:
         raise ExperimentNotFoundError(
-            f"there is no experiment at {folder}: it has no experiment.json",
+            f"there is no experiment at {folder.path}: it has no experiment.json",
             hint="give the experiment's own folder, <storage_path>/<name>",
         )
     return folder, header
@@ -93,11 +94,12 @@ def recall(
         _check_all_given(param_space=param_space, tune_config=tune, run_config=run)
     if run is None:
         run = _run_config(recorded)
+    around, name = parent_of(recorded.path)
     return Plan(
         trainable=trainable,
         param_space=_space(recorded) if param_space is None else param_space,
         tune=tune or _tune_config(recorded),
-        run=dataclasses.replace(run, name=recorded.folder.name, storage_path=str(recorded.folder.parent)),
+        run=dataclasses.replace(run, name=name, storage_path=around),
         resume_errored=resume_errored,
         restart_errored=restart_errored,
     )

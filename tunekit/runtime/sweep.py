@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from tunekit import errors
 from tunekit.callbacks.alarm import Alarm
@@ -23,10 +22,8 @@ from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
 from tunekit.core.trial import CheckpointStatus
 from tunekit.errors import ConfigError, ExperimentError, ExperimentMismatchError, ExperimentNotFoundError, TrialError
-from tunekit.journal.durable import remove_drafts
-from tunekit.journal.header import ExperimentHeader, check_header, create_header, read_header, replace_header
-from tunekit.journal.lock import DriverLock, folder_nonce
-from tunekit.journal.log import Journal, read_records
+from tunekit.journal.folder import ExperimentFolder, OpenJournal, experiment_folder
+from tunekit.journal.header import ExperimentHeader, check_header
 from tunekit.journal.replay import replay
 from tunekit.results import ResultGrid
 from tunekit.runtime.clock import Clock
@@ -51,7 +48,7 @@ class OpenSweep:
     generation: int
     nonce: str
     """Told to workers, who look for it in the folder."""
-    journal: Journal
+    journal: OpenJournal
     experiment: Experiment
     searcher: SearcherState
     io: CheckpointIO
@@ -80,21 +77,26 @@ def fit(plan: Plan, *, inline: bool) -> ResultGrid:
         plan: The sweep.
         inline: Whether to run in this process instead of on Ray.
     """
+    if not inline and plan.path.startswith("memory://"):
+        raise ConfigError(
+            f"storage_path: got {plan.run.storage_root!r}, but workers are other processes and cannot see it",
+            hint="run it in this process with tunekit.inline(tuner), or give a folder or a bucket",
+        )
     pickled = None if inline else check_picklable(plan.trainable)
     with opened(plan) as sweep:
         _run(sweep, pickled)
-        return _results(plan, sweep.experiment, read_folder=Path(plan.path))
+        return _results(plan, sweep.experiment)
 
 
 def load(plan: Plan) -> ResultGrid:
     """Return an experiment's results so far, without a lock and without writing anything."""
-    folder = Path(plan.path)
-    header = read_header(folder)
+    folder = experiment_folder(plan.path)
+    header = folder.header()
     if header is None:
-        raise _not_found(folder)
+        raise _not_found(plan.path)
     seed = _check(plan, header)
-    experiment, _ = _replayed(plan, seed, read_records(folder / "journal"))
-    return _results(plan, experiment, read_folder=folder)
+    experiment, _ = _replayed(plan, seed, folder.records())
+    return _results(plan, experiment)
 
 
 @contextmanager
@@ -107,19 +109,16 @@ def opened(plan: Plan) -> Iterator[OpenSweep]:
         StorageError: The folder cannot be used.
     """
     store = open_store(plan.path)
-    folder = Path(plan.path)
-    with DriverLock(folder) as lock:
-        remove_drafts(folder)
+    folder = experiment_folder(plan.path)
+    with folder.taken() as right:
         seed = _settle(plan, folder)
-        journal, (experiment, searcher) = Journal.replayed(
-            folder / "journal", lambda records: _replayed(plan, seed, records)
-        )
+        journal, (experiment, searcher) = folder.replayed(lambda records: _replayed(plan, seed, records))
         try:
             yield OpenSweep(
                 plan=plan,
                 seed=seed,
-                generation=max(lock.generation, experiment.state.generation + 1),
-                nonce=folder_nonce(folder),
+                generation=max(right.generation, experiment.state.generation + 1),
+                nonce=folder.nonce(),
                 journal=journal,
                 experiment=experiment,
                 searcher=searcher,
@@ -129,24 +128,23 @@ def opened(plan: Plan) -> Iterator[OpenSweep]:
             journal.close()
 
 
-def _settle(plan: Plan, folder: Path) -> int:
+def _settle(plan: Plan, folder: ExperimentFolder) -> int:
     """Write down what the experiment is, or compare it with the script; return the seed that is in force.
 
     What was written down binds nobody before a trial has started: a script that was wrong and is corrected replaces it.
     """
-    header = read_header(folder)
+    header = folder.header()
     if header is None:
         seed = plan.draw_seed()
-        create_header(folder, _header(plan, seed))
+        folder.begin(_header(plan, seed))
         return seed
     try:
         return _check(plan, header)
     except ExperimentMismatchError:
-        journal = folder / "journal"
-        if any(isinstance(record, TrialStarted) for record in read_records(journal)):
+        if any(isinstance(record, TrialStarted) for record in folder.records()):
             raise
         seed = _seed(plan, header)
-        replace_header(folder, _header(plan, seed), journal=journal)
+        folder.begin_again(_header(plan, seed))
         return seed
 
 
@@ -312,17 +310,17 @@ def _experiment_error(text: str) -> Exception:
     return ExperimentError(text, hint="mend the cause and run the script again: what was reached is saved")
 
 
-def _results(plan: Plan, experiment: Experiment, *, read_folder: Path) -> ResultGrid:
+def _results(plan: Plan, experiment: Experiment) -> ResultGrid:
     state = experiment.state
 
     def rows() -> RowTable:
-        journal = read_folder / "journal"
-        if not journal.is_dir():
+        folder = experiment_folder(plan.path)
+        if folder.header() is None:
             raise ExperimentNotFoundError(
-                f"the rows of the experiment cannot be read: its journal is no longer at {journal}",
+                f"the rows of the experiment cannot be read: it is no longer at {plan.path}",
                 hint="if the folder was moved: Tuner.restore(new_path, trainable).get_results()",
             )
-        return RowTable(read_records(journal))
+        return RowTable(folder.records())
 
     return ResultGrid(
         trials=state.trials,
@@ -336,7 +334,7 @@ def _results(plan: Plan, experiment: Experiment, *, read_folder: Path) -> Result
     )
 
 
-def _not_found(folder: Path) -> ExperimentNotFoundError:
+def _not_found(path: str) -> ExperimentNotFoundError:
     return ExperimentNotFoundError(
-        f"there is no experiment at {folder}", hint="check name and storage_path, or run fit() first"
+        f"there is no experiment at {path}", hint="check name and storage_path, or run fit() first"
     )

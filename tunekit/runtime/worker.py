@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -27,7 +26,7 @@ import ray
 from tunekit import session
 from tunekit.core.events import LaunchFailed, Place, TrialRaised
 from tunekit.errors import StorageError
-from tunekit.journal.lock import folder_nonce
+from tunekit.journal.folder import experiment_nonce
 from tunekit.runtime.attempt import run_attempt
 from tunekit.runtime.class_trial import release
 from tunekit.runtime.door import Errand, Visitor
@@ -152,9 +151,9 @@ def _load(contract: Contract, trainable: bytes) -> tuple[Any, CheckpointIO]:
 
 def _check_folder(sweep: SweepSpec) -> None:
     """Raise unless the experiment's folder is the driver's own, and not one of the same name on another disk."""
-    if sweep.nonce and folder_nonce(Path(sweep.path)) != sweep.nonce:
+    if sweep.nonce and experiment_nonce(sweep.path) != sweep.nonce:
         raise StorageError(
-            f"{sweep.path} is not the same folder on {socket.gethostname()} as where the driver runs",
+            f"{sweep.path} is not the same place on {socket.gethostname()} as where the driver runs",
             hint="give a storage_path that every node of the cluster sees, such as a shared file system",
         )
 
