@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tunekit as tk
-from tunekit.store import layout
+from tunekit.checkpoint import Checkpoint
+from tunekit.errors import CheckpointCorruptError, CheckpointError
+from tunekit.store import CheckpointIO, LocalStore, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.verify import verify_folder
 from tunekit.types import TrialStatus
@@ -55,7 +58,6 @@ class Sweep:
     def __init__(self, root: Path) -> None:
         self.folder = root / "sweep"
         self.trial = self.folder / TRIAL
-        self.restored: list[int] = []
 
     def at(self, iteration: int) -> Path:
         return self.trial / layout.checkpoint_name(iteration)
@@ -69,7 +71,7 @@ class Sweep:
                 super().setup(config)
                 self.damage = next(left, None)
 
-        Damaged.__name__ = Summing.__name__
+        Damaged.__name__ = Damaged.__qualname__ = Summing.__name__
         tuner = tk.Tuner(
             Damaged,
             run_config=tk.RunConfig(
@@ -180,3 +182,113 @@ def test_any_damage_ends_in_the_checkpoint_before_and_one_warning(
     assert len(sweep.aside()) == 1
     for iteration in (2, 4, 6, 8):
         assert verify_folder(sweep.at(iteration)).iteration == iteration
+
+
+def test_several_damaged_ones_are_gone_through_one_by_one(sweep: Sweep, caplog: pytest.LogCaptureFixture) -> None:
+    def damage() -> None:
+        flip("steps")(sweep.at(6))
+        cut(layout.MANIFEST)(sweep.at(4))
+
+    result = sweep.run(damage)
+    assert (result.status, result.metrics["total"]) == (TrialStatus.COMPLETED, TOTAL)
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.rpartition(" ")[2] for text in messages] == ["4", "2"]
+    assert len(sweep.aside()) == 2
+
+
+def test_a_trial_without_any_usable_one_starts_over_and_says_so(sweep: Sweep, caplog: pytest.LogCaptureFixture) -> None:
+    """None of its budget pays for it, and what was damaged can still be looked at."""
+
+    def damage() -> None:
+        for iteration in (2, 4, 6):
+            flip("deep/total")(sweep.at(iteration))
+
+    result = sweep.run(damage, max_failures=1)
+    assert (result.status, result.metrics["total"]) == (TrialStatus.COMPLETED, TOTAL)
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(messages) == 3
+    assert messages[-1].endswith("it is put aside, and the trial has no other, and starts over")
+    assert len(sweep.aside()) == 3
+
+
+def test_whoever_opens_a_damaged_one_gets_the_path_and_the_remedy(sweep: Sweep) -> None:
+    result = sweep.run()
+    assert result.checkpoint is not None
+    flip("steps")(Path(result.checkpoint.path))
+    for use in (result.checkpoint.as_directory, result.checkpoint.to_directory, result.checkpoint.verify):
+        with pytest.raises(CheckpointCorruptError) as caught, as_context(use()):
+            pass
+        assert caught.value.fields["file"] == "steps"
+        assert result.checkpoint.path in caught.value.message
+        assert "use another checkpoint of the trial" in caught.value.hint
+
+
+def as_context(value: Any) -> AbstractContextManager[Any]:
+    return value if hasattr(value, "__enter__") else nullcontext(value)
+
+
+def test_a_restarted_driver_meets_damage_as_a_running_one_does(sweep: Sweep, caplog: pytest.LogCaptureFixture) -> None:
+    """A bit that flips while nothing runs, too."""
+    assert sweep.run(lambda: None, max_failures=0).status is TrialStatus.FAILED
+    flip("deep/total")(sweep.at(6))
+    caplog.clear()
+    tuner = tk.Tuner.restore(str(sweep.folder), Summing, resume_errored=True)
+    (result,) = tk.inline(tuner)
+    assert (result.status, result.metrics["total"]) == (TrialStatus.COMPLETED, TOTAL)
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text for text in messages if "deep/total" in text] == messages
+    assert len(messages) == 1
+
+
+# -- each bit and each byte of a small checkpoint ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """The folder of a checkpoint with two files."""
+    io = CheckpointIO(LocalStore(tmp_path / "e"))
+    folder = io.begin("train_00007", 5, 1)
+    (folder / "model").write_bytes(b"weights" * 8)
+    (folder / "opt").write_bytes(b"moments")
+    metadata = {"metrics": {"loss": float("nan"), "ü": 1}, "environment": manifests.environment(), "parent": 4}
+    io.publish("train_00007", 5, 1, io.seal("train_00007", 5, 1, metadata=metadata))
+    return tmp_path / "e" / "train_00007" / "checkpoint_000005"
+
+
+def problem_of(use: Callable[[], object]) -> CheckpointError | None:
+    try:
+        use()
+    except CheckpointError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("name", [layout.MANIFEST, "model", "opt"])
+def test_no_flipped_bit_is_accepted(small: Path, name: str) -> None:
+    """S003-12: every single bit of a checkpoint. ``NaN`` for ``nan`` is the same number, spelt in another way."""
+    io, good = CheckpointIO(LocalStore(small.parents[1])), manifests.parse((small / layout.MANIFEST).read_bytes(), "")
+    data = (small / name).read_bytes()
+    for bit in range(8 * len(data)):
+        flip(name, bit)(small)
+        problem = problem_of(lambda: io.verify("train_00007", 5))
+        if problem:
+            assert str(small) in problem.message
+            assert problem.hint
+            assert problem_of(Checkpoint(small).verify)
+        else:
+            found = manifests.parse((small / layout.MANIFEST).read_bytes(), "")
+            assert (name, repr(found)) == (layout.MANIFEST, repr(good)), f"bit {bit}"
+        (small / name).write_bytes(data)
+    io.verify("train_00007", 5)
+
+
+@pytest.mark.parametrize("name", [layout.MANIFEST, "model", "opt"])
+def test_no_cut_is_accepted(small: Path, name: str) -> None:
+    data = (small / name).read_bytes()
+    for length in range(len(data)):
+        (small / name).write_bytes(data[:length])
+        with pytest.raises(CheckpointCorruptError) as caught:
+            Checkpoint(small).verify()
+        assert caught.value.fields["file"] == name
+    (small / name).write_bytes(data)
+    Checkpoint(small).verify()
