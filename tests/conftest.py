@@ -1,11 +1,14 @@
-"""What all tests share: hypothesis profiles and the number of kills."""
+"""What all tests share: hypothesis profiles, the number of kills, and a server for S3."""
 
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from s3_server import BUCKET, S3Server
 
 settings.register_profile("dev", deadline=None, print_blob=True)
 # Two shared cores: examples are few and the same at each run, so that a red test is red for a reason.
@@ -24,3 +27,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def kills(request: pytest.FixtureRequest) -> int:
     """How many times a chaos test kills."""
     return int(request.config.getoption("--kills"))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server on loopback, started when the first test asks for it."""
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def s3_uri(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of an empty folder on the S3 server; the environment leads there, also that of child processes."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"

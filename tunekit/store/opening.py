@@ -8,12 +8,18 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tunekit.errors import ConfigError, ConfigTypeError
+from tunekit.store import object_uri
 from tunekit.store.base import Store, storage_error
 from tunekit.store.local import LocalStore
 from tunekit.store.memory import MemoryStore
+from tunekit.store.object_client import Patience
+from tunekit.store.object_uri import ObjectUri
+from tunekit.store.objects import ObjectStore
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_SUPPORTED = "a local path, file:///absolute/path or memory://name"
+_SUPPORTED = "a local path, file:///absolute/path, memory://name, s3://bucket/folder, gs://… or az://…"
+_FIRST_ANSWER_S = 15.0
+"""Seconds to wait for an object store that has not answered yet; later on, patience is greater."""
 
 
 def open_store(path_or_uri: str | os.PathLike[str], *, create: bool = True) -> Store:
@@ -21,7 +27,8 @@ def open_store(path_or_uri: str | os.PathLike[str], *, create: bool = True) -> S
 
     Args:
         path_or_uri: A local path (relative to the current folder now, ``~`` allowed) or a URI.
-        create: Whether to create a local folder that is not there, and to ask for permission to write.
+        create: Whether to create a local folder that is not there, and to ask for permission to write. Of an object
+            store, whether to see that it can be reached.
 
     Raises:
         ConfigError: It is empty, or its scheme is not supported.
@@ -31,10 +38,37 @@ def open_store(path_or_uri: str | os.PathLike[str], *, create: bool = True) -> S
     uri = resolve(path_or_uri)
     if uri.startswith("memory://"):
         return MemoryStore(uri)
+    if place := object_uri.parse(uri):
+        return _open_objects(place, create=create)
     store = LocalStore(Path(uri), create=create)
     if create and not os.access(uri, os.R_OK | os.W_OK | os.X_OK):
         raise storage_error("write to", uri, PermissionError(13, ""))
     return store
+
+
+def join(uri: str, *names: str) -> str:
+    """Return the path or URI of something below a path or URI that ``resolve`` has returned."""
+    if place := object_uri.parse(uri):
+        return str(place.joined(*names))
+    return "/".join([uri.rstrip("/"), *names])
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Return the folder around a path or URI that ``resolve`` has returned, and the name in it."""
+    if place := object_uri.parse(uri):
+        parent, _, name = place.folder.rpartition("/")
+        return str(place._replace(folder=parent)), name
+    parent, _, name = uri.rpartition("/")
+    return parent or "/", name
+
+
+def _open_objects(place: ObjectUri, *, create: bool) -> ObjectStore:
+    from tunekit.store.obstore_client import ObstoreClient  # noqa: PLC0415 - loaded by those who use one
+
+    client = ObstoreClient(place)
+    if create:
+        ObjectStore(client, patience=Patience(_FIRST_ANSWER_S)).check()
+    return ObjectStore(client)
 
 
 def resolve(path_or_uri: str | os.PathLike[str], *, what: str = "storage_path") -> str:
@@ -61,12 +95,14 @@ def resolve(path_or_uri: str | os.PathLike[str], *, what: str = "storage_path") 
     scheme = match[1].lower()
     if scheme == "memory":
         return f"memory://{text[match.end() :].strip('/')}"
+    if place := object_uri.parse(text, what):
+        return str(place)
     parts = urlsplit(text)
     if scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.startswith("/"):
         return _absolute(Path(unquote(parts.path)))
     raise ConfigError(
         f"{what}: got {text!r}, but must be {_SUPPORTED}",
-        hint="mount the bucket as a folder, or run in a local folder and copy it afterwards",
+        hint="mount it as a folder, or run in a local folder and copy it afterwards",
         scheme=scheme,
     )
 

@@ -14,6 +14,7 @@ Each test gets a new, empty store.
 
 from __future__ import annotations
 
+import json
 import pickle
 import threading
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from tunekit.store.layout import checkpoint_path, quarantine_name, staging_name
 
 TRIAL = "train_00007"
 STAGED = staging_name(TRIAL, 5, 1)
+SECOND = staging_name(TRIAL, 5, 2)
 PUBLISHED = checkpoint_path(TRIAL, 5)
 
 
@@ -37,6 +39,21 @@ def stage(store: Store, staging: str, files: dict[str, bytes]) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     store.persist(staging, sorted(files))
+
+
+def manifest_of(store: Store, staging: str) -> bytes:
+    """Return as much of a manifest as a store may look at."""
+    return json.dumps({"data": store.data_folder(staging), "of": staging}).encode()
+
+
+def files_in(store: Store, folder: str, staging: str = STAGED) -> dict[str, int]:
+    """Return the sizes of the files in ``folder`` that were staged as ``staging``, its manifest being right."""
+    found = store.sizes(folder)
+    assert found.pop(layout.MANIFEST) == len(manifest_of(store, staging))
+    assert store.read(f"{folder}/{layout.MANIFEST}") == manifest_of(store, staging)
+    data = store.data_folder(staging)
+    prefix = f"{data}/" if data else ""
+    return {name.removeprefix(prefix): size for name, size in found.items() if name.startswith(prefix)}
 
 
 def at_once(put: Callable[[int], PutOutcome]) -> list[PutOutcome]:
@@ -86,44 +103,64 @@ class StoreContract:
 
     def test_commit_shows_the_files_and_the_manifest(self, store: Store) -> None:
         stage(store, STAGED, {"model": b"abc", "deep/opt": b"12345"})
-        store.commit(STAGED, PUBLISHED, b"manifest")
-        assert store.sizes(PUBLISHED) == {"model": 3, "deep/opt": 5, layout.MANIFEST: 8}
+        store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
+        assert files_in(store, PUBLISHED) == {"model": 3, "deep/opt": 5}
         assert store.sizes(layout.STAGING) == {}
-        local = store.local(PUBLISHED)
+        local = store.local(PUBLISHED) / store.data_folder(STAGED)
         assert (local / "model").read_bytes() == b"abc"
         assert (local / "deep/opt").read_bytes() == b"12345"
-        assert store.read(f"{PUBLISHED}/{layout.MANIFEST}") == b"manifest"
+        assert store.read(f"{PUBLISHED}/{layout.MANIFEST}") == manifest_of(store, STAGED)
 
     def test_an_empty_checkpoint_can_be_committed(self, store: Store) -> None:
         stage(store, STAGED, {})
-        store.commit(STAGED, PUBLISHED, b"manifest")
-        assert store.sizes(PUBLISHED) == {layout.MANIFEST: 8}
+        assert set(store.sizes(layout.STAGING)) == {f"{TRIAL}.5.1/"}
+        store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
+        assert list(store.sizes(PUBLISHED)) == [layout.MANIFEST]
+        assert store.sizes(layout.STAGING) == {}
 
     def test_a_second_commit_changes_nothing(self, store: Store) -> None:
         stage(store, STAGED, {"model": b"abc"})
-        store.commit(STAGED, PUBLISHED, b"manifest")
-        store.commit(STAGED, PUBLISHED, b"manifest")
-        assert store.sizes(PUBLISHED) == {"model": 3, layout.MANIFEST: 8}
+        for _ in range(3):
+            store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
+            assert files_in(store, PUBLISHED) == {"model": 3}
+            assert store.sizes(layout.STAGING) == store.sizes(layout.TRASH) == {}
 
     def test_a_commit_replaces_what_was_there(self, store: Store) -> None:
         stage(store, STAGED, {"model": b"old", "more": b"old"})
-        store.commit(STAGED, PUBLISHED, b"old")
-        other = staging_name(TRIAL, 5, 2)
-        stage(store, other, {"model": b"newer"})
-        store.commit(other, PUBLISHED, b"new")
-        assert store.sizes(PUBLISHED) == {"model": 5, layout.MANIFEST: 3}
-        assert store.sizes(layout.TRASH) == {}
+        store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
+        stage(store, SECOND, {"model": b"newer"})
+        store.commit(SECOND, PUBLISHED, manifest_of(store, SECOND))
+        assert files_in(store, PUBLISHED, SECOND) == {"model": 5}
+        assert len(store.sizes(PUBLISHED)) == len({"model", layout.MANIFEST})
+        assert store.sizes(layout.STAGING) == store.sizes(layout.TRASH) == {}
+
+    def test_a_failure_checkpoint_has_a_place_of_its_own(self, store: Store) -> None:
+        staging, folder = staging_name(TRIAL, 5, 1, exact=False), layout.failure_path(TRIAL, 5, 1)
+        stage(store, STAGED, {"model": b"abc"})
+        stage(store, staging, {"model": b"as it was then"})
+        store.commit(staging, folder, manifest_of(store, staging))
+        store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
+        assert files_in(store, folder, staging) == {"model": 14}
+        assert files_in(store, PUBLISHED) == {"model": 3}
+        assert store.sizes(layout.STAGING) == {}
+
+    def test_a_commit_to_anywhere_shows_the_files(self, store: Store) -> None:
+        staging = f"{layout.STAGING}/copy~x"
+        stage(store, staging, {"model": b"abc"})
+        store.commit(staging, PUBLISHED, manifest_of(store, staging))
+        assert files_in(store, PUBLISHED, staging) == {"model": 3}
+        assert store.sizes(layout.STAGING) == {}
 
     def test_a_commit_of_nothing_says_so(self, store: Store) -> None:
         with pytest.raises(FileNotFoundError):
-            store.commit(STAGED, PUBLISHED, b"manifest")
+            store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
         assert store.sizes(TRIAL) == {}
 
     # -- removing ------------------------------------------------------------------------------------------------------
 
     def test_removed_is_gone_and_removing_again_is_fine(self, store: Store) -> None:
         stage(store, STAGED, {"model": b"abc"})
-        store.commit(STAGED, PUBLISHED, b"manifest")
+        store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
         for _ in range(2):
             store.remove(PUBLISHED)
             assert store.sizes(PUBLISHED) == {}
@@ -145,11 +182,39 @@ class StoreContract:
         aside = quarantine_name(TRIAL, 5, 1)
         for data in (b"first", b"second one"):
             stage(store, STAGED, {"model": data})
-            store.commit(STAGED, PUBLISHED, b"manifest")
+            store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
             store.remove(PUBLISHED, aside=aside)
             assert store.sizes(PUBLISHED) == {}
         kept = store.sizes(layout.QUARANTINE)
         assert sorted(size for name, size in kept.items() if name.endswith("/model")) == [5, 10]
+
+    # -- cloning -------------------------------------------------------------------------------------------------------
+
+    def test_a_clone_is_independent_of_its_origin(self, store: Store) -> None:
+        stage(store, STAGED, {"model": b"abc", "deep/opt": b"12345"})
+        store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
+        clone, folder = staging_name("other_00001", 9, 4), checkpoint_path("other_00001", 9)
+        for _ in range(2):
+            store.clone(PUBLISHED, clone)
+            assert store.sizes(clone) == {"model": 3, "deep/opt": 5}
+        store.remove(PUBLISHED)
+        assert store.sizes(clone) == {"model": 3, "deep/opt": 5}
+        store.commit(clone, folder, manifest_of(store, clone))
+        assert files_in(store, folder, clone) == {"model": 3, "deep/opt": 5}
+        assert (store.local(folder) / store.data_folder(clone) / "deep/opt").read_bytes() == b"12345"
+
+    def test_a_clone_of_no_files_can_be_committed(self, store: Store) -> None:
+        stage(store, STAGED, {})
+        store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
+        clone, folder = staging_name(TRIAL, 9, 4), checkpoint_path(TRIAL, 9)
+        store.clone(PUBLISHED, clone)
+        store.commit(clone, folder, manifest_of(store, clone))
+        assert files_in(store, folder, clone) == {}
+
+    def test_a_clone_of_nothing_says_so(self, store: Store) -> None:
+        with pytest.raises(FileNotFoundError):
+            store.clone(PUBLISHED, STAGED)
+        assert store.sizes(layout.STAGING) == {}
 
     # -- single files --------------------------------------------------------------------------------------------------
 

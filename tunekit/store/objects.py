@@ -1,0 +1,389 @@
+"""A store in a bucket of an object store: S3, Google Cloud Storage, Azure, and what speaks like them.
+
+There, an object appears whole or not at all, nothing can be renamed, and a reply can be lost while the write was done.
+So each attempt uploads to keys that nobody else writes (``object_places``), and one small conditional write, the
+manifest's, makes them visible. Deleting goes the other way round. Bytes go from the worker to the service and from the
+service to the worker; clones and what is put aside are copied inside the service.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from tunekit.errors import StorageError
+from tunekit.store import layout
+from tunekit.store.base import PutOutcome, storage_error, storage_errors
+from tunekit.store.object_client import ConflictError, Listed, ObjectClient, Patience
+from tunekit.store.object_folders import FOLDERS, LocalFolders
+from tunekit.store.object_places import EMPTY, data_of, manifest_key, place_of, split, staged, visible
+
+_T = TypeVar("_T")
+_A = TypeVar("_A")
+_FILES_AT_ONCE = 8
+"""Requests under way at the same time; the parts of a large file are more, within each."""
+
+
+class ObjectStore:
+    """Objects below one folder of a bucket.
+
+    Args:
+        client: Asks the service.
+        patience: How long requests are tried again.
+        local_folders: Where local copies lie; replaced by tests.
+    """
+
+    def __init__(
+        self, client: ObjectClient, *, patience: Patience | None = None, local_folders: LocalFolders | None = None
+    ) -> None:
+        """Remember the parts; nothing is asked yet."""
+        self._client = client
+        self._patience = patience or Patience()
+        self._folders = local_folders or FOLDERS
+
+    def __repr__(self) -> str:
+        """Return the class and the URI."""
+        return f"ObjectStore({self.uri!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle as the client, which carries what is needed to reach the bucket but no secrets."""
+        return (ObjectStore, (self._client,))
+
+    @property
+    def uri(self) -> str:
+        """The URI of the folder."""
+        return self._client.uri
+
+    @property
+    def client(self) -> ObjectClient:
+        """Asks the service; a request of its own is not tried again."""
+        return self._client
+
+    def check(self) -> None:
+        """Ask for something.
+
+        Raises:
+            StorageError: The bucket cannot be reached or read.
+        """
+        try:
+            self._ask("open", "", lambda: next(iter(self._client.listed("")), None))
+        except FileNotFoundError as error:
+            raise storage_error("open", self._where(""), error) from error
+
+    # -- staging and publishing ----------------------------------------------------------------------------------------
+
+    def scratch(self, staging: str) -> Path:
+        """Return a new local folder to upload from."""
+        full = self._full(staging)
+        if full in self._folders.uploaded or full in self._folders.scratch:
+            self.remove(staging)
+        with storage_errors("create a folder for", staging):
+            path = self._folders.scratch[full] = self._folders.new()
+        return path
+
+    def persist(self, staging: str, files: Sequence[str]) -> None:
+        """Upload the files, several at a time; the local folder goes away."""
+        full = self._full(staging)
+        path = self._folders.scratch.get(full)
+        if path is None:
+            return  # uploaded before
+        self._folders.uploaded.add(full)
+        prefix = place_of(staging).prefix
+        self._each(files, lambda name: self._ask("upload", prefix + name, lambda: self._upload(prefix, name, path)))
+        self._mark(prefix, files)
+        self._folders.scratch.pop(full, None)
+        shutil.rmtree(path, ignore_errors=True)
+
+    def clone(self, folder: str, staging: str) -> None:
+        """Copy the files of ``folder`` inside the service, without its manifest."""
+        found = set(self._published(folder)) - {layout.MANIFEST}
+        data = data_of(self.read(manifest_key(folder))) if found else ""
+        if not found and not self._listing(folder):
+            raise FileNotFoundError(errno.ENOENT, "no such folder", self._where(folder))
+        full, prefix = self._full(staging), place_of(staging).prefix
+        if full in self._folders.uploaded:
+            self.remove(staging)
+        self._folders.uploaded.add(full)
+        start = f"{folder}/{data}/" if data else f"{folder}/"
+        self._copy_all({f"{folder}/{name}": prefix + f"{folder}/{name}".removeprefix(start) for name in found})
+        self._mark(prefix, found)
+
+    def commit(self, staging: str, folder: str, manifest: bytes) -> None:
+        """Create the manifest, or put it in the place of an older one, in one request for all who look."""
+        key = manifest_key(folder)
+        place = place_of(staging)
+        try:
+            shown, tag = self.read_tagged(key)
+        except FileNotFoundError:
+            shown, tag = b"", None
+        if shown != manifest:
+            self._bring_together(staging, folder)
+            outcome = self.replace(key, manifest, tag)
+            if outcome not in {PutOutcome.CREATED, PutOutcome.MINE}:
+                raise StorageError(
+                    f"could not publish {self._where(folder)}: its manifest was not stored (outcome: {outcome})",
+                    hint="check that the storage is reachable, and that no other driver runs this experiment",
+                    path=self._where(folder),
+                )
+        self._clear(folder, keep=place.data)
+        if place.folder != folder:
+            self._delete(self._keys_below(place.prefix))
+
+    def remove(self, folder: str, *, aside: str = "") -> None:
+        """Delete the manifest, then the rest; before, copy it to ``aside`` if that is given."""
+        if folder.startswith(f"{layout.STAGING}/"):
+            self._remove_staged(folder)
+            return
+        if aside:
+            self._put_aside(folder, aside)
+        self._delete_folder(folder)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the size of every object in sight; below ``.staging``, of those out of sight."""
+        if folder == layout.STAGING:
+            return self._staged_sizes()
+        found = self._staged_listing(folder) if folder.startswith(f"{layout.STAGING}/") else self._listing(folder)
+        return {name: entry.size for name, entry in found.items() if name.rpartition("/")[2] != EMPTY}
+
+    def read(self, key: str) -> bytes:
+        """Return the content of one object."""
+        return self.read_tagged(key)[0]
+
+    def read_tagged(self, key: str) -> tuple[bytes, str]:
+        """Return the content of one object and the service's tag of it."""
+        return self._ask("read", key, lambda: self._client.get(key))
+
+    def local(self, folder: str) -> Path:
+        """Download the folder into a new one, which the caller may remove.
+
+        Otherwise it is removed when the process ends, or when several others have been downloaded since.
+        """
+        found = self._staged_listing(folder) if folder.startswith(f"{layout.STAGING}/") else self._published(folder)
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, "no such folder", self._where(folder))
+        names = [name for name in found if name.rpartition("/")[2] != EMPTY]
+        prefix = place_of(folder).prefix
+
+        def fill(path: Path) -> None:
+            for parent in {(path / name).parent for name in found}:
+                parent.mkdir(parents=True, exist_ok=True)
+            self._each(names, lambda name: self._download(prefix + name, path / name))
+
+        return self._folders.downloaded(fill)
+
+    # -- single objects ------------------------------------------------------------------------------------------------
+
+    def put_if_absent(self, key: str, data: bytes) -> PutOutcome:
+        """Create an object under the condition that it does not exist."""
+        return self._conditionally(key, data, lambda: self._client.create(key, data))
+
+    def replace(self, key: str, data: bytes, tag: str | None) -> PutOutcome:
+        """Overwrite an object under the condition that its tag is still the same."""
+        if tag is None:
+            return self.put_if_absent(key, data)
+        return self._conditionally(key, data, lambda: self._client.swap(key, data, tag))
+
+    def data_folder(self, staging: str) -> str:
+        """Return the attempt's own folder."""
+        return place_of(staging).data
+
+    def abort_uploads(self, older_than_s: float) -> list[str]:
+        """Drop what writers that died have uploaded of files that never came to be whole; return their keys."""
+        return self._ask("list the uploads of", "", lambda: self._client.abort_uploads("", older_than_s))
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+
+    def _conditionally(self, key: str, data: bytes, write: Callable[[], None]) -> PutOutcome:
+        """Write, and where the answer was lost or is a conflict, find out whose bytes are there."""
+        try:
+            self._ask("write", key, write)
+        except ConflictError:
+            return self._whose(key, data, absent=PutOutcome.LOST)
+        except StorageError:
+            return self._whose(key, data, absent=PutOutcome.UNKNOWN)
+        return PutOutcome.CREATED
+
+    def _whose(self, key: str, data: bytes, *, absent: PutOutcome) -> PutOutcome:
+        try:
+            return PutOutcome.MINE if self.read(key) == data else PutOutcome.LOST
+        except FileNotFoundError:
+            return absent
+        except StorageError:
+            return PutOutcome.UNKNOWN
+
+    def _mark(self, prefix: str, files: Collection[str]) -> None:
+        """Leave a trace of a folder that holds no file."""
+        if not files:
+            self._ask("upload", prefix + EMPTY, lambda: self._client.put(prefix + EMPTY, EMPTY.encode()))
+
+    def _upload(self, prefix: str, name: str, path: Path) -> None:
+        with storage_errors("read", path / name):
+            self._client.put(prefix + name, path / name)
+
+    def _download(self, key: str, path: Path) -> None:
+        def fetch() -> None:
+            path.unlink(missing_ok=True)
+            self._client.download(key, path)
+
+        with storage_errors("write", path, absent_is_answer=True):
+            self._ask("download", key, fetch)
+
+    def _bring_together(self, staging: str, folder: str) -> None:
+        """See that the staged files are where the manifest will look for them."""
+        place = place_of(staging)
+        found = self._keys_below(place.prefix)
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, "neither staged nor published", self._where(folder))
+        if place.folder != folder:
+            start = f"{folder}/{place.data}/" if place.data else f"{folder}/"
+            self._copy_all({key: start + key.removeprefix(place.prefix) for key in found})
+
+    def _clear(self, folder: str, keep: str) -> None:
+        """Delete what older attempts left in a folder, now that its manifest says something else."""
+        manifest, marker = manifest_key(folder), f"{folder}/{keep}/{EMPTY}"
+        keys = [key for key in self._keys_below(f"{folder}/") if key != manifest]
+        old = [key for key in keys if keep and not _stays(key, folder, keep)]
+        self._delete([*old, marker] if marker in keys else old)
+
+    def _remove_staged(self, staging: str) -> None:
+        full = self._full(staging)
+        if path := self._folders.scratch.pop(full, None):
+            shutil.rmtree(path, ignore_errors=True)
+        prefix = place_of(staging).prefix
+        self._delete([prefix + name for name in self._staged_listing(staging)])
+        self._folders.uploaded.discard(full)
+
+    def _put_aside(self, folder: str, aside: str) -> None:
+        """Copy a folder, its manifest last: a copy with a manifest is whole. One that is not is gone on with."""
+        keys = {f"{folder}/{name}" for name in self._published(folder)}
+        if not keys:
+            return
+        manifest = {manifest_key(folder)} & keys
+        place, count = aside, 1
+        while (there := set(self._listing(place))) and (not manifest or layout.MANIFEST in there):
+            count += 1
+            place = f"{aside}-{count}"
+        self._copy_all({key: place + key.removeprefix(folder) for key in keys - manifest})
+        self._copy_all({key: place + key.removeprefix(folder) for key in manifest})
+
+    def _delete_folder(self, folder: str) -> None:
+        """Delete a folder, every manifest first.
+
+        Of a checkpoint only what its manifest says to be its own, and what older attempts left: a newer one may have
+        staged its files beside them. What nobody can tell whose it is stays out of sight, to be swept.
+        """
+        keys = self._keys_below(f"{folder}/")
+        own = manifest_key(folder)
+        data = data_of(self.read(own)) if own in keys else None
+        manifests = [key for key in keys if key.rpartition("/")[2] == layout.MANIFEST]
+        self._delete(manifests)
+        self._delete([key for key in keys if key not in manifests and not _stays(key, folder, data or "", also=False)])
+
+    def _published(self, folder: str) -> dict[str, Listed]:
+        """Return what a published folder consists of by names relative to it, without what other attempts left."""
+        found = self._listing(folder)
+        if layout.MANIFEST not in found:
+            return found
+        data = data_of(self.read(manifest_key(folder)))
+        if not data:
+            return found
+        return {name: entry for name, entry in found.items() if name == layout.MANIFEST or name.startswith(f"{data}/")}
+
+    def _listing(self, folder: str) -> dict[str, Listed]:
+        """Return what is in sight below a folder by names relative to it."""
+        prefix = f"{folder}/" if folder else ""
+        found = self._listed(prefix)
+        seen = visible(found)
+        return {key.removeprefix(prefix): entry for key, entry in found.items() if key in seen}
+
+    def _staged_listing(self, staging: str) -> dict[str, Listed]:
+        """Return what is staged under a name, unless it is published."""
+        place = place_of(staging)
+        found = self._listed(place.prefix)
+        if found and place.data and place.data in self._published_data(place.folder, place.data):
+            return {}
+        return {key.removeprefix(place.prefix): entry for key, entry in found.items()}
+
+    def _published_data(self, folder: str, doubted: str) -> set[str]:
+        """Return the data folder that a folder's manifest names; of a damaged one nobody knows, so the doubted one."""
+        try:
+            data = data_of(self.read(manifest_key(folder)))
+        except FileNotFoundError:
+            return set()
+        return {doubted if data is None else data}
+
+    def _staged_sizes(self) -> dict[str, int]:
+        result = {}
+        own = f"{self._full(layout.STAGING)}/"
+        names = {full.removeprefix(own) for full in list(self._folders.scratch) if full.startswith(own)}
+        result = {f"{name}/": 0 for name in names}
+        keys = self._listed("")
+        inside = f"{layout.STAGING}/"
+        for key in keys:
+            if key.startswith(inside):
+                result[key.removeprefix(inside)] = keys[key].size
+        for staging in staged(keys, self.read):
+            name = staging.removeprefix(inside)
+            result.pop(f"{name}/", None)
+            prefix = place_of(staging).prefix
+            for key, entry in keys.items():
+                if key.startswith(prefix):
+                    empty = key == prefix + EMPTY
+                    result[f"{name}/" + ("" if empty else key.removeprefix(prefix))] = 0 if empty else entry.size
+        return result
+
+    def _keys_below(self, prefix: str) -> list[str]:
+        return list(self._listed(prefix))
+
+    def _listed(self, prefix: str) -> dict[str, Listed]:
+        return self._ask("list", prefix, lambda: {entry.key: entry for entry in self._client.listed(prefix)})
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        if keys:
+            self._ask("delete", keys[0], lambda: self._client.delete(keys))
+
+    def _copy_all(self, targets: dict[str, str]) -> None:
+        self._each(targets, lambda key: self._ask("copy", key, lambda: self._client.copy(key, targets[key])))
+
+    def _each(self, items: Iterable[_A], work: Callable[[_A], None]) -> None:
+        """Do something for each of many, several at a time."""
+        items = list(items)
+        if len(items) == 1:
+            work(items[0])
+        elif items:
+            with ThreadPoolExecutor(min(len(items), _FILES_AT_ONCE), thread_name_prefix="tunekit-objects") as threads:
+                for _ in threads.map(work, items):
+                    pass
+
+    def _ask(self, doing: str, key: str, request: Callable[[], _T]) -> _T:
+        return self._patience.until_done(doing, self._where(key), request)
+
+    def _where(self, key: str) -> str:
+        return f"{self.uri.partition('?')[0].rstrip('/')}/{key}"
+
+    def _full(self, folder: str) -> str:
+        return f"{self.uri}\n{folder}"
+
+
+def _stays(key: str, folder: str, data: str, *, also: bool = True) -> bool:
+    """Return whether a key below a checkpoint's folder is none of an attempt's predecessors.
+
+    Args:
+        key: The key.
+        folder: The checkpoint's folder.
+        data: The attempt's data folder; empty: not known.
+        also: Whether the attempt's own files stay.
+    """
+    at = split(key)
+    if at is None or at[0] != folder:
+        return False
+    if not data.startswith("d-"):
+        return True
+    attempt, limit = int(at[1].removeprefix("d-")), int(data.removeprefix("d-"))
+    return attempt >= limit if also else attempt > limit
