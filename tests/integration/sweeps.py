@@ -55,12 +55,21 @@ def ray_head(num_cpus: int = 2) -> Iterator[str]:
 
 
 def start(script: str, *arguments: str, address: str | None = None) -> subprocess.Popen[str]:
-    """Start a sweep script as a process group of its own."""
+    """Start a script as a process group of its own.
+
+    Args:
+        script: Its name.
+        arguments: What it is given.
+        address: The Ray cluster to join; empty: none is there, but one may be started; None: Ray is not needed.
+    """
     env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     if address is not None:
-        env |= {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"}
+        env |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    if address:
+        env["RAY_ADDRESS"] = address
     return subprocess.Popen(
         [sys.executable, str(SCRIPTS / script), *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
