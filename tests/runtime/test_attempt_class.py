@@ -170,7 +170,7 @@ def test_dict_is_marked_in_the_folder(trial: Run, tmp_path: Path) -> None:
     [
         (lambda path: str(Path(path).parent), "it was given"),
         (lambda path: 3, "got 3 (int)"),
-        (lambda path: {"ok": 1, "lock": threading.Lock()}, "its key 'lock'"),
+        (lambda path: {"ok": 1, "lock": threading.Lock()}, "lock: it cannot be pickled"),
     ],
 )
 def test_bad_return_of_save_checkpoint(trial: Run, tmp_path: Path, returned: Callable[[str], Any], words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,13 @@ def run_attempt(
     restored = _restore(spec, channel, io)
     if isinstance(restored, Exception):
         return True
-    run = TrialRun(sweep, spec, channel, Saving(sweep, spec, channel, io))
+    saving = Saving(sweep, spec, channel, io, sends_behind=owns_process)
+    run = TrialRun(sweep, spec, channel, saving)
     folder = trial_dir(sweep, spec) if sweep.capture_output else None
     seed = trial_seed(sweep.seed, spec.trial)
     threads = max(1, int(spec.resources.get("CPU", 1)))
-    with isolated(seed, num_threads=threads, keep_generators=not owns_process), captured(folder) as log:
+    kept_apart = isolated(seed, num_threads=threads, keep_generators=not owns_process)
+    with closing(saving), kept_apart, captured(folder) as log:
         channel.send(
             TrialStarted(
                 trial=spec.trial,
@@ -77,7 +80,6 @@ def run_attempt(
             )
         )
         is_clean = _run(run, as_bound(trainable), restored, log, owns_process=owns_process)
-    run.saving.drop_unused()
     channel.flush()
     return is_clean and not run.was_interrupted and not run.has_left_threads
 

@@ -1,41 +1,56 @@
 """The worker's half of a checkpoint: user code writes it, it is sealed, and the driver is told.
 
+User code waits while it writes, or while the dict that it returned is copied (``tunekit.runtime.staging_slots``). What
+follows, hashing, syncing and uploading, is done behind it by a thread (``tunekit.runtime.persisting``), except where
+nobody would gain: the last save of an attempt, and one so small that it is done before a thread has begun.
+
+Which checkpoints there are does not depend on how fast the storage is, with one exception: a save that is due by time
+gives way to a newer one while it waits for the storage. All others wait.
+
 Trouble of the storage costs one checkpoint and is told as ``SaveFailed``; trouble of user code is user code's own and
-passes through. Whatever happens, no half-written folder stays behind.
+passes through, at its next report if it was found out behind its back. Whatever happens, no half-written folder, no
+thread and no buffer stays behind.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import logging
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import cloudpickle
 import msgspec
 import xxhash
 
 from tunekit.checkpoint import Checkpoint
-from tunekit.config.problems import shorten
-from tunekit.core.events import CheckpointStaged, SaveFailed
+from tunekit.core.events import CheckpointStaged, Event, SaveFailed
 from tunekit.core.metrics import score
 from tunekit.core.stopping import TIME_TOTAL_S, TRAINING_ITERATION
-from tunekit.errors import CheckpointCorruptError, CheckpointError, SaveError
+from tunekit.errors import CheckpointError
 from tunekit.runtime.channel import Channel
 from tunekit.runtime.failure import error_info
+from tunekit.runtime.pending_save import PendingSave
+from tunekit.runtime.persisting import Persister
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
+from tunekit.runtime.user_saves import DICT_NAME, UserError, content_of, written
 from tunekit.store.checkpoint_io import CheckpointIO
+from tunekit.store.layout import CheckpointKey
+from tunekit.store.manifest import environment
+from tunekit.types import Json
 
-DICT_NAME: Final = "_tunekit_dict.pkl"
-"""Holds what ``save_checkpoint`` returned, if that was a dict. Read only when the trial itself is restored."""
+__all__ = ["DICT_NAME", "Row", "SaveReason", "Saving", "config_digest", "content_of"]
+
+logger: Final = logging.getLogger("tunekit")
 
 _MAX_METRICS_BYTES: Final = 16_384
 """A larger row is left out of the manifest, which is journalled and so would hold it twice."""
-_DISK_TROUBLE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
-"""What an OSError in the user's own ``save_checkpoint`` blames on the storage."""
+_FAST_S: Final = 0.01
+"""Storage that takes longer than this for a small checkpoint is not waited for."""
 
 
 class SaveReason(StrEnum):
@@ -56,6 +71,10 @@ class SaveReason(StrEnum):
     """User code raised; the state is what it left behind, and nothing is resumed from it."""
 
 
+_LAST: Final = frozenset({SaveReason.AT_END, SaveReason.PAUSE, SaveReason.PREEMPTION})
+"""What is waited for in any case, so that nothing is gained by copying the state first."""
+
+
 class Row(NamedTuple):
     """The newest row of results."""
 
@@ -65,18 +84,40 @@ class Row(NamedTuple):
 
 
 class Saving:
-    """Saves the checkpoints of one attempt."""
+    """Saves the checkpoints of one attempt.
 
-    def __init__(self, sweep: SweepSpec, spec: AttemptSpec, channel: Channel, io: CheckpointIO) -> None:
+    Its methods are called by one thread at a time.
+
+    Args:
+        sweep: What is the same for every trial.
+        spec: The attempt.
+        channel: The way to the driver.
+        io: Where the checkpoints go.
+        sends_behind: Whether the channel takes events from any thread. If not, they are sent from the methods here.
+    """
+
+    def __init__(
+        self, sweep: SweepSpec, spec: AttemptSpec, channel: Channel, io: CheckpointIO, *, sends_behind: bool = False
+    ) -> None:
         """Begin with nothing saved."""
         self._sweep = sweep
         self._spec = spec
         self._channel = channel
         self._io = io
+        self._sends_behind = sends_behind
+        self._persister = Persister(f"tunekit-saving-{spec.trial_name}")
         self._handed_out: tuple[int, Path] | None = None
         self._config_digest: str | None = None
+        self._late: deque[Event] = deque()
+        """What is still to be sent."""
+        self._errors: deque[BaseException] = deque()
+        """What is still to be raised."""
+        self._failed: set[int] = set()
+        self._is_fast = True
         self.saved_at = 0
-        """Iteration of the newest checkpoint that was asked for or restored."""
+        """Iteration of the newest checkpoint that was asked for or restored, and has not failed as far as we know."""
+
+    # -- saving --------------------------------------------------------------------------------------------------------
 
     def save(self, write: Callable[[str], Any], row: Row, reason: SaveReason, *, pin: bool = False) -> None:
         """Have user code write a checkpoint of ``row``.
@@ -87,47 +128,63 @@ class Saving:
             reason: Why.
             pin: Whether the user wants it kept for good.
         """
-        with self._staging(row):
-            folder = self._io.begin(*self._key(row.iteration))
+        save = self._new(row, reason, pin=pin)
+        with self._preparing(save):
             self._forget(row.iteration)
-            try:
-                returned = write(str(folder))
-            except OSError as error:
-                if error.errno in _DISK_TROUBLE:
-                    raise
-                raise _UserError(error) from error
-            _keep_returned(returned, folder)
-            self._seal(row, reason, pin=pin)
+            save.snapshot = written(write, save.begin())
+            self._hand_over(save, is_last=reason in _LAST)
+
+    def adopt(self, checkpoint: Checkpoint, row: Row, *, pin: bool = False) -> None:
+        """Keep a folder that user code has written."""
+        save = self._new(row, SaveReason.USER, pin=pin)
+        with self._preparing(save), checkpoint.as_directory() as name:
+            save.folder = self._adopted(Path(name), row.iteration, move=checkpoint.move)
+            self._hand_over(save, is_last=False)
 
     def save_failed(self, write: Callable[[str], Any], row: Row) -> None:
-        """Have user code write what it holds after it raised, beside the checkpoints. Never raises.
+        """Have user code write what it holds after it raised, beside the checkpoints. Raises nothing but Ctrl-C.
 
         Args:
             write: ``save_checkpoint`` of the class or of the saver.
             row: The newest row.
         """
-        del write, row
+        save = self._new(row, SaveReason.FAILURE, pin=False)
+        try:
+            self.settle()
+            save.snapshot = written(write, save.begin())
+            self._send(save.staged(save.seal()))
+        except BaseException as error:
+            save.abandon()
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            cause = error.cause if isinstance(error, UserError) else error
+            logger.warning("%s: no checkpoint of its failure could be saved", self._spec.trial_name, exc_info=cause)
 
     def settle(self) -> None:
         """Return when nothing of this attempt is in flight, and the driver has been told of all of it."""
+        self._persister.settle()
+        self._send_late()
+        if self.saved_at in self._failed:
+            self.saved_at = 0
 
     def check(self) -> None:
-        """Raise what user code did wrong in a save that was finished behind its back, once.
+        """Raise what went wrong behind the back of user code and is its own business, once.
 
         Raises:
             SaveError: What it saved cannot be a checkpoint.
         """
+        self._send_late()
+        if self._errors:
+            raise self._errors.popleft()
 
-    def adopt(self, checkpoint: Checkpoint, row: Row, *, pin: bool = False) -> None:
-        """Keep a folder that user code has written."""
-        with self._staging(row), checkpoint.as_directory() as name:
-            folder = Path(name)
-            handed_out = self._handed_out
-            if handed_out != (row.iteration, folder):
-                move = checkpoint.move or (handed_out is not None and handed_out[1] == folder)
-                self._io.adopt(folder, *self._key(row.iteration), move=move)
-            self._handed_out = None
-            self._seal(row, SaveReason.USER, pin=pin)
+    def close(self) -> None:
+        """Drop what is in flight, and leave nothing behind. After ``settle`` there is nothing."""
+        self._persister.close()
+        self.drop_unused()
+        while self._errors:
+            logger.warning("%s: a save failed", self._spec.trial_name, exc_info=self._errors.popleft())
+
+    # -- folders that user code fills ----------------------------------------------------------------------------------
 
     def hand_out(self, iteration: int) -> Path:
         """Return a new staging folder for user code to fill before it reports ``iteration``."""
@@ -144,65 +201,128 @@ class Saving:
             with contextlib.suppress(OSError):
                 self._io.discard(*self._key(iteration))
 
-    def _key(self, iteration: int) -> tuple[str, int, int]:
-        return self._spec.trial_name, iteration, self._spec.attempt
+    def _adopted(self, folder: Path, iteration: int, *, move: bool) -> Path:
+        handed_out, self._handed_out = self._handed_out, None
+        if handed_out == (iteration, folder):
+            return folder
+        is_ours = handed_out is not None and handed_out[1] == folder
+        return self._io.adopt(folder, *self._key(iteration), move=move or is_ours)
 
     def _forget(self, iteration: int) -> None:
         if self._handed_out is not None and self._handed_out[0] == iteration:
             self._handed_out = None
 
+    def _key(self, iteration: int) -> tuple[str, int, int]:
+        return self._spec.trial_name, iteration, self._spec.attempt
+
+    # -- on the way ----------------------------------------------------------------------------------------------------
+
     @contextmanager
-    def _staging(self, row: Row) -> Iterator[None]:
+    def _preparing(self, save: PendingSave) -> Iterator[None]:
         """Clean up after any trouble, and tell the driver of the storage's."""
         try:
             yield
-        except _UserError as error:
-            self._discard(row.iteration)
-            raise error.cause from error.cause.__cause__
-        except CheckpointError:
-            self._discard(row.iteration)
-            raise
-        except OSError as error:
-            self._discard(row.iteration)
-            self._send_failed(row.iteration, error)
-        except BaseException:
-            self._discard(row.iteration)
-            raise
+        except BaseException as error:
+            save.abandon()
+            if isinstance(error, UserError):
+                raise error.cause from error.cause.__cause__
+            if not isinstance(error, OSError) or isinstance(error, CheckpointError):
+                raise
+            self._send(self._failure(save.key.iteration, error))
 
-    def _discard(self, iteration: int) -> None:
-        with contextlib.suppress(OSError):
-            self._io.discard(*self._key(iteration))
+    def _hand_over(self, save: PendingSave, *, is_last: bool) -> None:
+        """Finish a save, or leave it to the thread."""
+        is_small = self._is_fast and self._persister.is_idle and save.is_cheap()
+        if is_last or is_small or not self._leave_behind(save):
+            self._persister.make_room()
+            self._persister.settle()
+            self._finish(save, is_small=is_small)
+        self.saved_at = save.key.iteration
 
-    def _send_failed(self, iteration: int, error: OSError) -> None:
-        spec = self._spec
-        info = error_info(error)
-        self._channel.send(SaveFailed(trial=spec.trial, attempt=spec.attempt, iteration=iteration, error=info))
+    def _leave_behind(self, save: PendingSave) -> bool:
+        """Leave a save to the thread. Return False if there is no memory for it, or no thread."""
+        self._persister.make_room()
+        if not save.freeze():
+            self._persister.settle()  # The save before this one has such a buffer.
+            if not save.freeze():
+                return False
+        return self._persister.submit(save)
 
-    def _seal(self, row: Row, reason: SaveReason, *, pin: bool) -> None:
-        del pin
+    def _finish(self, save: PendingSave, *, is_small: bool) -> None:
+        began_at = time.monotonic()
+        manifest = save.seal()
+        if is_small:
+            self._is_fast = time.monotonic() - began_at < _FAST_S
+        self._send(save.staged(manifest))
+
+    def _new(self, row: Row, reason: SaveReason, *, pin: bool) -> PendingSave:
+        spec, is_exact = self._spec, reason is not SaveReason.FAILURE
         value = self._score(row)
         if self._config_digest is None:
-            self._config_digest = config_digest(self._spec.config)
-        manifest = self._io.seal(
-            *self._key(row.iteration),
-            metadata={
-                "metrics": row.metrics if len(msgspec.json.encode(row.metrics)) <= _MAX_METRICS_BYTES else {},
-                "score": value,
-                "time_total_s": row.time_total_s,
-                "reason": reason.value,
-                "config_digest": self._config_digest,
-            },
+            self._config_digest = config_digest(spec.config)
+        metadata: dict[str, Json] = {
+            "metrics": row.metrics if len(msgspec.json.encode(row.metrics)) <= _MAX_METRICS_BYTES else {},
+            "score": value,
+            "time_total_s": row.time_total_s,
+            "reason": reason.value,
+            "config_digest": self._config_digest,
+            "environment": environment(),
+            "parent": self.saved_at or None,
+        }
+        event = CheckpointStaged(
+            trial=spec.trial,
+            attempt=spec.attempt,
+            iteration=row.iteration,
+            manifest={},
+            score=value,
+            pinned=pin,
+            exact=is_exact,
         )
-        self.saved_at = row.iteration
-        self._channel.send(
-            CheckpointStaged(
-                trial=self._spec.trial,
-                attempt=self._spec.attempt,
-                iteration=row.iteration,
-                manifest=manifest,
-                score=value,
-            )
+        return PendingSave(
+            io=self._io,
+            key=CheckpointKey(*self._key(row.iteration), exact=is_exact),
+            metadata=metadata,
+            staged=lambda manifest: msgspec.structs.replace(event, manifest=manifest),
+            is_replaceable=reason is SaveReason.TIME and not pin,
+            tell=self._end,
         )
+
+    def _end(self, save: PendingSave, result: dict[str, Json] | BaseException) -> None:
+        """Take note of how a save has ended behind the trial. On the thread, which nothing may end."""
+        try:
+            self._take_note(save, result)
+        except Exception as error:  # noqa: BLE001 - raised at the next report instead
+            self._errors.append(error)
+
+    def _take_note(self, save: PendingSave, result: dict[str, Json] | BaseException) -> None:
+        if isinstance(result, OSError) and not isinstance(result, CheckpointError):
+            self._failed.add(save.key.iteration)
+            self._pass_on(self._failure(save.key.iteration, result))
+        elif isinstance(result, BaseException):
+            self._failed.add(save.key.iteration)
+            self._errors.append(result)
+        else:
+            self._pass_on(save.staged(result))
+
+    # -- telling -------------------------------------------------------------------------------------------------------
+
+    def _pass_on(self, event: Event) -> None:
+        if self._sends_behind:
+            self._channel.send(event)
+        else:
+            self._late.append(event)
+
+    def _send(self, event: Event) -> None:
+        self._send_late()
+        self._channel.send(event)
+
+    def _send_late(self) -> None:
+        while self._late:
+            self._channel.send(self._late.popleft())
+
+    def _failure(self, iteration: int, error: OSError) -> SaveFailed:
+        spec = self._spec
+        return SaveFailed(trial=spec.trial, attempt=spec.attempt, iteration=iteration, error=error_info(error))
 
     def _score(self, row: Row) -> float | None:
         attribute = self._sweep.checkpoint.checkpoint_score_attribute
@@ -210,28 +330,6 @@ class Saving:
             return None
         counted = {TRAINING_ITERATION: row.iteration, TIME_TOTAL_S: row.time_total_s}
         return score({**row.metrics, **counted}, attribute)
-
-
-class _UserError(Exception):
-    """Carries an OSError of user code past those who take it for trouble of the storage."""
-
-    def __init__(self, cause: OSError) -> None:
-        self.cause = cause
-
-
-def content_of(folder: Path) -> str | dict[Any, Any]:
-    """Return what ``load_checkpoint`` is to be given: the folder, or the dict that was saved in it."""
-    file = folder / DICT_NAME
-    if not file.is_file():
-        return str(folder)
-    try:
-        return cloudpickle.loads(file.read_bytes())  # type: ignore[no-any-return]
-    except Exception as error:
-        raise CheckpointCorruptError(
-            f"the dict saved in {file} cannot be unpickled: {error}",
-            hint="its classes must be importable under the same names as when it was saved",
-            path=str(folder),
-        ) from error
 
 
 def config_digest(config: Any) -> str:
@@ -248,46 +346,3 @@ def config_digest(config: Any) -> str:
 def _type_name(value: Any) -> str:
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"
-
-
-def _keep_returned(returned: Any, folder: Path) -> None:
-    """Store a dict that was returned by ``save_checkpoint``, and refuse what is no checkpoint."""
-    if not folder.is_dir():
-        raise SaveError(
-            f"save_checkpoint removed the folder that it was given: {folder}", hint="write files into it, and leave it"
-        )
-    if returned is None:
-        return
-    if isinstance(returned, dict):
-        (folder / DICT_NAME).write_bytes(_pickled(returned))
-    elif not isinstance(returned, str | Path):
-        raise SaveError(
-            f"save_checkpoint must return None, the path that it was given or a dict, got {shorten(returned)} "
-            f"({type(returned).__qualname__})",
-            hint="write files into the given folder and return nothing",
-        )
-    elif Path(returned).resolve() != folder.resolve():
-        raise SaveError(
-            f"save_checkpoint returned {str(returned)!r}, but it was given {str(folder)!r}",
-            hint="write the files into the given folder, and return that path or nothing",
-        )
-
-
-def _pickled(data: dict[Any, Any]) -> bytes:
-    try:
-        return cloudpickle.dumps(data)  # type: ignore[no-any-return]
-    except Exception as error:
-        key = next((key for key, value in data.items() if not _is_picklable(value)), None)
-        raise SaveError(
-            f"save_checkpoint returned a dict that cannot be pickled: its key {key!r}: {error}",
-            hint="leave such objects out, and make them again in load_checkpoint",
-            key=key,
-        ) from error
-
-
-def _is_picklable(value: Any) -> bool:
-    try:
-        cloudpickle.dumps(value)
-    except Exception:  # noqa: BLE001 - reduce methods may raise anything
-        return False
-    return True
