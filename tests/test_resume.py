@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from pathlib import Path
@@ -133,6 +134,28 @@ def test_restore_needs_only_the_path_and_the_code(make: Make, tmp_path: Path) ->
     assert str(tmp_path) not in "".join(
         path.read_text() for path in (tmp_path / "elsewhere").rglob("*.json*") if path.is_file()
     )
+
+
+def test_restore_saves_as_the_script_did(make: Make, tmp_path: Path) -> None:
+    """S003-13, S003-18: each field of a CheckpointConfig comes back, and may be changed at each run."""
+    config = tk.CheckpointConfig(
+        num_to_keep=3,
+        checkpoint_score_attribute="count",
+        checkpoint_score_order="min",
+        checkpoint_frequency=2,
+        checkpoint_at_end=False,
+        checkpoint_every_s="2h",
+        checkpoint_on_failure=True,
+        max_experiment_bytes=10**9,
+    )
+    run = {"stop": {"training_iteration": 1}}
+    tk.inline(make(Counter, run={**run, "checkpoint_config": config}))
+    plan = tk.Tuner.restore(tmp_path / "exp", Counter)._plan
+    assert plan.run.checkpoint_config == dataclasses.replace(config, checkpoint_every_s=7200.0)
+    assert plan.settings(1).max_experiment_bytes == 10**9
+    other = tk.CheckpointConfig(checkpoint_every_s=5)
+    tk.inline(make(Counter, run={**run, "checkpoint_config": other}))
+    assert tk.Tuner.restore(tmp_path / "exp", Counter)._plan.run.checkpoint_config == other
 
 
 def test_restore_from_another_module(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

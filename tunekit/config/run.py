@@ -125,7 +125,7 @@ class RunConfig:
     name: str | None = None
     """The experiment's name, one folder below ``storage_path``; None: the trainable's name."""
     storage_path: str | PathLike | None = None
-    """A local or mounted folder, or its ``file://`` URI; None: ``~/tunekit_results``."""
+    """A folder, or a URI such as ``s3://bucket/sweeps`` or ``memory://name``; None: ``~/tunekit_results``."""
     stop: Mapping[str, float] | StopFunction | None = None
     """A trial ends as soon as one of these keys reaches its number (>=), or when the function says so."""
     checkpoint_config: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -165,7 +165,7 @@ class RunConfig:
 
 
 def _check_storage_path(problems: Problems, value: object) -> None:
-    allowed = "None, or a local or mounted folder"
+    allowed = "None, a folder, or a URI"
     if value is None:
         return
     path = value.__fspath__() if isinstance(value, PathLike) and not isinstance(value, type) else value
@@ -175,7 +175,7 @@ def _check_storage_path(problems: Problems, value: object) -> None:
         problems.bad_value("storage_path", value, allowed)
     elif not isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):
         # pathlib takes "s3://bucket" for a relative path and drops a slash.
-        problems.bad_value("storage_path", value, allowed, hint="mount the bucket, and give its folder")
+        problems.bad_value("storage_path", value, allowed, hint="pass a URI as text")
 
 
 def _check_stop(problems: Problems, stop: object) -> None:

@@ -145,6 +145,7 @@ class Plan:
             num_to_keep=checkpoint.num_to_keep,
             score_attribute=checkpoint.checkpoint_score_attribute,
             score_order=checkpoint.checkpoint_score_order,
+            max_experiment_bytes=checkpoint.max_experiment_bytes,
             saves_at_end=self.saves_at_end,
             asks_every_result=callable(self.run.stop),
             stop_grace_s=self.run.stop_grace_s,
@@ -167,6 +168,8 @@ class Plan:
             "stop_function": callable(self.run.stop),
             "checkpoint_frequency": checkpoint.frequency,
             "checkpoint_at_end": checkpoint.checkpoint_at_end,
+            "checkpoint_every_s": checkpoint.every_s,
+            "checkpoint_on_failure": checkpoint.checkpoint_on_failure,
             "fail_fast": self.run.failure_config.fail_fast,
             "lease_s": self.run.lease_s,
         }

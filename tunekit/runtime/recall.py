@@ -168,6 +168,9 @@ def _run_config(recorded: Recorded) -> RunConfig:
             checkpoint_score_order=settings.score_order,
             checkpoint_frequency=run.get("checkpoint_frequency", 0),
             checkpoint_at_end=run.get("checkpoint_at_end"),
+            checkpoint_every_s=run.get("checkpoint_every_s"),
+            checkpoint_on_failure=run.get("checkpoint_on_failure", False),
+            max_experiment_bytes=settings.max_experiment_bytes,
         ),
         failure_config=FailureConfig(
             max_failures=settings.max_failures, fail_fast=run.get("fail_fast", settings.fail_fast)
