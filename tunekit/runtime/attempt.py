@@ -64,7 +64,7 @@ def run_attempt(
     restored = _restore(spec, channel, io)
     if isinstance(restored, Exception):
         return True
-    saving = Saving(sweep, spec, channel, io, sends_behind=owns_process)
+    saving = Saving(sweep, spec, channel, io)
     run = TrialRun(sweep, spec, channel, saving)
     folder = trial_dir(sweep, spec) if sweep.capture_output else None
     seed = trial_seed(sweep.seed, spec.trial)

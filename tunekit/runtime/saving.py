@@ -28,7 +28,7 @@ import msgspec
 import xxhash
 
 from tunekit.checkpoint import Checkpoint
-from tunekit.core.events import CheckpointStaged, Event, SaveFailed
+from tunekit.core.events import CheckpointStaged, SaveFailed
 from tunekit.core.metrics import score
 from tunekit.core.stopping import TIME_TOTAL_S, TRAINING_ITERATION
 from tunekit.errors import CheckpointError
@@ -91,25 +91,19 @@ class Saving:
     Args:
         sweep: What is the same for every trial.
         spec: The attempt.
-        channel: The way to the driver.
+        channel: The way to the driver. Word of a save that was finished behind comes from another thread.
         io: Where the checkpoints go.
-        sends_behind: Whether the channel takes events from any thread. If not, they are sent from the methods here.
     """
 
-    def __init__(
-        self, sweep: SweepSpec, spec: AttemptSpec, channel: Channel, io: CheckpointIO, *, sends_behind: bool = False
-    ) -> None:
+    def __init__(self, sweep: SweepSpec, spec: AttemptSpec, channel: Channel, io: CheckpointIO) -> None:
         """Begin with nothing saved."""
         self._sweep = sweep
         self._spec = spec
         self._channel = channel
         self._io = io
-        self._sends_behind = sends_behind
         self._persister = Persister(f"tunekit-saving-{spec.trial_name}")
         self._handed_out: tuple[int, Path] | None = None
         self._config_digest: str | None = None
-        self._late: deque[Event] = deque()
-        """What is still to be sent."""
         self._errors: deque[BaseException] = deque()
         """What is still to be raised."""
         self._failed: set[int] = set()
@@ -152,7 +146,7 @@ class Saving:
         try:
             self.settle()
             save.snapshot = written(write, save.begin())
-            self._send(save.staged(save.seal()))
+            self._channel.send(save.staged(save.seal()))
         except BaseException as error:
             save.abandon()
             if isinstance(error, KeyboardInterrupt):
@@ -163,7 +157,6 @@ class Saving:
     def settle(self) -> None:
         """Return when nothing of this attempt is in flight, and the driver has been told of all of it."""
         self._persister.settle()
-        self._send_late()
         if self.saved_at in self._failed:
             self.saved_at = 0
 
@@ -173,7 +166,6 @@ class Saving:
         Raises:
             SaveError: What it saved cannot be a checkpoint.
         """
-        self._send_late()
         if self._errors:
             raise self._errors.popleft()
 
@@ -228,7 +220,7 @@ class Saving:
                 raise error.cause from error.cause.__cause__
             if not isinstance(error, OSError) or isinstance(error, CheckpointError):
                 raise
-            self._send(self._failure(save.key.iteration, error))
+            self._channel.send(self._failure(save.key.iteration, error))
 
     def _hand_over(self, save: PendingSave, *, is_last: bool) -> None:
         """Finish a save, or leave it to the thread."""
@@ -253,7 +245,7 @@ class Saving:
         manifest = save.seal()
         if is_small:
             self._is_fast = time.monotonic() - began_at < _FAST_S
-        self._send(save.staged(manifest))
+        self._channel.send(save.staged(manifest))
 
     def _new(self, row: Row, reason: SaveReason, *, pin: bool) -> PendingSave:
         spec, is_exact = self._spec, reason is not SaveReason.FAILURE
@@ -297,28 +289,14 @@ class Saving:
     def _take_note(self, save: PendingSave, result: dict[str, Json] | BaseException) -> None:
         if isinstance(result, OSError) and not isinstance(result, CheckpointError):
             self._failed.add(save.key.iteration)
-            self._pass_on(self._failure(save.key.iteration, result))
+            self._channel.send(self._failure(save.key.iteration, result))
         elif isinstance(result, BaseException):
             self._failed.add(save.key.iteration)
             self._errors.append(result)
         else:
-            self._pass_on(save.staged(result))
+            self._channel.send(save.staged(result))
 
     # -- telling -------------------------------------------------------------------------------------------------------
-
-    def _pass_on(self, event: Event) -> None:
-        if self._sends_behind:
-            self._channel.send(event)
-        else:
-            self._late.append(event)
-
-    def _send(self, event: Event) -> None:
-        self._send_late()
-        self._channel.send(event)
-
-    def _send_late(self) -> None:
-        while self._late:
-            self._channel.send(self._late.popleft())
 
     def _failure(self, iteration: int, error: OSError) -> SaveFailed:
         spec = self._spec
