@@ -200,7 +200,7 @@ class CheckpointIO:
         self._store.commit(staging, folder, manifests.encode(manifest))
 
     def delete(self, trial_name: str, iteration: int, attempt: int, *, exact: bool = True) -> None:
-        """Remove the visible checkpoint, if it is of this attempt. One whose manifest cannot be read is put aside.
+        """Remove the checkpoint of this attempt, staged or visible. One with an unreadable manifest is put aside.
 
         Raises:
             StorageError: Storage failed; it can be tried again.
@@ -212,6 +212,8 @@ class CheckpointIO:
             self._put_aside(folder, key._replace(attempt=_UNKNOWN_ATTEMPT))
         elif shown is None or shown.attempt == attempt:
             self._store.remove(folder)
+        if shown is None or (isinstance(shown, Manifest) and shown.attempt != attempt):
+            self._store.remove(layout.staging_name(*key))  # it could not be published
 
     def quarantine(self, trial_name: str, iteration: int, attempt: int, *, exact: bool = True) -> None:
         """Put a checkpoint of this attempt aside that is damaged or of a newer tunekit.
