@@ -44,10 +44,64 @@ def demo(scheduler: str, folder: str | None, trials: int, epochs: int) -> None:
     sys.exit(run_demo(Plan(scheduler=scheduler, folder=folder, num_trials=trials, epochs=epochs)))
 
 
+_AGE = "Seconds, or a text such as 30min or 2h"
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--verify", is_flag=True, help="Read the copy back and compare every byte with its hash.")
+@click.option("--while-running", is_flag=True, help="Copy a running experiment, as it is at one moment.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def cp(source: str, target: str, *, verify: bool, while_running: bool, as_json: bool) -> None:
+    """Copy an experiment, a trial or a checkpoint.
+
+    SOURCE and TARGET are local paths or URIs. TARGET is the name of the copy itself, not of a folder to put it into.
+    Run it again to go on after an interruption, or to bring a copy up to date: only what is missing or different is
+    copied. Nothing is overwritten but an earlier copy of the same. Exit status: 0, or 1 if something was damaged.
+    """
+    from tunekit.cli.upkeep import run_cp  # noqa: PLC0415 - as above
+
+    sys.exit(run_cp(source, target, verify=verify, while_running=while_running, as_json=as_json))
+
+
+@cli.command()
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def verify(path: str, *, as_json: bool) -> None:
+    """Check every hash, every manifest and the journal.
+
+    PATH is an experiment, a trial or a checkpoint: a local folder or a URI. Nothing is changed. Exit status: 0 if all
+    is well, 1 if there are problems, 2 if there is nothing of the kind at PATH.
+    """
+    from tunekit.cli.upkeep import run_verify  # noqa: PLC0415 - as above
+
+    sys.exit(run_verify(path, as_json=as_json))
+
+
+@cli.command()
+@click.argument("path")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@click.option("--quarantine", is_flag=True, help="Remove damaged checkpoints that were put aside, too.")
+@click.option(
+    "--older-than", default="1h", show_default=True, help=f"How long ago it was changed last. {_AGE}.", metavar="AGE"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def gc(path: str, *, dry_run: bool, quarantine: bool, older_than: str, as_json: bool) -> None:
+    """Remove what crashes have left in an experiment.
+
+    PATH is the experiment's folder or URI. What can be seen as a checkpoint is never touched, nor anything while a
+    driver runs the experiment.
+    """
+    from tunekit.cli.upkeep import run_gc  # noqa: PLC0415 - as above
+
+    sys.exit(run_gc(path, dry_run=dry_run, quarantine=quarantine, older_than=older_than, as_json=as_json))
+
+
 def main() -> None:
     """Run the command; an error of tunekit is a message, not a traceback."""
     try:
         cli()
     except TunekitError as error:
         click.echo(f"{click.style(type(error).__name__, fg='red', bold=True)}: {error}", err=True)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))

@@ -1,0 +1,116 @@
+"""What in an experiment's folder nobody needs any more: a pure function on a listing.
+
+Garbage is what a crash left half done, and what was deleted but for its bytes. It is never visible as a checkpoint. A
+worker that was cut off may still be writing without anybody knowing, so nothing is garbage that was changed a short
+while ago.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from tunekit.store import layout
+from tunekit.store.contents import HEADER, Contents
+from tunekit.store.shelf import Found
+
+_DATA = re.compile(r"d-[0-9]{1,18}")
+_DRAFT = re.compile(r"\.(?:.+\.draft|[0-9a-f]{32})")
+_COPYING = ".copying"
+
+
+class Why(StrEnum):
+    """Why something is garbage."""
+
+    STAGED = "staged, and never published"
+    TRASH = "deleted, but for its bytes"
+    QUARANTINE = "damaged, and put aside"
+    UNPUBLISHED = "the data of a checkpoint without a manifest"
+    OUTDONE = "the data of an attempt that another one replaced"
+    DRAFT = "left by a write that was interrupted"
+
+
+class Garbage(NamedTuple):
+    """A folder or file that can go."""
+
+    place: str
+    """Relative to the experiment."""
+    why: Why
+    num_files: int
+    num_bytes: int
+    age_s: float
+    """Since it was last changed."""
+
+
+def garbage(
+    parts: Contents,
+    *,
+    data_of: Mapping[str, str],
+    waiting: Collection[str],
+    now: float,
+    grace_s: float,
+    quarantine: bool = False,
+) -> list[Garbage]:
+    """Return what can go, sorted by place.
+
+    Args:
+        parts: The experiment's listing.
+        data_of: The field ``data`` of every visible manifest, by the checkpoint's folder; a folder whose manifest is
+            damaged is left out, and nothing in it is garbage.
+        waiting: Places that the journal waits for, to publish what is there.
+        now: Unix seconds.
+        grace_s: Seconds without a change after which something is garbage.
+        quarantine: Whether what is in quarantine is garbage as well.
+    """
+    found = [
+        Garbage(
+            place,
+            why,
+            num_files=sum(not name.endswith("/") for name in files),
+            num_bytes=sum(max(0, file.size) for file in files.values()),
+            age_s=now - max((file.modified for file in files.values()), default=0.0),
+        )
+        for place, why, files in _candidates(parts, data_of, quarantine=quarantine)
+        if place not in waiting
+    ]
+    return sorted(item for item in found if item.age_s >= grace_s)
+
+
+def _candidates(
+    parts: Contents, data_of: Mapping[str, str], *, quarantine: bool
+) -> Iterator[tuple[str, Why, Mapping[str, Found]]]:
+    reasons = {layout.STAGING: Why.STAGED, layout.TRASH: Why.TRASH}
+    if quarantine:
+        reasons[layout.QUARANTINE] = Why.QUARANTINE
+    for place, files in parts.aside.items():
+        if (why := reasons.get(place.partition("/")[0])) is not None:
+            yield place, why, files
+    for folder, inside in parts.checkpoints.items():
+        if layout.MANIFEST not in inside:
+            yield from _by_attempt(folder, inside, Why.UNPUBLISHED, spared="")
+        elif data_of.get(folder):
+            yield from _by_attempt(folder, inside, Why.OUTDONE, spared=data_of[folder])
+    for name, file in parts.bound.items():
+        if _DRAFT.fullmatch(name) or (name.startswith(f"{_COPYING}/") and HEADER in parts.others):
+            yield name, Why.DRAFT, {name: file}
+
+
+def _by_attempt(
+    folder: str, inside: Mapping[str, Found], why: Why, *, spared: str
+) -> Iterator[tuple[str, Why, Mapping[str, Found]]]:
+    """Yield the data folder of each attempt; what is beside them only where there is no manifest."""
+    places: dict[str, dict[str, Found]] = {}
+    for name, file in inside.items():
+        first, _, rest = name.partition("/")
+        if _DATA.fullmatch(first) and rest:
+            places.setdefault(f"{folder}/{first}", {})[rest] = file
+        elif not spared:
+            places.setdefault(folder, {})[name] = file
+    if folder in places and len(places) == 1:
+        yield folder, why, places[folder]
+        return
+    for place, files in places.items():
+        if place not in {f"{folder}/{spared}", folder}:
+            yield place, why, files

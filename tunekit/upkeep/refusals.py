@@ -1,0 +1,89 @@
+"""What may be copied over what: a copy is only ever brought up to date, and nothing else is overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tunekit.errors import ExperimentExistsError
+from tunekit.store.contents import HEADER, Contents
+from tunekit.store.manifest import Manifest
+from tunekit.store.shelf import Found
+from tunekit.upkeep.transfer import Transfer
+
+_OTHER_NAME = "name another target: nothing is ever overwritten that is not an earlier copy of the same"
+
+Wanted = Mapping[str, tuple[bytes, Manifest]]
+
+
+def check_checkpoint(transfer: Transfer, wanted: Wanted, there: Contents) -> None:
+    """Refuse a target that is another checkpoint, or anything but the beginning of this one.
+
+    Raises:
+        ExperimentExistsError: It is.
+    """
+    if not wanted:
+        return
+    data, manifest = wanted[""]
+    shown = transfer.shown(there).get("")
+    prefix = f"{manifest.data}/" if manifest.data else ""
+    names = {prefix + entry.name for entry in manifest.files}
+    if shown is not None and shown != data:
+        raise refused(transfer, "it is another checkpoint")
+    if strange := [
+        name for inside in there.checkpoints.values() for name in inside if shown is None and name not in names
+    ]:
+        raise refused(transfer, f"{strange[0]} is there")
+
+
+def check_trial(transfer: Transfer, wanted: Wanted, parts: Contents, there: Contents) -> None:
+    """Refuse a target that holds another trial, other checkpoints, or other files.
+
+    Raises:
+        ExperimentExistsError: It does.
+    """
+    shown = transfer.shown(there)
+    names = {manifest.trial_name for _, manifest in wanted.values()}
+    for folder, data in shown.items():
+        if folder in wanted and wanted[folder][0] != data:
+            raise refused(transfer, f"its {folder} is another one")
+    for name in transfer.names(there) - names:
+        raise refused(transfer, f"it holds checkpoints of {name}")
+    _refuse_files(transfer, there.others, parts.others)
+
+
+def check_experiment(transfer: Transfer, header: bytes, listing: Mapping[str, Found], there: Contents) -> bool:
+    """Return whether the target is a complete copy of an earlier state; refuse what is not even the beginning of one.
+
+    Raises:
+        ExperimentExistsError: There is something else.
+    """
+    if HEADER in listing:
+        if transfer.target.store.read(HEADER) != header:
+            raise refused(transfer, "it holds another experiment")
+        return True
+    if MARKER in listing:
+        if transfer.target.store.read(MARKER) != header:
+            raise refused(transfer, "a copy of another experiment was begun there")
+        return False
+    _refuse_files(transfer, {**there.others, **there.journal}, {})
+    for folder in there.checkpoints:
+        raise refused(transfer, f"{folder} is there")
+    return False
+
+
+MARKER = ".copying/experiment.json"
+"""Says, until the copy is complete, of what it is one."""
+
+
+def refused(transfer: Transfer, what: str) -> ExperimentExistsError:
+    """Return the error for a target that may not be touched."""
+    where = transfer.report.target
+    return ExperimentExistsError(
+        f"{where} is there and is not an earlier copy of {transfer.report.path}: {what}", hint=_OTHER_NAME, path=where
+    )
+
+
+def _refuse_files(transfer: Transfer, there: Mapping[str, Found], expected: Mapping[str, Found]) -> None:
+    for name in there:
+        if name not in expected:
+            raise refused(transfer, f"{name} is there")
