@@ -16,7 +16,10 @@ from pathlib import Path
 _FICLONE = 0x40049409
 """ioctl number of Linux: make a file share the blocks of another one (XFS, Btrfs, ZFS; ext4 refuses)."""
 _CHUNK = 1 << 24
-_NOT_SUPPORTED = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.EPERM, errno.EBADF}
+_NO_USE_TRYING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
+"""Errors that speak of the disk. By any other one a file system says that it cannot copy in this way, each by its own:
+EXDEV, EOPNOTSUPP, ENOSYS, EINVAL, ENOTTY, EPERM, EBADF, ETXTBSY have been seen.
+"""
 
 
 class Ops:
@@ -85,9 +88,9 @@ def _clone(reader: int, writer: int) -> bool:
     try:
         fcntl.ioctl(writer, _FICLONE, reader)
     except OSError as error:
-        if error.errno in _NOT_SUPPORTED:
-            return False
-        raise
+        if error.errno in _NO_USE_TRYING:
+            raise
+        return False
     return True
 
 
@@ -97,7 +100,7 @@ def _copy_bytes(reader: int, writer: int) -> None:
         while hasattr(os, "copy_file_range") and os.copy_file_range(reader, writer, _CHUNK):
             pass
     except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
+        if error.errno in _NO_USE_TRYING:
             raise
     while chunk := os.read(reader, _CHUNK):
         view = memoryview(chunk)
