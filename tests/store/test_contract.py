@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tunekit.store import LocalStore, MemoryStore, Store, open_store
+from tunekit.store.objects import ObjectStore
+from tunekit.testing.faulty_objects import MemoryObjects
 from tunekit.testing.faulty_store import FaultyStore
 from tunekit.testing.store_contract import StoreContract
 
@@ -37,3 +39,9 @@ class TestFaultyStoreWithoutFaults(StoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
         return FaultyStore(LocalStore(tmp_path / "new"))
+
+
+class TestObjectStore(StoreContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        return ObjectStore(MemoryObjects(f"contract-{next(_COUNT)}"))

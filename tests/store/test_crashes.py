@@ -11,6 +11,9 @@ import pytest
 
 from tunekit.errors import CheckpointNotFoundError, StorageError
 from tunekit.store import CheckpointIO, LocalStore, MemoryStore, Store, layout
+from tunekit.store.object_folders import LocalFolders
+from tunekit.store.objects import ObjectStore
+from tunekit.testing.faulty_objects import FaultyObjects, MemoryObjects, no_waiting
 from tunekit.testing.faulty_store import Faults, FaultyOps, FaultyStore, SimulatedCrash, When
 
 TRIAL = "train_00007"
@@ -202,3 +205,69 @@ def test_staged_files_that_are_gone_cannot_be_published(tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFoundError, match="gone"):
         publish()
     assert whole(io) == {(1, 1)}
+
+
+# -- object stores -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def bucket(name: str, faults: Faults | None = None, *, reply_lost: bool = False) -> Iterator[CheckpointIO]:
+    """Give what one process knows of a bucket."""
+    client = FaultyObjects(MemoryObjects(name), faults, reply_lost=reply_lost)
+    with contextlib.closing(LocalFolders()) as local_folders:
+        yield CheckpointIO(ObjectStore(client, patience=no_waiting(), local_folders=local_folders))
+
+
+def num_requests(name: str) -> int:
+    faults = Faults()
+    with bucket(name, faults) as io:
+        Driver().live(io, once)
+    return faults.count
+
+
+@pytest.mark.parametrize("when", ["before", "during", "after"])
+def test_a_bucket_survives_a_crash_at_every_request(when: When) -> None:
+    """Visible means whole; what was acknowledged stays; the open command can be issued again; nothing is left over."""
+    for number in range(1, num_requests(f"crash-{when}") + 1):
+        name, driver = f"crash-{when}-{number}", Driver()
+        with bucket(name, Faults(crash_at=number, when=when)) as io, pytest.raises(SimulatedCrash):
+            driver.live(io, once)
+
+        with bucket(name) as io:
+            assert driver.must_show <= whole(io)
+            if driver.open is not None:
+                driver.open(io)
+                driver.open(io)
+            shown = whole(io)
+            assert driver.must_show <= shown
+            io.sweep()
+            assert whole(io) == shown
+        kept = [key for key in MemoryObjects(name).held if key.startswith(TRIAL)]
+        assert len(kept) == len(shown) * len([*FILES, layout.MANIFEST]), kept
+
+
+@pytest.mark.parametrize("reply_lost", [False, True], ids=["refused", "reply lost"])
+@pytest.mark.parametrize("persistent", [False, True], ids=["once", "for a while"])
+def test_a_bucket_fails_at_every_request(persistent: bool, reply_lost: bool) -> None:  # noqa: FBT001 - parameters
+    """A failure that passes is not noticed; one that stays is a StorageError, and a second try ends alike."""
+    name = f"fail-{persistent}-{reply_lost}"
+    for number in range(1, num_requests(name) + 1):
+        faults = Faults(fail_at=number, persistent=persistent)
+        with bucket(f"{name}-{number}", faults, reply_lost=reply_lost) as io:
+            driver, refusals = Driver(), list[StorageError]()
+
+            def stubborn(step: Callable[[], None]) -> None:
+                try:
+                    step()
+                except StorageError as error:
+                    refusals.append(error)  # noqa: B023 - of this very round
+                    faults.fail_at = None  # noqa: B023 - as above
+                    assert driver.must_show <= whole(io)  # noqa: B023 - as above
+                    step()
+
+            driver.live(io, stubborn)
+            assert whole(io) == set()
+            assert len(refusals) == int(persistent), refusals
+            io.sweep()
+        held = MemoryObjects(f"{name}-{number}").held
+        assert {key.partition("/")[0] for key in held} <= {layout.QUARANTINE}

@@ -193,17 +193,21 @@ def storage_errors(doing: str, where: str | Path, *, absent_is_answer: bool = Fa
         raise storage_error(doing, where, error) from error
 
 
-def probe(store: Store) -> None:
-    """Write a small file, read it back and remove it.
+def probe(store: Store) -> bool:
+    """Write a small file, read it back, try to write it under conditions that are not met, and remove it.
+
+    Returns:
+        Whether conditions are honoured. Some services ignore them in silence; then only one writer is safe.
 
     Raises:
         StorageError: The store does not take writes, or gives back something else.
     """
     data = uuid.uuid4().hex.encode()
     folder = f"{layout.STAGING}/.probe-{data.decode()}"
-    outcome = store.put_if_absent(f"{folder}/nonce", data)
+    key = f"{folder}/nonce"
+    outcome = store.put_if_absent(key, data)
     try:
-        intact = outcome in {PutOutcome.CREATED, PutOutcome.MINE} and store.read(f"{folder}/nonce") == data
+        intact = outcome in {PutOutcome.CREATED, PutOutcome.MINE} and store.read(key) == data
     except FileNotFoundError:
         intact = False
     if not intact:
@@ -212,4 +216,20 @@ def probe(store: Store) -> None:
             hint="check permissions and free space of the storage path, or use another one",
             path=store.uri,
         )
+    honoured = _honours_conditions(store, key, data)
     store.remove(folder)
+    return honoured
+
+
+def _honours_conditions(store: Store, key: str, data: bytes) -> bool:
+    try:
+        _, tag = store.read_tagged(key)
+        outcomes = [
+            store.put_if_absent(key, data + b"2"),
+            store.replace(key, data + b"3", tag),
+            store.replace(key, data + b"4", tag),
+        ]
+        last = store.read(key)
+    except FileNotFoundError:
+        return False
+    return outcomes == [PutOutcome.LOST, PutOutcome.CREATED, PutOutcome.LOST] and last == data + b"3"

@@ -9,6 +9,7 @@ service to the worker; clones and what is put aside are copied inside the servic
 from __future__ import annotations
 
 import errno
+import logging
 import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +18,12 @@ from typing import TypeVar
 
 from tunekit.errors import StorageError
 from tunekit.store import layout
-from tunekit.store.base import PutOutcome, storage_error, storage_errors
+from tunekit.store.base import PutOutcome, storage_errors
 from tunekit.store.object_client import ConflictError, Listed, ObjectClient, Patience
 from tunekit.store.object_folders import FOLDERS, LocalFolders
 from tunekit.store.object_places import EMPTY, data_of, manifest_key, place_of, split, staged, visible
 
+_logger = logging.getLogger("tunekit")
 _T = TypeVar("_T")
 _A = TypeVar("_A")
 _FILES_AT_ONCE = 8
@@ -72,7 +74,11 @@ class ObjectStore:
         try:
             self._ask("open", "", lambda: next(iter(self._client.listed("")), None))
         except FileNotFoundError as error:
-            raise storage_error("open", self._where(""), error) from error
+            raise StorageError(
+                f"could not open {self._where('')}: there is no such bucket",
+                hint="create it, or check its name",
+                path=self.uri,
+            ) from error
 
     # -- staging and publishing ----------------------------------------------------------------------------------------
 
@@ -205,7 +211,8 @@ class ObjectStore:
             self._ask("write", key, write)
         except ConflictError:
             return self._whose(key, data, absent=PutOutcome.LOST)
-        except StorageError:
+        except StorageError as error:
+            _logger.warning("%s", error.message)  # the caller learns no more than that nobody knows
             return self._whose(key, data, absent=PutOutcome.UNKNOWN)
         return PutOutcome.CREATED
 

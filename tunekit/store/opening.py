@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -9,13 +10,14 @@ from urllib.parse import unquote, urlsplit
 
 from tunekit.errors import ConfigError, ConfigTypeError
 from tunekit.store import object_uri
-from tunekit.store.base import Store, storage_error
+from tunekit.store.base import Store, probe, storage_error
 from tunekit.store.local import LocalStore
 from tunekit.store.memory import MemoryStore
 from tunekit.store.object_client import Patience
 from tunekit.store.object_uri import ObjectUri
 from tunekit.store.objects import ObjectStore
 
+_logger = logging.getLogger("tunekit")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SUPPORTED = "a local path, file:///absolute/path, memory://name, s3://bucket/folder, gs://… or az://…"
 _FIRST_ANSWER_S = 15.0
@@ -67,8 +69,23 @@ def _open_objects(place: ObjectUri, *, create: bool) -> ObjectStore:
 
     client = ObstoreClient(place)
     if create:
-        ObjectStore(client, patience=Patience(_FIRST_ANSWER_S)).check()
+        begin(ObjectStore(client, patience=Patience(_FIRST_ANSWER_S)))
     return ObjectStore(client)
+
+
+def begin(store: ObjectStore) -> None:
+    """See that an object store can be reached and written to, and tell the user what it cannot do.
+
+    Raises:
+        StorageError: It cannot.
+    """
+    store.check()
+    if not probe(store):
+        _logger.warning(
+            "%s ignores the conditions of conditional writes. Only one driver is safe there: tunekit cannot notice a "
+            "second one that runs the same experiment at the same time.",
+            store.uri,
+        )
 
 
 def resolve(path_or_uri: str | os.PathLike[str], *, what: str = "storage_path") -> str:

@@ -268,8 +268,8 @@ class StoreContract:
             store.local("nothing")
         assert store.sizes("nothing") == {}
 
-    def test_probe_leaves_nothing_behind(self, store: Store) -> None:
-        probe(store)
+    def test_probe_finds_conditions_honoured_and_leaves_nothing_behind(self, store: Store) -> None:
+        assert probe(store) is True
         assert store.sizes(layout.STAGING) == {}
 
     def test_can_be_pickled(self, store: Store) -> None:
