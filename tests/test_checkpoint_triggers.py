@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from trainables import Counter, Forgetful, Make, maker
 
 import tunekit as tk
+from tunekit.core.commands import LaunchTrial
 from tunekit.core.events import TrialRaised
 from tunekit.journal.log import read_records
 from tunekit.types import Outcome, TrialStatus
@@ -176,6 +175,26 @@ def test_at_the_end_when_the_scheduler_says_so(make: Make, tmp_path: Path, at_en
         assert saved(tmp_path, f"Scored_{index:05d}") == expected
 
 
+# -- on failure --------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_what_a_failure_leaves_is_kept_apart(make: Make, tmp_path: Path, trainable: Any, name: str) -> None:
+    """S003-8: under a name of its own, not exact; the trial goes on as if it were not there."""
+    run = run_config(6, checkpoint_frequency=2, checkpoint_on_failure=True)
+    run["failure_config"] = tk.FailureConfig(max_failures=1)
+    result = tk.inline(make(trainable, {"fail_at": 4, "flags": tmp_path}, run=run))[0]
+    assert result.status is TrialStatus.COMPLETED
+    assert [row["count"] for row in result.rows] == [1, 2, 3, 4, 5, 6]
+    assert saved(tmp_path, name) == [2, 4, 6]
+    left = tk.Checkpoint(tmp_path / "exp" / name / "failure_000003_1")
+    assert (left.metadata["exact"], left.metadata["reason"], left.iteration) == (False, "failure", 3)
+    with left.as_directory() as folder:
+        assert json.loads((Path(folder) / "count.json").read_text()) == 4, "what it held when it raised"
+    launches = [record for record in read_records(tmp_path / "exp" / "journal") if isinstance(record, LaunchTrial)]
+    assert [launch.resume_from for launch in launches] == [None, 2]
+
+
 # -- classes that cannot save ------------------------------------------------------------------------------------------
 
 
@@ -322,63 +341,3 @@ def test_a_reported_folder_costs_a_rename_or_stays(make: Make, tmp_path: Path, h
     assert ([published.stat().st_ino] == inodes) is (how != "copy")
     left = sorted(path.name for path in mine.rglob("*")) if mine.exists() else None
     assert left == (["data", "deep"] if how == "copy" else None)
-
-
-# -- what save methods return ------------------------------------------------------------------------------------------
-
-_STYLES = """
-import json, sys
-from pathlib import Path
-from typing import Any
-
-import tunekit as tk
-from tunekit.testing.recording import RecordedTrial, RecordingChannel
-
-
-class Styled(tk.Trainable):
-    def setup(self, config):
-        self.value = 0
-
-    def step(self):
-        self.value += 1
-        return {"value": self.value}
-
-    def save_checkpoint(self, path):
-        if self.config["style"] == "dict":
-            return {"value": self.value, "nested": {1: (2, [3])}}
-        Path(path, "value").write_text(str(self.value))
-        return {"none": None, "path": path, "Path": Path(path)}[self.config["style"]]
-
-    def load_checkpoint(self, given):
-        if self.config["style"] == "dict":
-            assert given["nested"] == {1: (2, [3])}, given
-            self.value = given["value"]
-        else:
-            self.value = int(Path(given, "value").read_text())
-
-
-folder, life = Path(sys.argv[1]), sys.argv[2]
-values = {}
-for style in ("none", "path", "Path", "dict"):
-    made = RecordedTrial(folder / style, Styled, {"style": style})
-    channel = RecordingChannel(stop_at=2)
-    made.run(channel) if life == "first" else made.resume(channel)
-    values[style] = [row.metrics["value"] for row in channel.rows]
-print(json.dumps(values))
-"""
-
-
-def test_each_return_style_is_restored_in_another_process(tmp_path: Path) -> None:
-    """S003-7: None, the folder as text or path, a dict."""
-    script = tmp_path / "styles.py"
-    script.write_text(_STYLES)
-
-    def live(life: str) -> Any:
-        command = [sys.executable, str(script), str(tmp_path / "exp"), life]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    styles = ("none", "path", "Path", "dict")
-    assert live("first") == {style: [1, 2] for style in styles}
-    assert live("second") == {style: [3, 4] for style in styles}

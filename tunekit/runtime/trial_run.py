@@ -281,8 +281,12 @@ class TrialRun:
 
         Only then is the trial at its end: user code may still have saved what is no checkpoint.
         """
+        self._end_saves()
         if reason is not None and self.num_rows > 0 and self.saving.saved_at != self.iteration:
             self._save(reason)
+            self._end_saves()
+
+    def _end_saves(self) -> None:
         self.saving.settle()
         self.saving.check()
 

@@ -107,7 +107,7 @@ class RecordedTrial:
         fields = {"trial": 0, "attempt": self.num_attempts, "trial_name": "trial_00000", "config": self.config, **spec}
         self.is_reusable = run_attempt(self.sweep, AttemptSpec(**fields), self.trainable, channel, self.io)
         for event in channel.staged:
-            self.io.publish("trial_00000", event.iteration, event.attempt, event.manifest)
+            self.io.publish("trial_00000", event.iteration, event.attempt, event.manifest, exact=event.exact)
         return channel
 
     def resume(self, channel: RecordingChannel | None = None, **spec: Any) -> RecordingChannel:
