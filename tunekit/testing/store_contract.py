@@ -134,6 +134,53 @@ class StoreContract:
         assert len(store.sizes(PUBLISHED)) == len({"model", layout.MANIFEST})
         assert store.sizes(layout.STAGING) == store.sizes(layout.TRASH) == {}
 
+    def test_another_process_commits_what_was_persisted(self, store: Store) -> None:
+        stage(store, STAGED, {"model": b"abc"})
+        driver: Store = pickle.loads(pickle.dumps(store))  # noqa: S301 - a pickle of our own making
+        driver.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
+        assert files_in(store, PUBLISHED) == {"model": 3}
+
+    def test_a_worker_that_was_given_up_changes_nothing_that_is_visible(self, store: Store) -> None:
+        zombie = store.scratch(STAGED)
+        stage(store, SECOND, {"model": b"right", "more": b"files"})
+        store.commit(SECOND, PUBLISHED, manifest_of(store, SECOND))
+        (zombie / "model").write_bytes(b"wrong")
+        store.persist(STAGED, ["model"])
+        assert files_in(store, PUBLISHED, SECOND) == {"model": 5, "more": 5}
+        shown = store.local(PUBLISHED) / store.data_folder(SECOND)
+        assert {path.name: path.read_bytes() for path in shown.glob("mo*")} == {"model": b"right", "more": b"files"}
+        assert set(store.sizes(layout.STAGING)) == {f"{TRIAL}.5.1/model"}
+        store.remove(STAGED)
+        assert store.sizes(layout.STAGING) == {}
+        assert files_in(store, PUBLISHED, SECOND) == {"model": 5, "more": 5}
+
+    def test_what_is_published_is_staged_no_more(self, store: Store) -> None:
+        stage(store, STAGED, {"model": b"abc"})
+        store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
+        assert store.sizes(STAGED) == {}
+        store.remove(STAGED)
+        assert files_in(store, PUBLISHED) == {"model": 3}
+
+    def test_names_and_sizes_of_all_kinds(self, store: Store) -> None:
+        large = bytes(range(256)) * (17 << 12)
+        files = {
+            "empty": b"",
+            "large.bin": large,
+            "deep/" * 20 + "er": b"deep",
+            "Zürich 模型 é e\u0301 🌿": b"unicode",
+            "a b/c+d&e=f;g,h:i@j!k$(l)#m?n%41*[o]~^{p}|<q>\"r'`": b"signs",
+            ".hidden/-x": b"hidden",
+            "d-7/model": b"looks like an attempt",
+        }
+        stage(store, STAGED, files)
+        sizes = {name: len(data) for name, data in files.items()}
+        assert store.sizes(STAGED) == sizes
+        store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
+        assert files_in(store, PUBLISHED) == sizes
+        local = store.local(PUBLISHED) / store.data_folder(STAGED)
+        for name, data in files.items():
+            assert (local / name).read_bytes() == data, name
+
     def test_a_failure_checkpoint_has_a_place_of_its_own(self, store: Store) -> None:
         staging, folder = staging_name(TRIAL, 5, 1, exact=False), layout.failure_path(TRIAL, 5, 1)
         stage(store, STAGED, {"model": b"abc"})
@@ -177,6 +224,15 @@ class StoreContract:
         stage(store, longer, {"model": b"abc"})
         store.remove(STAGED)
         assert store.sizes(longer) == {"model": 3}
+
+    def test_deleting_spares_what_a_later_attempt_has_staged(self, store: Store) -> None:
+        stage(store, STAGED, {"model": b"old"})
+        store.commit(STAGED, PUBLISHED, manifest_of(store, STAGED))
+        stage(store, SECOND, {"model": b"newer"})
+        store.remove(PUBLISHED)
+        assert store.sizes(TRIAL) == {}
+        store.commit(SECOND, PUBLISHED, manifest_of(store, SECOND))
+        assert files_in(store, PUBLISHED, SECOND) == {"model": 5}
 
     def test_put_aside_keeps_all_of_them(self, store: Store) -> None:
         aside = quarantine_name(TRIAL, 5, 1)
