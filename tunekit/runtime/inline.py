@@ -13,15 +13,7 @@ from collections import deque
 from typing import Any
 
 from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
-from tunekit.core.events import (
-    CapacityChanged,
-    CheckpointStaged,
-    Event,
-    LaunchFailed,
-    ResultReported,
-    SaveFailed,
-    TrialHalted,
-)
+from tunekit.core.events import CapacityChanged, Event, LaunchFailed, ResultReported, TrialHalted
 from tunekit.errors import CoreBugError
 from tunekit.runtime.attempt import run_attempt
 from tunekit.runtime.class_trial import release
@@ -95,8 +87,8 @@ class InlineChannel:
     A failure of the driver itself (the journal's disk is full) must not look like a failure of user code: it is kept,
     the trial is stopped, and ``run_inline`` raises it.
 
-    Checkpoints are finished behind the trial, so word of them may come from another thread, at any moment. It is kept
-    for the trial's own next word: the driver takes its turns where user code has called, and nowhere else.
+    Checkpoints are finished behind the trial, so word of them comes from another thread, and the driver takes its turn
+    there: until it has heard of a checkpoint there is none, and the trial's next report may be an hour away.
     """
 
     def __init__(self, driver: Driver, executor: InlineExecutor, inbox: queue.SimpleQueue[Delivery]) -> None:
@@ -104,37 +96,35 @@ class InlineChannel:
         self._driver = driver
         self._executor = executor
         self._inbox = inbox
-        self._lock = threading.Lock()
+        self._turn = threading.RLock()
+        """Held by the thread on which the driver takes a turn."""
+        self._state = threading.Lock()
+        """Guards what waits to be passed on."""
         self._outbox: list[Event] = []
-        self._has_news = False
-        """Whether there is more in it than rows of results, which can wait."""
         self._flushed_at = time.monotonic()
         self.failure: Exception | None = None
 
     def send(self, event: Event) -> None:
-        """Pass an event on, now or soon. Only word of a checkpoint may come from a thread that is not in a report."""
-        with self._lock:
+        """Pass an event on, now or soon."""
+        with self._state:
             self._outbox.append(event)
-            self._has_news = self._has_news or not isinstance(event, ResultReported)
-        if isinstance(event, CheckpointStaged | SaveFailed):
-            return
         is_due = len(self._outbox) >= _BATCH or time.monotonic() - self._flushed_at > _GATHER_S
-        if is_due or self._has_news or not self._inbox.empty():
+        if is_due or not isinstance(event, ResultReported) or not self._inbox.empty():
             self.flush()
 
     def flush(self) -> None:
         """Have the driver take a turn with all that was sent."""
-        with self._lock:
-            events, self._outbox = self._outbox, []
-            self._has_news = False
-        self._flushed_at = time.monotonic()
-        if self.failure is not None or not events:
-            return
-        try:
-            self._driver.take([Delivery(events)])
-            self._driver.take_pending()
-        except Exception as error:  # noqa: BLE001 - raised by run_inline, outside of user code
-            self.failure = error
+        with self._turn:
+            with self._state:
+                events, self._outbox = self._outbox, []
+            self._flushed_at = time.monotonic()
+            if self.failure is not None or not events:
+                return
+            try:
+                self._driver.take([Delivery(events)])
+                self._driver.take_pending()
+            except Exception as error:  # noqa: BLE001 - raised by run_inline, outside of user code
+                self.failure = error
 
     def wait(self) -> ContinueTrial | StopTrial:
         """Return the decision about the row that was just sent."""
@@ -148,8 +138,6 @@ class InlineChannel:
 
     def pending_stop(self) -> StopTrial | None:
         """Return the order to stop, if it has come."""
-        if self._has_news:
-            self.flush()
         return self._give_up() if self.failure is not None else self._executor.stop
 
     def close(self) -> None:
