@@ -55,7 +55,7 @@ def kind_of(listing: Listing) -> Kind | None:
         return Kind.CHECKPOINT
     if any(is_checkpoint_name(name.partition("/")[0]) and "/" in name for name in listing):
         return Kind.TRIAL
-    if any(is_checkpoint_name(part) for name in listing for part in name.split("/")[1:2]):
+    if any(is_trial_with_checkpoint(*name.split("/")[:2]) for name in listing if name.count("/") > 1):
         return Kind.EXPERIMENT  # one whose header and journal are lost
     return None
 
@@ -92,6 +92,11 @@ def _checkpoint_folders(listing: Listing, depth: int) -> set[str]:
         if named or split[depth:] == [layout.MANIFEST]:
             folders.add("/".join(split[:depth]))
     return folders
+
+
+def is_trial_with_checkpoint(trial: str, checkpoint: str) -> bool:
+    """Return whether folders of these names are a trial and a checkpoint in it."""
+    return layout.parse_trial_name(trial) is not None and is_checkpoint_name(checkpoint)
 
 
 def is_checkpoint_name(name: str) -> bool:

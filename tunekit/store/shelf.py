@@ -94,6 +94,10 @@ class Shelf(Protocol):
         """Remove a file, or a folder with everything in it."""
         ...
 
+    def tidy(self) -> None:
+        """Remove what copies that were interrupted have left aside. Nobody may be copying to here."""
+        ...
+
 
 def shelf_of(store: Store) -> Shelf:
     """Return the files of ``store``.
@@ -190,6 +194,15 @@ class LocalShelf:
         """Remove it by way of the trash."""
         self._store.remove(place)
 
+    def tidy(self) -> None:
+        """Remove it, what was on its way to deletion, and the folders around both if nothing else is left in them."""
+        for parent in (layout.STAGING, layout.TRASH):
+            places = {f"{parent}/{name.partition('/')[0]}" for name in self.files(parent)}
+            for place in sorted(places):
+                if place.startswith((COPYING, _DRAFT, layout.TRASH)):
+                    self._store.remove(place)
+            self._store.remove(f"{parent}/.none")
+
     def _sync_up(self, folder: Path) -> None:
         while True:
             self._store.ops.fsync(folder)
@@ -247,6 +260,13 @@ class MemoryShelf:
     def clear(self, place: str) -> None:
         """Forget it."""
         self._store.remove(place)
+
+    def tidy(self) -> None:
+        """Forget it."""
+        for name in self._store.sizes(layout.STAGING):
+            place = f"{layout.STAGING}/{name.partition('/')[0]}"
+            if place.startswith(COPYING):
+                self._store.remove(place)
 
 
 @contextmanager

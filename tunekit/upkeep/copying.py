@@ -95,9 +95,11 @@ def _run(place: Place, transfer: Transfer, *, while_running: bool) -> None:
         check_trial(transfer, wanted, parts, there)
         transfer.checkpoints(wanted, transfer.shown(there))
         transfer.files(parts.others, there.others)
+        transfer.target.tidy()
     else:
-        there = take_apart(transfer.target.files(transfer.name), place.kind)
-        check_checkpoint(transfer, wanted, there)
+        listing = transfer.target.files(transfer.name)
+        there = take_apart(listing, place.kind)
+        check_checkpoint(transfer, wanted, listing, there)
         transfer.checkpoints(wanted, transfer.shown(there))
     transfer.count(parts)
 

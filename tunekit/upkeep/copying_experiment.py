@@ -100,6 +100,7 @@ def _pass(transfer: Transfer, *, is_complete: bool, while_running: bool) -> None
         _journal(transfer, name, history, folder, ours)
         transfer.files({HEADER: parts.others[HEADER]}, there.others)
     target.store.remove(MARKER.partition("/")[0])
+    target.tidy()
     if is_complete:
         for surplus in beyond:
             target.store.remove(surplus)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tunekit.errors import StorageError
 from tunekit.store import LocalStore, Store, layout, open_store, resolve
-from tunekit.store.contents import HEADER, JOURNAL, Kind, is_checkpoint_name, kind_of
+from tunekit.store.contents import HEADER, JOURNAL, Kind, is_checkpoint_name, is_trial_with_checkpoint, kind_of
 from tunekit.store.shelf import Found, Shelf, shelf_of
 from tunekit.upkeep.report import nothing_here
 
@@ -77,6 +77,6 @@ def _peek(store: Store, shelf: Shelf) -> dict[str, Found]:
     deeper = [f"{name}/" for name in names if name == JOURNAL or is_checkpoint_name(name)]
     for name in [] if found or deeper else names:
         if (root / name).is_dir() and not (root / name).is_symlink():
-            inner = [entry.name for entry in (root / name).iterdir() if is_checkpoint_name(entry.name)]
+            inner = [entry.name for entry in (root / name).iterdir() if is_trial_with_checkpoint(name, entry.name)]
             deeper += [f"{name}/{entry}/" for entry in inner]
     return found | {name: Found(0) for name in deeper}

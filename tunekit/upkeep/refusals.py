@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from tunekit.errors import ExperimentExistsError
+from tunekit.store import layout
 from tunekit.store.contents import HEADER, Contents
 from tunekit.store.manifest import Manifest
 from tunekit.store.shelf import Found
@@ -15,7 +16,7 @@ _OTHER_NAME = "name another target: nothing is ever overwritten that is not an e
 Wanted = Mapping[str, tuple[bytes, Manifest]]
 
 
-def check_checkpoint(transfer: Transfer, wanted: Wanted, there: Contents) -> None:
+def check_checkpoint(transfer: Transfer, wanted: Wanted, listing: Mapping[str, Found], there: Contents) -> None:
     """Refuse a target that is another checkpoint, or anything but the beginning of this one.
 
     Raises:
@@ -25,14 +26,11 @@ def check_checkpoint(transfer: Transfer, wanted: Wanted, there: Contents) -> Non
         return
     data, manifest = wanted[""]
     shown = transfer.shown(there).get("")
-    prefix = f"{manifest.data}/" if manifest.data else ""
-    names = {prefix + entry.name for entry in manifest.files}
     if shown is not None and shown != data:
         raise refused(transfer, "it is another checkpoint")
-    if strange := [
-        name for inside in there.checkpoints.values() for name in inside if shown is None and name not in names
-    ]:
-        raise refused(transfer, f"{strange[0]} is there")
+    prefix = f"{manifest.data}/" if manifest.data else ""
+    names = {layout.MANIFEST, *(prefix + entry.name for entry in manifest.files)}
+    _refuse_files(transfer, listing, names)
 
 
 def check_trial(transfer: Transfer, wanted: Wanted, parts: Contents, there: Contents) -> None:
@@ -83,7 +81,7 @@ def refused(transfer: Transfer, what: str) -> ExperimentExistsError:
     )
 
 
-def _refuse_files(transfer: Transfer, there: Mapping[str, Found], expected: Mapping[str, Found]) -> None:
+def _refuse_files(transfer: Transfer, there: Iterable[str], expected: Collection[str]) -> None:
     for name in there:
-        if name not in expected:
+        if name not in expected and not name.endswith("/"):
             raise refused(transfer, f"{name} is there")

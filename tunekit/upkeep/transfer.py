@@ -67,7 +67,7 @@ class Transfer:
         found = {}
         for folder, inside in parts.visible.items():
             with contextlib.suppress(CheckpointError):
-                found[folder] = read_visible(self.target, folder, inside, folder)[0]
+                found[folder] = read_visible(self.target, folder or self.name, inside, folder)[0]
         return found
 
     def checkpoints(self, wanted: Mapping[str, tuple[bytes, Manifest]], present: Mapping[str, bytes]) -> list[str]:

@@ -1,0 +1,424 @@
+"""Copies are whole at every moment, are gone on with, and are never made over something else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from experiments import Built, built, content, whole
+
+from tunekit.core.events import DriverStarted, Settings
+from tunekit.errors import ConfigError, ExperimentExistsError, ExperimentNotFoundError, JournalCorruptError
+from tunekit.journal.lock import DriverLock
+from tunekit.store import LocalStore, layout, open_store
+from tunekit.store.shelf import shelf_of
+from tunekit.testing.faulty_store import Faults, FaultyOps, SimulatedCrash
+from tunekit.upkeep import copying
+from tunekit.upkeep.copying import copy
+from tunekit.upkeep.copying_experiment import copy_experiment
+from tunekit.upkeep.history import read_history
+from tunekit.upkeep.places import find
+from tunekit.upkeep.report import NothingHereError
+from tunekit.upkeep.transfer import CopyReport, Transfer
+from tunekit.upkeep.verifying import verify
+
+CHECKPOINT = "walk_00001/checkpoint_000002"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    built(tmp_path / "source" / "exp")
+    return tmp_path / "source" / "exp"
+
+
+def test_an_experiment_is_copied_byte_for_byte(source: Path, tmp_path: Path) -> None:
+    report = copy(source, tmp_path / "copy", verify=True)
+    assert content(tmp_path / "copy") == content(source)
+    assert (report.num_copied, report.num_kept, report.verified, report.problems) == (9, 0, True, [])
+    assert report.num_checkpoints == 9
+    assert verify(tmp_path / "copy").is_clean
+    assert not (tmp_path / "copy" / ".staging").exists()
+
+
+def test_only_what_is_missing_or_different_is_copied_again(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "copy"
+    copy(source, target)
+    kept = target / CHECKPOINT / "model.bin"
+    before = kept.stat().st_ino
+    for path in (target / "walk_00000/checkpoint_000001").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    report = copy(source, target)
+    assert (report.num_copied, report.num_kept, report.bytes_copied) == (1, 8, 3000)
+    assert kept.stat().st_ino == before
+    assert content(target) == content(source)
+
+
+def test_what_is_damaged_at_the_target_is_found_and_mended(source: Path, tmp_path: Path) -> None:
+    """The sizes say nothing; --verify reads every byte."""
+    target = tmp_path / "copy"
+    copy(source, target)
+    model = target / CHECKPOINT / "model.bin"
+    model.write_bytes(b"\0" * model.stat().st_size)
+    assert copy(source, target).num_copied == 0
+    report = copy(source, target, verify=True)
+    assert (report.num_copied, report.num_kept, report.verified) == (1, 8, True)
+    assert content(target) == content(source)
+
+
+def test_a_copy_is_brought_up_to_date(tmp_path: Path) -> None:
+    """More results, a newer attempt at the same iteration, and a checkpoint that retention has deleted since."""
+    source, target = tmp_path / "exp", tmp_path / "copy"
+    made = Built(source)
+    made.save(0, 1)
+    made.save(0, 2)
+    copy(source, target)
+    made.save(0, 2, attempt=2)
+    made.save(0, 3, attempt=2)
+    made.delete(0, 1)
+    made.close()
+    report = copy(source, target, verify=True)
+    assert (report.num_copied, report.num_removed) == (2, 1)
+    assert content(target) == content(source)
+    assert whole(target) == 2
+
+
+def test_a_journal_of_many_segments(tmp_path: Path) -> None:
+    made = Built(tmp_path / "exp", segment_bytes=1000)
+    made.save(0, 1)
+    copy(tmp_path / "exp", tmp_path / "copy")
+    for step in range(2, 5):
+        made.save(0, step)
+    made.close()
+    assert len(list((tmp_path / "exp/journal").iterdir())) > 3
+    copy(tmp_path / "exp", tmp_path / "copy", verify=True)
+    assert content(tmp_path / "copy") == content(tmp_path / "exp")
+
+
+def test_the_journal_is_cut_at_a_whole_record(source: Path, tmp_path: Path) -> None:
+    """A crash tore the last record; the copy does not have it."""
+    segment = source / "journal/000000000001.jsonl"
+    intact = segment.read_bytes()
+    segment.write_bytes(intact + intact.splitlines()[-1][:-9])
+    copy(source, tmp_path / "copy", verify=True)
+    assert (tmp_path / "copy/journal/000000000001.jsonl").read_bytes() == intact
+
+
+def test_what_the_journal_waits_for_is_copied_too(tmp_path: Path) -> None:
+    """The driver died between recording a save and publishing it; the next one publishes it, there as here."""
+    made = Built(tmp_path / "exp")
+    made.save(0, 1)
+    manifest = made.stage(0, 2)
+    made.stage(1, 1)
+    made.io.discard("walk_00001", 1, 1)
+    (made.io.begin("walk_00002", 9, 1) / "unsealed").touch()
+    made.close()
+    for _ in range(2):
+        report = copy(tmp_path / "exp", tmp_path / "copy")
+        assert [note.file for note in report.notes] == [".staging/walk_00001.1.1"]
+    assert [path.name for path in (tmp_path / "copy/.staging").iterdir()] == ["walk_00000.2.1"]
+    io = type(made.io)(LocalStore(tmp_path / "copy"))
+    io.publish("walk_00000", 2, 1, manifest)
+    assert (io.verify("walk_00000", 2) / "model.bin").is_file()
+
+
+def test_files_of_the_user_are_copied_and_those_of_this_place_are_not(source: Path, tmp_path: Path) -> None:
+    (source / "notes.txt").write_text("good")
+    (source / "walk_00000" / "log").mkdir()
+    (source / "walk_00000" / "log" / "events").write_text("1")
+    (source / ".quarantine" / "walk_00000.1.0").mkdir(parents=True)
+    (source / ".quarantine" / "walk_00000.1.0" / "model.bin").write_text("bad")
+    (source / ".trash" / "x").mkdir(parents=True)
+    (source / ".trash" / "x" / "y").touch()
+    (source / "driver.generation").touch()
+    (source / "link").symlink_to("/etc/hosts")
+    report = copy(source, tmp_path / "copy")
+    names = {str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*") if path.is_file()}
+    assert {"notes.txt", "walk_00000/log/events", ".quarantine/walk_00000.1.0/model.bin"} < names
+    assert not {"driver.generation", ".trash/x/y", "link"} & names
+    assert [note.file for note in report.notes] == ["link"]
+    (source / "notes.txt").write_text("best")
+    assert copy(source, tmp_path / "copy").bytes_copied > 0
+    assert (tmp_path / "copy/notes.txt").read_text() == "best"
+
+
+def test_a_damaged_checkpoint_is_left_out_and_reported(source: Path, tmp_path: Path) -> None:
+    (source / CHECKPOINT / "model.bin").write_bytes(b"\0" * 2000)
+    (source / "walk_00002/checkpoint_000003/empty").unlink()
+    (source / "walk_00000/checkpoint_000001/MANIFEST.json").write_text("{")
+    report = copy(source, tmp_path / "copy")
+    assert sorted(problem.file for problem in report.problems) == [
+        "walk_00000/checkpoint_000001/MANIFEST.json",
+        f"{CHECKPOINT}/model.bin",
+        "walk_00002/checkpoint_000003/empty",
+    ]
+    assert report.num_copied == whole(tmp_path / "copy") == 6
+
+
+def test_a_trial_is_copied(source: Path, tmp_path: Path) -> None:
+    for number in (3, 0):
+        report = copy(source / "walk_00001", tmp_path / "trial", verify=True)
+        assert (report.kind, report.num_copied, report.num_kept, report.verified) == ("trial", number, 3 - number, True)
+    assert content(tmp_path / "trial") == content(source / "walk_00001")
+
+
+def test_a_checkpoint_is_copied(source: Path, tmp_path: Path) -> None:
+    for number in (1, 0):
+        report = copy(source / CHECKPOINT, tmp_path / "deep" / "best", verify=True)
+        assert (report.kind, report.num_copied, report.verified) == ("checkpoint", number, True)
+    assert content(tmp_path / "deep" / "best") == content(source / CHECKPOINT)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["best"]
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["", "walk_00001", CHECKPOINT])
+def test_nothing_else_is_overwritten(source: Path, tmp_path: Path, part: str) -> None:
+    target = tmp_path / "thesis"
+    target.mkdir()
+    (target / "thesis.txt").write_text("two years of work")
+    with pytest.raises(ExperimentExistsError, match=r"thesis\.txt is there\n\nhint: name another target"):
+        copy(source / part, target)
+    assert [path.name for path in target.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("part", ["", "walk_00001", CHECKPOINT])
+def test_another_experiment_trial_or_checkpoint_is_not_overwritten(source: Path, tmp_path: Path, part: str) -> None:
+    other = Built(tmp_path / "other", num_bytes=3000)
+    for step in (1, 2):
+        other.save(1, step)
+    other.record(DriverStarted(generation=2, settings=Settings()))
+    other.close()
+    before = content(tmp_path / "other")
+    with pytest.raises(ExperimentExistsError, match="not an earlier copy"):
+        copy(source / part, tmp_path / "other" / part)
+    assert content(tmp_path / "other") == before
+
+
+def test_a_copy_that_went_on_by_itself_is_not_overwritten(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "copy"
+    copy(source, target)
+    segment = target / "journal/000000000001.jsonl"
+    with Built.journal_of(target) as journal:
+        journal.append([DriverStarted(generation=2, settings=Settings())])
+    before = segment.read_bytes()
+    with pytest.raises(ExperimentExistsError, match="gone on by itself"):
+        copy(source, target)
+    assert segment.read_bytes() == before
+
+
+def test_a_running_experiment_is_refused_unless_asked_for(source: Path, tmp_path: Path) -> None:
+    with DriverLock(source):
+        for part in ("", "walk_00001"):
+            with pytest.raises(ExperimentExistsError, match=rf"process {os.getpid()} on .*\n\nhint: .*--while-running"):
+                copy(source / part, tmp_path / "copy")
+        assert not (tmp_path / "copy").exists()
+        copy(source, tmp_path / "copy", while_running=True)
+        copy(source / CHECKPOINT, tmp_path / "best")
+    assert content(tmp_path / "copy") == content(source)
+
+
+def test_a_driver_cannot_start_while_its_experiment_is_copied(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def look(transfer: Transfer, *, while_running: bool) -> None:
+        copy_experiment(transfer, while_running=while_running)
+        with pytest.raises(ExperimentExistsError):
+            DriverLock(source).acquire()
+        tried.append(True)
+
+    monkeypatch.setattr(copying, "copy_experiment", look)
+    copy(source, tmp_path / "copy")
+    assert tried
+    DriverLock(source).acquire()
+
+
+def test_a_copy_that_is_being_run_is_refused(source: Path, tmp_path: Path) -> None:
+    copy(source, tmp_path / "copy")
+    with DriverLock(tmp_path / "copy"), pytest.raises(ExperimentExistsError, match="end it first"):
+        copy(source, tmp_path / "copy")
+
+
+def test_places_that_lie_in_one_another_are_refused(source: Path) -> None:
+    for target in (source, source / "copy", source.parent, f"{source}/../exp"):
+        with pytest.raises(ConfigError, match="lie in the source"):
+            copy(source, target)
+
+
+def test_what_is_no_experiment_is_refused(source: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere", source.parent, source / "journal"):
+        with pytest.raises(NothingHereError, match="neither an experiment nor a trial nor a checkpoint"):
+            copy(path, tmp_path / "copy")
+    (source / "experiment.json").unlink()
+    with pytest.raises(ExperimentNotFoundError, match=r"has no experiment\.json"):
+        copy(source, tmp_path / "copy")
+
+
+def test_a_damaged_journal_is_refused(source: Path, tmp_path: Path) -> None:
+    segment = source / "journal/000000000001.jsonl"
+    segment.write_bytes(segment.read_bytes().replace(b'"iteration":2', b'"iteration":3', 1))
+    with pytest.raises(JournalCorruptError):
+        copy(source, tmp_path / "copy")
+    assert not (tmp_path / "copy/experiment.json").exists()
+
+
+# -- while it runs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_running_experiment_is_copied_as_it_was_at_one_moment(tmp_path: Path) -> None:
+    """Whatever is saved and deleted meanwhile, the copy's journal and its checkpoints fit."""
+    source, target = tmp_path / "exp", tmp_path / "copy"
+    made = Built(source)
+    made.save(0, 1)
+    made.save(0, 2)
+
+    class Meanwhile:
+        step = 2
+
+        def expect(self, num_bytes: int) -> None:
+            """Save, and delete what was planned to be copied."""
+            if self.step < 5:
+                self.step += 1
+                made.save(0, self.step)
+                made.delete(0, self.step - 2)
+
+        def advance(self, num_bytes: int) -> None:
+            """Nothing."""
+
+    copy(source, target, while_running=True, meter=Meanwhile())
+    made.close()
+    report = verify(target)
+    assert report.is_clean, report.problems
+    assert not [note for note in report.notes if "journal" in note.problem]
+    ours, theirs = ((path / "journal/000000000001.jsonl").read_bytes() for path in (source, target))
+    assert ours.startswith(theirs)
+    assert theirs.endswith(b",1]\n")
+    history = read_history(target / "journal")
+    assert {history.folder(known) for known in history.published} == {
+        str(path.parent.relative_to(target)) for path in target.glob(f"*/*/{layout.MANIFEST}")
+    }
+    copy(source, target)
+    assert content(target) == content(source)
+
+
+# -- interruptions -----------------------------------------------------------------------------------------------------
+
+
+class Counting:
+    """A meter that is a system call like the others: the process may die at it."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+
+    def expect(self, num_bytes: int) -> None:
+        self.faults.run("begin", lambda: None)
+
+    def advance(self, num_bytes: int) -> None:
+        self.faults.run("copy", lambda: None)
+
+
+def copy_with(source: Path, target: Path, ops: FaultyOps) -> None:
+    transfer = Transfer(
+        source=find(source).shelf,
+        target=shelf_of(LocalStore(target, ops=ops)),
+        report=CopyReport(str(source), find(source).kind, target=str(target)),
+        meter=Counting(ops.faults),
+    )
+    copy_experiment(transfer, while_running=False)
+
+
+def test_crash_at_every_operation(tmp_path: Path) -> None:
+    """Each checkpoint that can be seen is whole, and the copy is gone on with to the same end. S000-14."""
+    source = tmp_path / "exp"
+    made = built(source, trials=2, steps=2, num_bytes=200)
+    copy(source, tmp_path / "older")
+    older = Built.again(source)
+    older.save(0, 2, attempt=2)
+    older.delete(1, 1)
+    older.stage(1, 3)
+    older.close()
+    del made
+    undisturbed = FaultyOps()
+    copy_with(source, tmp_path / "undisturbed", undisturbed)
+    assert undisturbed.faults.count > 60
+    for number in range(1, undisturbed.faults.count + 1, 2):
+        for begins_with in ("nothing", "older"):
+            target = tmp_path / f"from {begins_with}" / str(number)
+            if begins_with == "older":
+                copy(tmp_path / "older", target)
+            ops = FaultyOps(Faults(crash_at=number))
+            with contextlib.suppress(SimulatedCrash):
+                copy_with(source, target, ops)
+            ops.close()
+            seen = whole(target)
+            if begins_with == "nothing" and (target / "experiment.json").exists():
+                assert seen == 3
+            copy(source, target)
+            assert content(target) == content(source)
+            assert [path.name for path in (target / ".staging").iterdir()] == ["walk_00001.3.1"]
+
+
+def test_sigkill_at_random_moments(tmp_path: Path, kills: int) -> None:
+    """At every moment each visible checkpoint of the copy is whole, and the end equals the source byte for byte."""
+    source, target = tmp_path / "exp", tmp_path / "copy"
+    built(source, trials=4, steps=4, num_bytes=400_000)
+    code = "import sys; from tunekit.upkeep.copying import copy; print('go', flush=True); copy(*sys.argv[1:])"
+
+    def start(to: Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(source), str(to)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "go\n"
+        return process
+
+    began = time.monotonic()
+    start(tmp_path / "undisturbed").communicate(timeout=60)
+    takes = time.monotonic() - began
+    chance = random.Random(7)
+    partial = 0
+    for _ in range(kills):
+        process = start(target)
+        time.sleep(chance.uniform(0, takes / 2))
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        if target.exists():
+            seen = whole(target)
+            partial += 0 < seen < 16
+            if seen < 16:
+                assert not (target / "experiment.json").exists()
+    report = copy(source, target, verify=True)
+    assert report.verified
+    assert content(target) == content(source) == content(tmp_path / "undisturbed")
+    print(f"{partial} of {kills} kills left a part of the checkpoints")
+
+
+# -- other stores ------------------------------------------------------------------------------------------------------
+
+
+def test_to_memory_and_back(source: Path, tmp_path: Path) -> None:
+    there = f"memory://copies/{tmp_path.name}"
+    for number in (9, 0):
+        assert copy(source, there, verify=True).num_copied == number
+    assert verify(there).is_clean
+    assert open_store(there).sizes("walk_00000/checkpoint_000001") == {
+        "MANIFEST.json": (source / "walk_00000/checkpoint_000001/MANIFEST.json").stat().st_size,
+        "deep/optimizer.bin": 1000,
+        "empty": 0,
+        "model.bin": 2000,
+    }
+    assert copy(there, tmp_path / "back", verify=True).num_copied == 9
+    assert content(tmp_path / "back") == content(source)
+    copy(f"{there}/{CHECKPOINT}", f"memory://copies/best-{tmp_path.name}", verify=True)
+    copy(f"memory://copies/best-{tmp_path.name}", tmp_path / "best")
+    assert content(tmp_path / "best") == content(source / CHECKPOINT)
