@@ -101,7 +101,7 @@ def pause(failures: int) -> float:
 
     So those who failed at the same moment do not all come back at the same moment.
     """
-    return random.uniform(0, min(5.0, 0.1 * 2.0**failures))  # noqa: S311 - spreads requests, keeps no secret
+    return random.uniform(0, min(5.0, 0.1 * 2.0 ** min(failures, 9)))  # noqa: S311 - spreads requests, keeps no secret
 
 
 @dataclass(frozen=True)

@@ -110,3 +110,21 @@ def staged(keys: Iterable[str], read: Callable[[str], bytes]) -> set[str]:
             data = set() if not published else data - {published}  # noqa: PLW2901 - the rest of the same
         found |= {name for each in data if (name := staging_at(folder, each))}
     return found
+
+
+def stays(key: str, folder: str, data: str, *, also: bool = True) -> bool:
+    """Return whether a key below a checkpoint's folder is none of an attempt's predecessors.
+
+    Args:
+        key: The key.
+        folder: The checkpoint's folder.
+        data: The attempt's data folder; empty: not known.
+        also: Whether the attempt's own files stay.
+    """
+    at = split(key)
+    if at is None or at[0] != folder:
+        return False
+    if not data.startswith("d-"):
+        return True
+    attempt, limit = int(at[1].removeprefix("d-")), int(data.removeprefix("d-"))
+    return attempt >= limit if also else attempt > limit

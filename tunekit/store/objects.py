@@ -21,7 +21,7 @@ from tunekit.store import layout
 from tunekit.store.base import PutOutcome, storage_errors
 from tunekit.store.object_client import ConflictError, Listed, ObjectClient, Patience
 from tunekit.store.object_folders import FOLDERS, LocalFolders
-from tunekit.store.object_places import EMPTY, data_of, manifest_key, place_of, split, staged, visible
+from tunekit.store.object_places import EMPTY, Place, data_of, manifest_key, place_of, staged, stays, visible
 
 _logger = logging.getLogger("tunekit")
 _T = TypeVar("_T")
@@ -255,7 +255,7 @@ class ObjectStore:
         """Delete what older attempts left in a folder, now that its manifest says something else."""
         manifest, marker = manifest_key(folder), f"{folder}/{keep}/{EMPTY}"
         keys = [key for key in self._keys_below(f"{folder}/") if key != manifest]
-        old = [key for key in keys if keep and not _stays(key, folder, keep)]
+        old = [key for key in keys if keep and not stays(key, folder, keep)]
         self._delete([*old, marker] if marker in keys else old)
 
     def _remove_staged(self, staging: str) -> None:
@@ -263,7 +263,7 @@ class ObjectStore:
         if path := self._folders.scratch.pop(full, None):
             shutil.rmtree(path, ignore_errors=True)
         prefix = place_of(staging).prefix
-        self._delete([prefix + name for name in self._staged_listing(staging)])
+        self._delete([prefix + name for name in self._staged_listing(staging, in_doubt=False)])
         self._folders.uploaded.discard(full)
 
     def _put_aside(self, folder: str, aside: str) -> None:
@@ -290,7 +290,7 @@ class ObjectStore:
         data = data_of(self.read(own)) if own in keys else None
         manifests = [key for key in keys if key.rpartition("/")[2] == layout.MANIFEST]
         self._delete(manifests)
-        self._delete([key for key in keys if key not in manifests and not _stays(key, folder, data or "", also=False)])
+        self._delete([key for key in keys if key not in manifests and not stays(key, folder, data or "", also=False)])
 
     def _published(self, folder: str) -> dict[str, Listed]:
         """Return what a published folder consists of by names relative to it, without what other attempts left."""
@@ -309,21 +309,25 @@ class ObjectStore:
         seen = visible(found)
         return {key.removeprefix(prefix): entry for key, entry in found.items() if key in seen}
 
-    def _staged_listing(self, staging: str) -> dict[str, Listed]:
-        """Return what is staged under a name, unless it is published."""
+    def _staged_listing(self, staging: str, *, in_doubt: bool = True) -> dict[str, Listed]:
+        """Return what is staged under a name, unless it is published.
+
+        Args:
+            staging: The name.
+            in_doubt: Whether to take it for staged when the manifest beside it is damaged and cannot say.
+        """
         place = place_of(staging)
         found = self._listed(place.prefix)
-        if found and place.data and place.data in self._published_data(place.folder, place.data):
+        if found and place.data and self._is_published(place, in_doubt=not in_doubt):
             return {}
         return {key.removeprefix(place.prefix): entry for key, entry in found.items()}
 
-    def _published_data(self, folder: str, doubted: str) -> set[str]:
-        """Return the data folder that a folder's manifest names; of a damaged one nobody knows, so the doubted one."""
+    def _is_published(self, place: Place, *, in_doubt: bool) -> bool:
         try:
-            data = data_of(self.read(manifest_key(folder)))
+            data = data_of(self.read(manifest_key(place.folder)))
         except FileNotFoundError:
-            return set()
-        return {doubted if data is None else data}
+            return False
+        return in_doubt if data is None else data == place.data
 
     def _staged_sizes(self) -> dict[str, int]:
         result = {}
@@ -376,21 +380,3 @@ class ObjectStore:
 
     def _full(self, folder: str) -> str:
         return f"{self.uri}\n{folder}"
-
-
-def _stays(key: str, folder: str, data: str, *, also: bool = True) -> bool:
-    """Return whether a key below a checkpoint's folder is none of an attempt's predecessors.
-
-    Args:
-        key: The key.
-        folder: The checkpoint's folder.
-        data: The attempt's data folder; empty: not known.
-        also: Whether the attempt's own files stay.
-    """
-    at = split(key)
-    if at is None or at[0] != folder:
-        return False
-    if not data.startswith("d-"):
-        return True
-    attempt, limit = int(at[1].removeprefix("d-")), int(data.removeprefix("d-"))
-    return attempt >= limit if also else attempt > limit

@@ -147,7 +147,10 @@ class ObstoreClient:
     @property
     def _store(self) -> Any:
         if self._made is None:
-            self._made = self._uri.opened(client_options=_CLIENT, retry_config=_RETRY)
+            try:
+                self._made = self._uri.opened(client_options=_CLIENT, retry_config=_RETRY)
+            except (exceptions.BaseError, ValueError) as error:
+                raise RequestError(_brief(error), may_pass=False) from error
         return self._made
 
     def _download_parts(self, key: str, file: Any, size: int) -> None:

@@ -183,4 +183,4 @@ class FaultyObjects:
 def no_waiting(tries: int = 4) -> Patience:
     """Return a patience that waits no time and gives up after so many tries."""
     ticks = itertools.count()
-    return Patience(deadline_s=tries, pause=lambda _: 0.0, clock=lambda: float(next(ticks)), sleep=lambda _: None)
+    return Patience(deadline_s=tries - 1, pause=lambda _: 0.0, clock=lambda: float(next(ticks)), sleep=lambda _: None)

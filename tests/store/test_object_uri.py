@@ -1,0 +1,85 @@
+"""From a URI of a bucket to its parts and back; nothing secret gets in."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from tunekit.errors import ConfigError, StorageError
+from tunekit.store import open_store, resolve
+from tunekit.store.object_uri import parse
+from tunekit.store.obstore_client import ObstoreClient
+from tunekit.store.opening import join, split
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("S3://bucket/a//b/", "s3://bucket/a/b"),
+        ("s3a://bucket/a", "s3://bucket/a"),
+        ("s3://b/ä b%25%3F", "s3://b/ä b%25%3F"),
+        ("s3://b/x?region=eu-central-1", "s3://b/x?region=eu-central-1"),
+        ("s3://b/x/?endpoint_override=http://h:9", "s3://b/x?endpoint=http://h:9"),
+        ("s3://b?scheme=http&endpoint_override=h:9&region=r", "s3://b?endpoint=http://h:9&region=r"),
+        ("s3://b?endpoint=h:9", "s3://b?endpoint=https://h:9"),
+        ("gcs://b/x", "gs://b/x"),
+        ("abfs://container/x?account_name=a", "az://container/x?account_name=a"),
+    ],
+)
+def test_a_uri_has_one_form(text: str, canonical: str) -> None:
+    """S003-24."""
+    assert resolve(text) == canonical
+    assert resolve(canonical) == canonical
+
+
+@pytest.mark.parametrize("text", ["s3://", "s3:///folder", "s3://key:secret@bucket/x", "s3://bucket/x#y"])
+def test_a_uri_without_a_bucket_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"storage_path: got .*but must be s3://bucket/folder"):
+        resolve(text)
+
+
+@pytest.mark.parametrize("option", ["secret_access_key=x", "access_key_id=x", "session_token=x", "rgion=x"])
+def test_secrets_and_unknown_options_are_refused(option: str) -> None:
+    with pytest.raises(ConfigError, match="but must be of") as caught:
+        resolve(f"s3://bucket/x?region=r&{option}")
+    assert "AWS_SECRET_ACCESS_KEY" in caught.value.hint
+    assert "=x" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "joined"),
+    [
+        ("s3://b/x?region=r", "digits 50%?", "s3://b/x/digits 50%25%3F?region=r"),
+        ("s3://b", "digits", "s3://b/digits"),
+        ("memory://x", "digits", "memory://x/digits"),
+        ("/data/x", "digits", "/data/x/digits"),
+        ("/", "digits", "/digits"),
+    ],
+)
+def test_joining_and_splitting_are_inverse(folder: str, name: str, joined: str) -> None:
+    assert join(folder, name) == joined
+    assert split(joined) == (folder, name)
+
+
+def test_a_client_travels_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process reads the credentials of its own environment, so that they can be renewed."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ali baba")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "open sesame")
+    place = parse("s3://bucket/x?endpoint=http://127.0.0.1:9")
+    assert place is not None
+    client = ObstoreClient(place)
+    assert client._store is not None
+    pickled = pickle.dumps(client)
+    assert b"sesame" not in pickled
+    assert pickle.loads(pickled).uri == client.uri
+
+
+def test_half_of_the_credentials_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "open sesame")
+    with pytest.raises(StorageError, match="Missing AccessKeyId") as caught:
+        open_store("s3://bucket/x?endpoint=http://127.0.0.1:9")
+    assert "credentials" in caught.value.hint
+    assert "sesame" not in str(caught.value)
