@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         TrainableError,
         TrialError,
         TunekitError,
+        ValidationError,
     )
     from tunekit.results import Result, ResultGrid
     from tunekit.schedulers import ASHA, FIFO
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     )
     from tunekit.trainable import PIN_CHECKPOINT, SHOULD_CHECKPOINT, Trainable, with_parameters, with_resources
     from tunekit.tuner import Tuner, inline
+    from tunekit.validation import validate_save_restore
 
 __version__ = "0.1.0"
 
@@ -95,6 +97,7 @@ __all__ = [
     "TuneConfig",
     "TunekitError",
     "Tuner",
+    "ValidationError",
     "__version__",
     "choice",
     "get_checkpoint",
@@ -114,6 +117,7 @@ __all__ = [
     "restore",
     "sample_from",
     "uniform",
+    "validate_save_restore",
     "with_parameters",
     "with_resources",
 ]
@@ -129,6 +133,7 @@ _NAMES_OF = {
     " sample_from uniform",
     "trainable": "PIN_CHECKPOINT SHOULD_CHECKPOINT Trainable with_parameters with_resources",
     "tuner": "Tuner inline",
+    "validation": "validate_save_restore",
 }
 """Public names by the module that defines them. Every public name that ends in ``Error`` lives in ``errors``."""
 

@@ -7,6 +7,7 @@
     │   ├── ConfigTypeError (TypeError)        a setting has the wrong type
     │   └── ResourcesError                     no node could ever hold one trial
     ├── TrainableError (TypeError)             the trainable cannot be used at all
+    │   └── ValidationError                    it runs, but cannot be saved and restored as it should
     ├── ReportError (ValueError)               report() was given something that cannot be recorded
     │   └── MetricNotFoundError (KeyError)     the metric of the sweep is not among the reported ones
     ├── SessionError (RuntimeError)            report() and its like were called outside a trial
@@ -96,6 +97,15 @@ class ResourcesError(ConfigError):
 
 class TrainableError(TunekitError, TypeError):
     """The trainable cannot be used: wrong kind, not picklable, missing methods."""
+
+
+class ValidationError(TrainableError):
+    """``validate_save_restore`` found that a trainable does not come back as it was saved.
+
+    Its fields: ``problem`` (short and always the same for the same kind, such as ``no-op load``), ``step`` (the
+    iteration at which it showed, or None), ``key`` (of the metric, of the state, or the method's name; may be empty),
+    ``expected`` and ``found`` (the two values, as text), ``traceback`` (text, if user code raised; else empty).
+    """
 
 
 class ReportError(TunekitError, ValueError):
