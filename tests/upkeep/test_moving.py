@@ -1,0 +1,104 @@
+"""A sweep is moved, renamed or copied in the middle of it, and ends elsewhere with the very same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments import content
+from scripts import moving_sweep
+
+import tunekit as tk
+from tunekit.errors import ExperimentExistsError
+from tunekit.upkeep.copying import copy
+from tunekit.upkeep.verifying import verify
+
+SCRIPT = Path(moving_sweep.__file__)
+STEPS = (5, 9, 6)
+"""After how many more steps the driver is killed at each station; 28 make the whole sweep."""
+
+
+def live(storage: str | Path, *arguments: str) -> Any:
+    """Run the sweep in a process of its own, and return what it came to; None if it was killed."""
+    command = [sys.executable, str(SCRIPT), str(storage), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    if done.returncode == -9:
+        return None
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return live(tmp_path_factory.mktemp("undisturbed"))
+
+
+def lives(places: Sequence[Path], move: Any) -> Any:
+    """Let the driver die at each place but the last, and move the sweep on from there."""
+    for number, steps in enumerate(STEPS):
+        folder, name = places[number].parent, places[number].name
+        assert live(folder, "--name", name, "--die-after", str(steps)) is None
+        assert verify(places[number]).is_clean
+        move(places[number], places[number + 1])
+    return live(places[-1].parent, "--name", places[-1].name)
+
+
+def test_an_experiment_is_moved(tmp_path: Path, undisturbed: Any) -> None:
+    """S003-5: nothing in it remembers where it was."""
+    places = [tmp_path / f"disk {number}" / "deep" / "walks" for number in range(4)]
+
+    def move(old: Path, new: Path) -> None:
+        new.parent.mkdir(parents=True)
+        shutil.move(old, new)
+
+    assert lives(places, move) == undisturbed
+    text = b"".join(content(places[-1]).values())
+    assert str(tmp_path).encode() not in text
+    assert os.fsencode(tmp_path.name) not in text
+
+
+def test_an_experiment_is_renamed(tmp_path: Path, undisturbed: Any) -> None:
+    places = [tmp_path / name for name in ("walks", "walks of a drunkard", "w", "walks-4")]
+    assert lives(places, Path.rename) == undisturbed
+
+
+def test_an_experiment_is_copied_and_goes_on_in_the_copy(tmp_path: Path, undisturbed: Any) -> None:
+    places = [tmp_path / str(number) / "walks" for number in range(4)]
+
+    def move(old: Path, new: Path) -> None:
+        before = content(old)
+        assert copy(old, new, verify=True).verified
+        assert content(new) == content(old) == before
+
+    assert lives(places, move) == undisturbed
+    assert live(places[0].parent) == undisturbed, "the copy has taken nothing away from what it is a copy of"
+    with pytest.raises(ExperimentExistsError, match="gone on by itself"):
+        copy(places[0], places[1])
+
+
+def test_other_tools_may_copy_it(tmp_path: Path, undisturbed: Any) -> None:
+    """``cp -r`` keeps no order; a sweep whose driver is dead does not mind."""
+    places = [tmp_path / str(number) / "walks" for number in range(4)]
+    assert lives(places, shutil.copytree) == undisturbed
+
+
+def test_through_memory_and_back(tmp_path: Path, undisturbed: Any) -> None:
+    """Half of the trials here, the next ones in memory, the rest here again."""
+    there = f"memory://{tmp_path.name}"
+    assert live(tmp_path / "a", "--die-after", "5") is None
+    copy(tmp_path / "a/walks", f"{there}/walks", verify=True)
+    tk.inline(moving_sweep.tuner(there, samples=3))
+    assert verify(f"{there}/walks").is_clean
+    copy(f"{there}/walks", tmp_path / "b/walks", verify=True)
+    assert (
+        json.loads(json.dumps(moving_sweep.outcome(tk.inline(moving_sweep.tuner(str(tmp_path / "b")))))) == undisturbed
+    )
+    copy(tmp_path / "b/walks", f"{there}/walks", verify=True)
+    assert json.loads(json.dumps(moving_sweep.outcome(tk.inline(moving_sweep.tuner(there))))) == undisturbed
