@@ -90,6 +90,19 @@ def test_the_time_of_a_save_does_not_count(tmp_path: Path, world: World) -> None
     assert channel.saved == [2, 4]
 
 
+def test_the_last_save_is_none_by_the_clock(tmp_path: Path, world: World) -> None:
+    """S003-14: what is saved at the end may not give way, though the clock would have asked for it as well."""
+
+    def train(config: dict[str, Any]) -> None:
+        for _ in range(4):
+            world.now += 10
+            tk.report({}, checkpoint=Saver())
+
+    config = tk.CheckpointConfig(checkpoint_every_s=20)
+    channel = RecordedTrial(tmp_path, train, stop={"training_iteration": 4}, checkpoint=config).run()
+    assert reasons(channel) == {2: "time", 4: "at_end"}
+
+
 @pytest.mark.parametrize("kind", ["class", "function"])
 def test_time_counts_from_where_the_attempt_was_restored(tmp_path: Path, world: World, kind: str) -> None:
     """S003-8: the interval is the work that a failure would cost, and restoring is none of it."""
