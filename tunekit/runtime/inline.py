@@ -20,6 +20,7 @@ from tunekit.runtime.class_trial import release
 from tunekit.runtime.driver import Driver
 from tunekit.runtime.launching import SpecOf, spec_or_failure
 from tunekit.runtime.spec import Delivery, ExecutorCommand, SweepSpec
+from tunekit.runtime.staging_slots import SLOTS
 from tunekit.store.checkpoint_io import CheckpointIO
 
 _BATCH = 100
@@ -185,3 +186,4 @@ def run_inline(
             channel.close()
     finally:
         release()
+        SLOTS.release()
