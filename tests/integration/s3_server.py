@@ -105,6 +105,7 @@ class S3Server:
             "-s3",
             f"-s3.config={config}",
             "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
             "-s3.iam=false",
             "-master.telemetry=false",
             "-master.electionTimeout=1s",
