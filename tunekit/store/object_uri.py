@@ -49,10 +49,6 @@ class ObjectUri(NamedTuple):
         query = f"?{urlencode(self.options, safe=':/')}" if self.options else ""
         return f"{self.scheme}://{path}{query}"
 
-    def joined(self, *parts: str) -> ObjectUri:
-        """Return the URI of something in this folder."""
-        return self._replace(folder="/".join(part for part in (self.folder, *parts) if part))
-
     def opened(self, **settings: Any) -> Any:
         """Return obstore's client for it."""
         from obstore import store  # noqa: PLC0415 - loaded by those who use one

@@ -48,22 +48,6 @@ def open_store(path_or_uri: str | os.PathLike[str], *, create: bool = True) -> S
     return store
 
 
-def join(uri: str, *names: str) -> str:
-    """Return the path or URI of something below a path or URI that ``resolve`` has returned."""
-    if place := object_uri.parse(uri):
-        return str(place.joined(*names))
-    return "/".join([uri.rstrip("/"), *names])
-
-
-def split(uri: str) -> tuple[str, str]:
-    """Return the folder around a path or URI that ``resolve`` has returned, and the name in it."""
-    if place := object_uri.parse(uri):
-        parent, _, name = place.folder.rpartition("/")
-        return str(place._replace(folder=parent)), name
-    parent, _, name = uri.rpartition("/")
-    return parent or "/", name
-
-
 def _open_objects(place: ObjectUri, *, create: bool) -> ObjectStore:
     from tunekit.store.obstore_client import ObstoreClient  # noqa: PLC0415 - loaded by those who use one
 
