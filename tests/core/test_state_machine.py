@@ -47,13 +47,14 @@ from tunekit.core.events import (
 )
 from tunekit.core.experiment import Experiment
 from tunekit.core.policies import Scheduler
-from tunekit.testing.events import launch_failed, restore_failed, save_failed, staged
+from tunekit.testing.events import adopted, launch_failed, missing, restore_failed, save_failed, staged
 from tunekit.testing.sim_judge import Judge
 from tunekit.testing.sim_options import SimOptions
 from tunekit.testing.strategies import (
     ERROR,
     METRIC,
     experiment_events,
+    found_events,
     loss_causes,
     schedulers,
     trial_events,
@@ -74,8 +75,11 @@ class Worker:
         self.iteration = launch.resume_from or 0
         self.is_started = self.is_waiting = self.is_final = False
         self.saved_at = self.iteration
+        self.saving: int | None = None
+        """Iteration of the save in flight."""
         self.stop: StopTrial | None = None
         self.is_killed = False
+        self.how: dict[str, Any] = {}
 
     @property
     def about(self) -> dict[str, Any]:
@@ -167,10 +171,9 @@ class World(RuleBasedStateMachine):
         if not worker.is_started:
             worker.is_started = True
             self.tell(TrialStarted(**worker.about, restored_from=worker.resume_from))
-        elif worker.is_final:
-            self.end(worker, TrialReturned(**worker.about))
-        elif worker.stop is not None:
-            self.end(worker, TrialHalted(**worker.about))
+        elif worker.is_final or worker.stop is not None:
+            self.settle(worker)
+            self.end(worker, TrialReturned(**worker.about) if worker.is_final else TrialHalted(**worker.about))
         elif not worker.is_waiting:
             self.report(worker, value)
 
@@ -190,13 +193,27 @@ class World(RuleBasedStateMachine):
         self.tell(ResultReported(**worker.about, **row))
 
     @precondition(lambda self: self.workers)
-    @rule(data=st.data(), fails=st.booleans())
-    def worker_saves(self, data: st.DataObject, *, fails: bool) -> None:
+    @rule(data=st.data(), size=st.integers(1, 9), pinned=st.booleans(), score=st.none() | st.floats(0, 1))
+    def worker_saves(self, data: st.DataObject, *, size: int, pinned: bool, score: float | None) -> None:
+        """Begin to save; a save in flight is finished first."""
         worker = self.pick(data)
         if worker.iteration > worker.saved_at:
-            worker.saved_at = worker.iteration
-            make = save_failed if fails else staged
-            self.tell(make(worker.trial, worker.iteration, worker.attempt))
+            self.settle(worker)
+            worker.saved_at = worker.saving = worker.iteration
+            worker.how = {"size": size, "pinned": pinned, "score": score}
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data(), fails=st.booleans())
+    def save_is_finished(self, data: st.DataObject, *, fails: bool) -> None:
+        """However far the trial has come meanwhile, and whatever it was told."""
+        self.settle(self.pick(data), fails=fails)
+
+    def settle(self, worker: Worker, *, fails: bool = False) -> None:
+        iteration, worker.saving = worker.saving, None
+        if iteration is not None and fails:
+            self.tell(save_failed(worker.trial, iteration, worker.attempt))
+        elif iteration is not None:
+            self.tell(staged(worker.trial, iteration, worker.attempt, **worker.how))
 
     @precondition(lambda self: self.workers)
     @rule(data=st.data(), cause=loss_causes)
@@ -205,10 +222,13 @@ class World(RuleBasedStateMachine):
         self.end(worker, WorkerLost(**worker.about, cause=LossCause.KILLED if worker.is_killed else cause))
 
     @precondition(lambda self: self.workers)
-    @rule(data=st.data(), retryable=st.booleans())
-    def worker_raises(self, data: st.DataObject, *, retryable: bool) -> None:
+    @rule(data=st.data(), retryable=st.booleans(), saves=st.booleans())
+    def worker_raises(self, data: st.DataObject, *, retryable: bool, saves: bool) -> None:
         worker = self.pick(data)
         if worker.is_started:
+            self.settle(worker)
+            if saves:
+                self.tell(staged(worker.trial, worker.iteration, worker.attempt, size=5, exact=False))
             self.end(worker, TrialRaised(**worker.about, error=ERROR, retryable=retryable))
 
     @precondition(lambda self: self.workers)
@@ -243,7 +263,8 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data(), fails=st.booleans())
     def store_answers(self, data: st.DataObject, *, fails: bool) -> None:
         command = self.open_io.pop(0)
-        about = {"trial": command.trial, "attempt": command.attempt, "iteration": command.iteration}
+        fields = ("trial", "attempt", "iteration", "exact")
+        about = {field: getattr(command, field) for field in fields}
         match command, fails:
             case PublishCheckpoint(), False:
                 self.tell(CheckpointPublished(**about))
@@ -292,7 +313,18 @@ class World(RuleBasedStateMachine):
         budget = self.settings.max_failures
         self.settings = data.draw(core_settings(max_failures=budget, resume_errored=False, **fixed))
         self.start_driver()
+        self.look_around(data)
         self.tell(CapacityChanged(max_live=2))
+
+    def look_around(self, data: st.DataObject) -> None:
+        """Find that a checkpoint is gone, or that one that was told to go is still there."""
+        trials = [trial for trial in self.experiment.state.trials if trial.checkpoints]
+        looks = data.draw(st.booleans(), label="looks")
+        if trials and looks:
+            trial = data.draw(st.sampled_from(trials), label="trial")
+            entry = trial.checkpoints[data.draw(st.sampled_from(sorted(trial.checkpoints)), label="iteration")]
+            make = missing if data.draw(st.booleans(), label="is missing") else adopted
+            self.tell(make(trial.trial, entry.iteration, entry.attempt))
 
 
 World.TestCase.settings = settings(stateful_step_count=60, max_examples=60, deadline=None)
@@ -319,6 +351,9 @@ def test_whatever_is_said_the_core_neither_raises_nor_contradicts_itself(
             event: Event = DriverStarted(generation=one.state.generation + 1, settings=later)
         elif choice == 1:
             event = data.draw(experiment_events())
+        elif choice == 2:
+            trial = data.draw(st.sampled_from(trials))
+            event = data.draw(found_events(trial.trial, max(1, trial.attempt)))
         else:
             trial = data.draw(st.sampled_from(trials))
             event = data.draw(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from math import isnan
+from typing import Any
 
 from tunekit.core.trial import CheckpointState, CheckpointStatus
 
@@ -26,6 +27,13 @@ def newest(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | None
     """Return the checkpoint of the highest iteration that an attempt can start from."""
     found = restorable(checkpoints)
     return found[-1] if found else None
+
+
+def num_bytes(manifest: Mapping[str, Any]) -> int:
+    """Return how many bytes the files of a manifest take."""
+    files = manifest.get("files")
+    sizes = [file.get("size") for file in files if isinstance(file, dict)] if isinstance(files, list) else []
+    return sum(size for size in sizes if isinstance(size, int) and size > 0)
 
 
 def rank(entry: CheckpointState, order: str) -> tuple[bool, float, int]:

@@ -20,7 +20,7 @@ import heapq
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tunekit.core import checkpoints, ledger, lifecycle
+from tunekit.core import checkpoints, ledger, lifecycle, limit
 from tunekit.core.commands import (
     AskSearcher,
     Command,
@@ -31,7 +31,9 @@ from tunekit.core.commands import (
 )
 from tunekit.core.events import (
     CapacityChanged,
+    CheckpointAdopted,
     CheckpointDeleted,
+    CheckpointMissing,
     CheckpointPublished,
     DeleteFailed,
     DriverStarted,
@@ -84,6 +86,8 @@ class Experiment:
             self._handle_trial_event(event, out)
         _wind_up(state, out)
         _launch(state, out)
+        if state.limit is not None:
+            ledger.make_room(state, out)
         _end(state, out)
         return out
 
@@ -127,8 +131,12 @@ def _on_driver_started(state: State, event: DriverStarted, out: list[Command]) -
     state.queue.clear()
     state.paused.clear()
     state.deadlines.clear()
+    state.notices.clear()
+    state.limit = None
     for trial in state.trials:
         _take_over(state, trial, out)
+    if state.settings.max_experiment_bytes is not None:
+        state.limit = limit.of(state.settings.max_experiment_bytes, state.settings.score_order, state.trials)
 
 
 def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
@@ -298,4 +306,6 @@ _STORE: dict[type, lifecycle.Handler] = {
     PublishFailed: ledger.on_publish_failed,
     CheckpointDeleted: ledger.on_deleted,
     DeleteFailed: ledger.on_delete_failed,
+    CheckpointAdopted: ledger.on_adopted,
+    CheckpointMissing: ledger.on_missing,
 }

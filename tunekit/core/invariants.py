@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunekit.core.experiment import Experiment
+from tunekit.core.limit import ByteLimit, counted
 from tunekit.core.state import State
-from tunekit.core.trial import CheckpointStatus, TrialState
+from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.errors import InvariantViolationError
-from tunekit.types import Intent, TrialStatus
+from tunekit.types import Intent, TrialId, TrialStatus
 
 
 def check(experiment: Experiment) -> None:
@@ -20,7 +21,8 @@ def check(experiment: Experiment) -> None:
     state = experiment.state
     problems = [*_check_indexes(state), *_check_room(state)]
     for trial in state.trials:
-        problems += [f"trial {trial.trial}: {problem}: {trial!r}" for problem in _check_trial(trial)]
+        found = [*_check_trial(trial), *_check_checkpoints(trial)]
+        problems += [f"trial {trial.trial}: {problem}: {trial!r}" for problem in found]
     if problems:
         raise InvariantViolationError("\n".join(problems))
 
@@ -47,8 +49,37 @@ def _check_indexes(state: State) -> Iterator[str]:
         yield f"num_open is {state.num_open}, but must be {num_open}"
     staged = sum(trial.num_staged for trial in state.trials)
     publishing = sum(call[0] == "publish" for call in state.io)
+    yield from _check_limit(state)
     if staged != publishing:
         yield f"{publishing} publications are open, but trials count {staged}"
+
+
+def _check_limit(state: State) -> Iterator[str]:
+    limit = state.limit
+    if (limit is None) != (state.settings.max_experiment_bytes is None):
+        yield f"the limit is {limit}, but the settings say {state.settings.max_experiment_bytes}"
+    if limit is None:
+        return
+    found = {trial.trial: counted(trial) for trial in state.trials}
+    num_bytes = sum(entry.num_bytes for entries in found.values() for entry in entries)
+    num_counted = sum(map(len, found.values()))
+    if (limit.num_bytes, limit.num_counted) != (num_bytes, num_counted):
+        yield f"counts {limit.num_counted} checkpoints of {limit.num_bytes} bytes, but must {num_counted}, {num_bytes}"
+    newest_ones = {
+        index: max(entry.iteration for entry in entries if entry.exact)
+        for index, entries in found.items()
+        if any(entry.exact for entry in entries)
+    }
+    if limit.newest != newest_ones:
+        yield f"the newest checkpoints are {limit.newest}, but must be {newest_ones}"
+    yield from _check_best(state, limit, found)
+
+
+def _check_best(state: State, limit: ByteLimit, found: dict[TrialId, list[CheckpointState]]) -> Iterator[str]:
+    ranked = [limit.rank(state.trials[index], entry) for index, entries in found.items() for entry in entries]
+    best = max((item for item in ranked if item.exact and item.scored), default=None)
+    if limit.find_best(state.trials) != best:
+        yield f"the best checkpoint is {limit.find_best(state.trials)}, but must be {best}"
 
 
 def _check_room(state: State) -> Iterator[str]:
@@ -70,8 +101,15 @@ def _check_trial(trial: TrialState) -> Iterator[str]:
         yield "is stopping without a deadline"
     if trial.status is TrialStatus.FAILED and trial.error is None:
         yield "failed without an error"
-    for entry in trial.checkpoints.values():
+
+
+def _check_checkpoints(trial: TrialState) -> Iterator[str]:
+    for entry in [*trial.checkpoints.values(), *trial.failures_saved.values()]:
         if entry.status is CheckpointStatus.STAGED and entry.manifest is None:
             yield f"cannot publish checkpoint {entry.iteration} again"
         if entry.attempt > trial.attempt:
             yield f"checkpoint {entry.iteration} is of attempt {entry.attempt}"
+    if not all(entry.exact for entry in trial.checkpoints.values()):
+        yield "takes a failure checkpoint for another one"
+    if any(entry.exact or entry.attempt != attempt for attempt, entry in trial.failures_saved.items()):
+        yield "takes another checkpoint for a failure checkpoint"

@@ -8,51 +8,75 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from tunekit.core.checkpoints import superfluous
+from tunekit.core.checkpoints import num_bytes, superfluous, valid
 from tunekit.core.commands import Command
 from tunekit.core.events import (
+    CheckpointAdopted,
     CheckpointDeleted,
+    CheckpointMissing,
     CheckpointPublished,
     CheckpointStaged,
     DeleteFailed,
     PublishFailed,
 )
 from tunekit.core.rows import end_of
-from tunekit.core.state import State
+from tunekit.core.state import State, call_name
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.types import TrialStatus
 
 
 def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: list[Command]) -> None:
-    """Enter a durable but invisible checkpoint, and have it published."""
-    if event.iteration <= trial.saved_at:
+    """Enter a durable but invisible checkpoint, and have it published.
+
+    The trial may have gone on meanwhile: saving is behind the training. Nothing is owed for that, since the worker ends
+    no attempt and asks for no way out of one before all that it saves has been told.
+    """
+    if event.iteration <= trial.saved_at if event.exact else event.attempt in trial.failures_saved:
         state.num_stale += 1
         return
-    trial.saved_at = event.iteration
     entry = CheckpointState(
         iteration=event.iteration,
         attempt=event.attempt,
         status=CheckpointStatus.STAGED,
         score=event.score,
-        time_total_s=trial.last.time_total_s if trial.last else 0.0,
+        time_total_s=_time_total_s(trial, event),
+        num_bytes=num_bytes(event.manifest),
+        pinned=event.pinned,
+        exact=event.exact,
         manifest=event.manifest,
-        replaces=trial.checkpoints.get(event.iteration),
+        replaces=trial.checkpoints.get(event.iteration) if event.exact else None,
     )
-    trial.checkpoints[event.iteration] = entry
+    if event.exact:
+        trial.saved_at = event.iteration
+        trial.checkpoints[event.iteration] = entry
+    else:
+        trial.failures_saved[event.attempt] = entry
     state.publish(trial, entry, out)
+
+
+def _time_total_s(trial: TrialState, event: CheckpointStaged) -> float:
+    """Return the seconds of training up to a checkpoint; of a row that others have followed, its manifest tells."""
+    last = trial.last
+    if last is None or last.iteration == event.iteration:
+        return last.time_total_s if last else 0.0
+    told = event.manifest.get("time_total_s")
+    return float(told) if isinstance(told, int | float) else last.time_total_s
 
 
 def on_published(state: State, trial: TrialState, event: CheckpointPublished, out: list[Command]) -> None:
     """Rely on the checkpoint from now on, and give up those that it made superfluous."""
     if not _close(state, "publish", event):
         return
-    trial.num_staged -= 1
+    trial.num_staged -= event.exact
     entry = _meant(trial, event, CheckpointStatus.STAGED)
     if entry is not None:
-        entry.status = CheckpointStatus.PUBLISHED
+        if entry.replaces is not None and (replaced := valid(entry.replaces)) is not None:
+            state.give_up(trial, replaced)
         entry.manifest = entry.replaces = None
+        state.rely_on(trial, entry)
         retain(state, trial, out)
-    _release(state, trial)
+    if event.exact:
+        _release(state, trial)
 
 
 def on_publish_failed(state: State, trial: TrialState, event: PublishFailed, out: list[Command]) -> None:
@@ -63,11 +87,12 @@ def on_publish_failed(state: State, trial: TrialState, event: PublishFailed, out
     """
     if not _close(state, "publish", event):
         return
-    trial.num_staged -= 1
+    trial.num_staged -= event.exact
     entry = _meant(trial, event, CheckpointStatus.STAGED)
     if entry is not None:
         state.delete(trial, entry, out)
-    _release(state, trial)
+    if event.exact:
+        _release(state, trial)
 
 
 def on_deleted(state: State, trial: TrialState, event: CheckpointDeleted, out: list[Command]) -> None:
@@ -79,19 +104,92 @@ def on_deleted(state: State, trial: TrialState, event: CheckpointDeleted, out: l
         return
     beneath = entry.replaces
     if beneath is None:
-        del trial.checkpoints[event.iteration]
+        if event.exact:
+            del trial.checkpoints[event.iteration]
+        else:
+            del trial.failures_saved[event.attempt]
         return
     trial.checkpoints[event.iteration] = beneath
     if beneath.status is CheckpointStatus.DELETING:
         state.delete(trial, beneath, out)
-    else:
-        retain(state, trial, out)
+        return
+    if state.limit is not None:
+        state.limit.offer(state.trials, trial, beneath)
+    retain(state, trial, out)
 
 
 def on_delete_failed(state: State, trial: TrialState, event: DeleteFailed, out: list[Command]) -> None:
     """Leave it DELETING: nobody relies on it, and the next driver tries again."""
     del trial, out
     _close(state, "delete", event)
+
+
+def on_adopted(state: State, trial: TrialState, event: CheckpointAdopted, out: list[Command]) -> None:
+    """Rely on a checkpoint that was found, unless the journal has something to say about its place after all.
+
+    Nothing is given up for it yet: what else is missing may not have been told.
+    """
+    del out
+    end = end_of(trial)
+    is_known = event.iteration in trial.checkpoints if event.exact else event.attempt in trial.failures_saved
+    is_beyond = event.exact and end is not None and event.iteration > end
+    if is_known or is_beyond or trial.status.is_live or not 0 < event.attempt <= trial.attempt:
+        state.num_stale += 1
+        return
+    entry = CheckpointState(
+        iteration=event.iteration,
+        attempt=event.attempt,
+        status=CheckpointStatus.STAGED,
+        score=event.score,
+        time_total_s=event.time_total_s,
+        num_bytes=event.num_bytes,
+        pinned=event.pinned,
+        exact=event.exact,
+    )
+    if event.exact:
+        trial.checkpoints[event.iteration] = entry
+    else:
+        trial.failures_saved[event.attempt] = entry
+    state.rely_on(trial, entry)
+
+
+def on_missing(state: State, trial: TrialState, event: CheckpointMissing, out: list[Command]) -> None:
+    """Forget a checkpoint that is not there, or is put aside already."""
+    del out
+    above: CheckpointState | None = None
+    entry = trial.checkpoints.get(event.iteration) if event.exact else trial.failures_saved.get(event.attempt)
+    while entry is not None and entry.attempt != event.attempt:
+        above, entry = entry, entry.replaces
+    if entry is None or entry.iteration != event.iteration or entry.status is not CheckpointStatus.PUBLISHED:
+        state.num_stale += 1
+        return
+    state.give_up(trial, entry)
+    if above is not None:
+        above.replaces = entry.replaces
+    elif not event.exact:
+        del trial.failures_saved[event.attempt]
+    elif entry.replaces is None:
+        del trial.checkpoints[event.iteration]
+    else:
+        trial.checkpoints[event.iteration] = entry.replaces
+
+
+def make_room(state: State, out: list[Command]) -> None:
+    """Delete what is too much for the limit of the experiment, or tell the user that what must stay is.
+
+    A new driver waits for the executor first: until then it may learn that checkpoints are missing.
+    """
+    limit = state.limit
+    if limit is None or limit.num_bytes <= limit.max_bytes or not state.max_live:
+        return
+    while (found := limit.pick(state.trials)) is not None:
+        state.delete(*found, out)
+    if limit.num_bytes > limit.max_bytes and not limit.is_unmet:
+        limit.is_unmet = True
+        state.notices.append(
+            f"the checkpoints take {limit.num_bytes:,} bytes, more than max_experiment_bytes={limit.max_bytes:,}; "
+            "each of them is the newest of its trial, in use, pinned, or the best of the experiment, so they stay"
+        )
 
 
 def retain(state: State, trial: TrialState, out: list[Command]) -> None:
@@ -102,12 +200,14 @@ def retain(state: State, trial: TrialState, out: list[Command]) -> None:
     there.
     """
     settings = state.settings
+    end = end_of(trial)
+    if end is None and settings.num_to_keep is None:
+        return
     published = [
         entry
         for entry in trial.checkpoints.values()
         if entry.status is CheckpointStatus.PUBLISHED and not entry.damaged
     ]
-    end = end_of(trial)
     if end is not None:
         for entry in published:
             if entry.iteration > end:
@@ -115,7 +215,9 @@ def retain(state: State, trial: TrialState, out: list[Command]) -> None:
     if settings.num_to_keep is None:
         return
     reached = _reached(trial)
-    pinned = [trial.resume_from] if trial.status.is_live and trial.resume_from is not None else []
+    pinned = {entry.iteration for entry in published if entry.pinned}
+    if trial.status.is_live and trial.resume_from is not None:
+        pinned.add(trial.resume_from)
     for entry in superfluous(
         (entry for entry in published if reached is None or entry.iteration <= reached),
         num_to_keep=settings.num_to_keep,
@@ -142,6 +244,11 @@ def reissue(state: State, trial: TrialState, out: list[Command]) -> None:
             state.publish(trial, entry, out)
         elif entry.status is CheckpointStatus.DELETING:
             state.delete(trial, entry, out)
+    for entry in trial.failures_saved.values():
+        if entry.status is CheckpointStatus.STAGED:
+            state.publish(trial, entry, out)
+        elif entry.status is CheckpointStatus.DELETING:
+            state.delete(trial, entry, out)
 
 
 StoreAnswer: TypeAlias = CheckpointPublished | PublishFailed | CheckpointDeleted | DeleteFailed
@@ -149,7 +256,7 @@ StoreAnswer: TypeAlias = CheckpointPublished | PublishFailed | CheckpointDeleted
 
 def _close(state: State, call: str, event: StoreAnswer) -> bool:
     """Close the command that the event answers; False for an answer to a question that nobody asks any more."""
-    key = (call, event.trial, event.iteration, event.attempt)
+    key = (call_name(call, exact=event.exact), event.trial, event.iteration, event.attempt)
     if key not in state.io:
         state.num_stale += 1
         return False
@@ -159,10 +266,10 @@ def _close(state: State, call: str, event: StoreAnswer) -> bool:
 
 def _meant(trial: TrialState, event: StoreAnswer, expected: CheckpointStatus) -> CheckpointState | None:
     """Return the entry that the command was about, unless a later attempt has taken its place."""
-    entry = trial.checkpoints.get(event.iteration)
+    entry = trial.checkpoints.get(event.iteration) if event.exact else trial.failures_saved.get(event.attempt)
     if entry is None or entry.attempt != event.attempt or entry.status is not expected:
         return None
-    return entry
+    return entry if entry.iteration == event.iteration else None
 
 
 def _release(state: State, trial: TrialState) -> None:

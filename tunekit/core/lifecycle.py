@@ -202,8 +202,8 @@ def on_restore_failed(state: State, trial: TrialState, event: RestoreFailed, out
     """Put the damaged checkpoint aside, and try again from the one before. Nobody's budget pays for it."""
     entry = trial.checkpoints.get(event.iteration)
     if entry is not None and (good := valid(entry)) is not None:
+        state.give_up(trial, good)
         good.damaged = True
-        good.status = CheckpointStatus.DELETING
         if good is entry:
             state.delete(trial, entry, out)
     _again(state, trial)

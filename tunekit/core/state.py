@@ -13,12 +13,16 @@ from typing import TypeAlias
 
 from tunekit.core.commands import Command, DeleteCheckpoint, PublishCheckpoint, TellSearcher
 from tunekit.core.events import Settings
+from tunekit.core.limit import ByteLimit
 from tunekit.core.policies import SchedulerState
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.types import Intent, Outcome, TrialId, TrialStatus
 
 StoreCall: TypeAlias = tuple[str, TrialId, int, int]
-"""``publish`` or ``delete``, trial, iteration, attempt: what makes a command to the store unique."""
+"""``publish`` or ``delete``, trial, iteration, attempt: what makes a command to the store unique.
+
+For a failure checkpoint the first is ``publish failure`` or ``delete failure``.
+"""
 
 
 @dataclass(slots=True)
@@ -49,6 +53,10 @@ class State:
     """Whether ``EndExperiment`` was issued."""
     num_stale: int = 0
     """Events of earlier attempts and duplicates, ignored."""
+    num_published: int = 0
+    """Checkpoints that were ever published."""
+    notices: list[str] = field(default_factory=list)
+    """What the user must be told, in this run of the driver."""
 
     live: dict[TrialId, None] = field(default_factory=dict)
     """Trials that a worker may be holding, in the order of their launch (derived)."""
@@ -64,6 +72,8 @@ class State:
     """Commands to the store without an answer."""
     deadlines: list[tuple[float, TrialId]] = field(default_factory=list)
     """Heap of grace deadlines; an entry that differs from its trial's deadline is outdated (derived)."""
+    limit: ByteLimit | None = None
+    """What is to be known of all checkpoints under ``max_experiment_bytes`` (derived)."""
 
     def add(self, trial: TrialState) -> None:
         """Take a new PENDING trial in."""
@@ -82,6 +92,8 @@ class State:
             self.live.pop(trial.trial, None)
             trial.deadline = None
             trial.escalation = 0
+            if self.limit is not None and trial.resume_from is not None:
+                self.limit.offer(self.trials, trial, trial.checkpoints.get(trial.resume_from))
         self.enqueue(trial)
 
     def enqueue(self, trial: TrialState) -> None:
@@ -126,19 +138,46 @@ class State:
 
     def publish(self, trial: TrialState, entry: CheckpointState, out: list[Command]) -> None:
         """Issue the command that makes a staged checkpoint visible."""
-        trial.num_staged += 1
-        self.io.add(("publish", trial.trial, entry.iteration, entry.attempt))
-        manifest = entry.manifest or {}
+        trial.num_staged += entry.exact
+        self.io.add((call_name("publish", exact=entry.exact), trial.trial, entry.iteration, entry.attempt))
         command = PublishCheckpoint(
-            trial=trial.trial, attempt=entry.attempt, iteration=entry.iteration, manifest=manifest
+            trial=trial.trial,
+            attempt=entry.attempt,
+            iteration=entry.iteration,
+            manifest=entry.manifest or {},
+            exact=entry.exact,
         )
         out.append(command)
 
+    def rely_on(self, trial: TrialState, entry: CheckpointState) -> None:
+        """Count a checkpoint that is visible now."""
+        self.num_published += 1
+        entry.number = self.num_published
+        entry.status = CheckpointStatus.PUBLISHED
+        if self.limit is not None:
+            self.limit.enter(self.trials, trial, entry)
+
+    def give_up(self, trial: TrialState, entry: CheckpointState) -> None:
+        """Rely on a checkpoint no longer."""
+        was_good = entry.status is CheckpointStatus.PUBLISHED and not entry.damaged
+        entry.status = CheckpointStatus.DELETING
+        if was_good and self.limit is not None:
+            self.limit.leave(trial, entry)
+
     def delete(self, trial: TrialState, entry: CheckpointState, out: list[Command]) -> None:
         """Issue the command that removes a checkpoint, or puts a damaged one aside."""
-        entry.status = CheckpointStatus.DELETING
-        self.io.add(("delete", trial.trial, entry.iteration, entry.attempt))
+        self.give_up(trial, entry)
+        self.io.add((call_name("delete", exact=entry.exact), trial.trial, entry.iteration, entry.attempt))
         command = DeleteCheckpoint(
-            trial=trial.trial, attempt=entry.attempt, iteration=entry.iteration, quarantine=entry.damaged
+            trial=trial.trial,
+            attempt=entry.attempt,
+            iteration=entry.iteration,
+            quarantine=entry.damaged,
+            exact=entry.exact,
         )
         out.append(command)
+
+
+def call_name(call: str, *, exact: bool) -> str:
+    """Return what a call to the store is known as in ``State.io``."""
+    return call if exact else f"{call} failure"

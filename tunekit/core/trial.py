@@ -31,6 +31,14 @@ class CheckpointState(msgspec.Struct):
     score: float | None = None
     time_total_s: float = 0.0
     """Seconds of training that led to it."""
+    num_bytes: int = 0
+    """Size of its files."""
+    number: int = 0
+    """Which publication of the experiment it was, from 1; 0 before."""
+    pinned: bool = False
+    """Whether the user wants it kept for ever."""
+    exact: bool = True
+    """False: a failure checkpoint, of which there is one an attempt at most. Nothing goes on from it by itself."""
     damaged: bool = False
     manifest: dict[str, Any] | None = None
     """Kept while STAGED, to issue the command again; None afterwards."""
@@ -57,6 +65,8 @@ class TrialState(msgspec.Struct):
     """Failures charged to its budget."""
     checkpoints: dict[int, CheckpointState] = msgspec.field(default_factory=dict)
     """By iteration."""
+    failures_saved: dict[int, CheckpointState] = msgspec.field(default_factory=dict)
+    """Failure checkpoints, by attempt."""
     resume_from: int | None = None
     """Iteration of the checkpoint that the current attempt started from, or will start from."""
     until: int | None = None

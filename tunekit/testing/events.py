@@ -19,7 +19,9 @@ from tunekit.core import invariants
 from tunekit.core.commands import Command
 from tunekit.core.events import (
     CapacityChanged,
+    CheckpointAdopted,
     CheckpointDeleted,
+    CheckpointMissing,
     CheckpointPublished,
     CheckpointStaged,
     DeleteFailed,
@@ -100,25 +102,39 @@ def row(trial: TrialId, iteration: int, attempt: int = 1, **fields: Any) -> Resu
     )
 
 
-def staged(trial: TrialId, iteration: int, attempt: int = 1, *, score: float | None = None) -> CheckpointStaged:
-    """Return the news that a checkpoint's files are durable."""
-    manifest = {"iteration": iteration, "attempt": attempt}
-    return CheckpointStaged(trial=trial, attempt=attempt, iteration=iteration, manifest=manifest, score=score)
+def staged(
+    trial: TrialId, iteration: int, attempt: int = 1, *, score: float | None = None, size: int = 0, **fields: Any
+) -> CheckpointStaged:
+    """Return the news that a checkpoint's files, of ``size`` bytes, are durable; ``fields`` are those of the event."""
+    manifest: dict[str, Any] = {"iteration": iteration, "attempt": attempt}
+    if size:
+        manifest["files"] = [{"name": "state", "size": size}]
+    return CheckpointStaged(trial=trial, attempt=attempt, iteration=iteration, manifest=manifest, score=score, **fields)
 
 
-def published(trial: TrialId, iteration: int, attempt: int = 1) -> CheckpointPublished:
+def published(trial: TrialId, iteration: int, attempt: int = 1, *, exact: bool = True) -> CheckpointPublished:
     """Return the news that a checkpoint is visible."""
-    return CheckpointPublished(trial=trial, attempt=attempt, iteration=iteration)
+    return CheckpointPublished(trial=trial, attempt=attempt, iteration=iteration, exact=exact)
 
 
-def publish_failed(trial: TrialId, iteration: int, attempt: int = 1) -> PublishFailed:
+def publish_failed(trial: TrialId, iteration: int, attempt: int = 1, *, exact: bool = True) -> PublishFailed:
     """Return the news that a checkpoint could not be made visible."""
-    return PublishFailed(trial=trial, attempt=attempt, iteration=iteration, error=ERROR)
+    return PublishFailed(trial=trial, attempt=attempt, iteration=iteration, error=ERROR, exact=exact)
 
 
-def deleted(trial: TrialId, iteration: int, attempt: int = 1) -> CheckpointDeleted:
+def deleted(trial: TrialId, iteration: int, attempt: int = 1, *, exact: bool = True) -> CheckpointDeleted:
     """Return the news that a checkpoint is gone."""
-    return CheckpointDeleted(trial=trial, attempt=attempt, iteration=iteration)
+    return CheckpointDeleted(trial=trial, attempt=attempt, iteration=iteration, exact=exact)
+
+
+def adopted(trial: TrialId, iteration: int, attempt: int = 1, **fields: Any) -> CheckpointAdopted:
+    """Return the news that a new driver found a checkpoint; ``fields`` are those of the event."""
+    return CheckpointAdopted(trial=trial, attempt=attempt, iteration=iteration, **fields)
+
+
+def missing(trial: TrialId, iteration: int, attempt: int = 1, *, exact: bool = True) -> CheckpointMissing:
+    """Return the news that a new driver did not find a checkpoint."""
+    return CheckpointMissing(trial=trial, attempt=attempt, iteration=iteration, exact=exact)
 
 
 def delete_failed(trial: TrialId, iteration: int, attempt: int = 1) -> DeleteFailed:
@@ -161,11 +177,11 @@ def lost(trial: TrialId, attempt: int = 1, cause: LossCause = LossCause.CRASHED)
     return WorkerLost(trial=trial, attempt=attempt, cause=cause)
 
 
-def saved(trial: TrialId, iteration: int, attempt: int = 1, *, score: float | None = None) -> list[Event]:
-    """Return a row, its checkpoint, and the publication of that."""
+def saved(trial: TrialId, iteration: int, attempt: int = 1, **fields: Any) -> list[Event]:
+    """Return a row, its checkpoint, and the publication of that; ``fields`` are those of ``staged``."""
     return [
         row(trial, iteration, attempt),
-        staged(trial, iteration, attempt, score=score),
+        staged(trial, iteration, attempt, **fields),
         published(trial, iteration, attempt),
     ]
 

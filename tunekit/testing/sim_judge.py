@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tunekit.core.commands import (
     Command,
@@ -20,6 +21,8 @@ from tunekit.core.commands import (
     StopTrial,
 )
 from tunekit.core.events import (
+    CheckpointAdopted,
+    CheckpointMissing,
     CheckpointPublished,
     CheckpointStaged,
     DriverStarted,
@@ -64,6 +67,14 @@ class Books:
     """Failures while it was being stopped, or after its last row: charged or not, as it turns out."""
     staged: dict[int, int] = field(default_factory=dict)
     """Attempt by iteration, of checkpoints whose publication is open."""
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Bytes of every checkpoint that was ever staged, by iteration and attempt."""
+    scores: dict[tuple[int, int], float] = field(default_factory=dict)
+    """Their scores, of those that have one."""
+    pinned: set[tuple[int, int]] = field(default_factory=set)
+    """Those of them that the user wants to keep."""
+    failures: dict[tuple[int, int], str] = field(default_factory=dict)
+    """Failure checkpoints, by iteration and attempt: staged, published, or gone."""
     published: dict[int, int] = field(default_factory=dict)
     """Attempt by iteration, of checkpoints to rely on."""
     given_up: set[tuple[int, int]] = field(default_factory=set)
@@ -121,8 +132,10 @@ class Judge:
         self._settings = event.settings
         for book in self.books:
             book.is_live = book.is_stopping = book.is_waiting = False
-        again = {(c.trial, c.iteration) for c in commands if isinstance(c, PublishCheckpoint)}
-        owed = {(trial, iteration) for trial, book in enumerate(self.books) for iteration in book.staged}
+        again = {(c.trial, c.iteration, c.exact) for c in commands if isinstance(c, PublishCheckpoint)}
+        owed = {(trial, iteration, True) for trial, book in enumerate(self.books) for iteration in book.staged}
+        for trial, book in enumerate(self.books):
+            owed |= {(trial, iteration, False) for (iteration, _), at in book.failures.items() if at == "staged"}
         self._require(again == owed, f"a new driver publishes {again}, but must publish {owed}")
 
     def _see_trial(self, book: Books, event: Event) -> None:
@@ -137,11 +150,15 @@ class Judge:
             self._see_checkpoint(book, event)
 
     def _see_checkpoint(self, book: Books, event: Event) -> None:
+        if not getattr(event, "exact", True):
+            self._see_failure(book, event)
+            return
         match event:
             case CheckpointStaged():
                 if self._counts(book, event.attempt) and book.saved_at < event.iteration <= book.newest:
                     book.saved_at = event.iteration
                     book.staged[event.iteration] = event.attempt
+                    self._describe(book, event)
             case CheckpointPublished():
                 if book.staged.get(event.iteration) == event.attempt:
                     book.published[event.iteration] = book.staged.pop(event.iteration)
@@ -149,8 +166,41 @@ class Judge:
             case PublishFailed():
                 if book.staged.get(event.iteration) == event.attempt:
                     book.given_up.add((event.iteration, book.staged.pop(event.iteration)))
+            case CheckpointAdopted() | CheckpointMissing():
+                self._see_found(book, event)
             case _:
                 pass
+
+    def _see_found(self, book: Books, event: CheckpointAdopted | CheckpointMissing) -> None:
+        """Follow what a driver that takes over found, or did not find."""
+        key = (event.iteration, event.attempt)
+        if isinstance(event, CheckpointMissing):
+            if book.published.get(event.iteration) == event.attempt:
+                del book.published[event.iteration]
+                book.given_up.add(key)
+        elif event.iteration not in {*book.published, *book.staged} and key not in book.given_up and not book.is_live:
+            book.published[event.iteration] = event.attempt
+
+    def _describe(self, book: Books, event: CheckpointStaged) -> None:
+        key = (event.iteration, event.attempt)
+        book.sizes[key] = sum(file["size"] for file in event.manifest.get("files", []))
+        if event.score is not None:
+            book.scores[key] = event.score
+        if event.pinned:
+            book.pinned.add(key)
+
+    def _see_failure(self, book: Books, event: Any) -> None:
+        """Follow a failure checkpoint: staged once, published once, deleted once at most."""
+        key = (event.iteration, event.attempt)
+        at = book.failures.get(key, "")
+        if isinstance(event, CheckpointStaged):
+            is_first = all(attempt != event.attempt for _, attempt in book.failures)
+            if self._counts(book, event.attempt) and is_first:
+                book.failures[key] = "staged"
+        elif isinstance(event, CheckpointPublished) and at == "staged":
+            book.failures[key] = "published"
+        elif isinstance(event, PublishFailed) and at == "staged":
+            book.failures[key] = "gone"
 
     def _see_row(self, book: Books, event: ResultReported) -> None:
         book.newest = event.iteration
@@ -182,12 +232,19 @@ class Judge:
                 self._see_answer(self._of(command.trial), command)
             case PublishCheckpoint():
                 book = self._of(command.trial)
-                known = book.staged.get(command.iteration) == command.attempt
+                if command.exact:
+                    known = book.staged.get(command.iteration) == command.attempt
+                else:
+                    known = book.failures.get((command.iteration, command.attempt)) == "staged"
                 self._require(known, f"{command!r} publishes what was never staged")
             case DeleteCheckpoint():
                 self._see_delete(self._of(command.trial), command)
             case EndExperiment():
-                busy = [trial for trial, book in enumerate(self.books) if book.is_live or book.staged]
+                busy = [
+                    trial
+                    for trial, book in enumerate(self.books)
+                    if book.is_live or book.staged or "staged" in book.failures.values()
+                ]
                 self._require(not busy, f"the run ends while trials {busy} are under way")
             case _:
                 pass
@@ -214,11 +271,17 @@ class Judge:
         book.is_waiting = False
 
     def _see_delete(self, book: Books, command: DeleteCheckpoint) -> None:
+        if not command.exact:
+            known = book.failures.get((command.iteration, command.attempt)) in {"published", "gone"}
+            self._require(known, f"{command!r} deletes a failure checkpoint that is not published")
+            book.failures[command.iteration, command.attempt] = "gone"
+            return
         if (command.iteration, command.attempt) in book.given_up:
             return  # once more, by a later driver
         if command.quarantine:
             self._require(command.iteration in book.unreadable, f"{command!r} puts a good checkpoint aside")
         else:
+            self._check_worth(book, command)
             known = book.published.pop(command.iteration, None) == command.attempt
             self._require(known, f"{command!r} deletes what is not published")
             newer = max(book.published, default=0) > command.iteration
@@ -226,6 +289,21 @@ class Judge:
             needed = book.is_live and book.resumed_from == command.iteration
             self._require(not needed, f"{command!r} deletes the checkpoint that a live attempt started from")
         book.given_up.add((command.iteration, command.attempt))
+
+    def _check_worth(self, book: Books, command: DeleteCheckpoint) -> None:
+        """Hold that what is pinned stays, and the best of the experiment, but for what lies beyond a trial's end."""
+        key = (command.iteration, command.attempt)
+        if command.iteration > book.newest:
+            return
+        self._require(key not in book.pinned, f"{command!r} deletes a pinned checkpoint")
+        if key in book.scores and self._settings.score_attribute is not None:
+            sign = 1 if self._settings.score_order == "max" else -1
+            better = [score for score in self.scores() if sign * score >= sign * book.scores[key]]
+            self._require(len(better) > 1, f"{command!r} deletes the best checkpoint of the experiment")
+
+    def scores(self) -> list[float]:
+        """Return the scores of all published checkpoints."""
+        return [book.scores[key] for book in self.books for key in book.published.items() if key in book.scores]
 
     # -- decisions -----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tunekit.core.events import (
     CapacityChanged,
+    CheckpointAdopted,
     CheckpointDeleted,
+    CheckpointMissing,
     CheckpointPublished,
     CheckpointStaged,
     DeleteFailed,
@@ -77,6 +79,7 @@ def settings(**fixed: Any) -> st.SearchStrategy[Settings]:
         "max_failures": st.sampled_from([-1, 0, 1, 2]),
         "fail_fast": st.booleans(),
         "num_to_keep": st.none() | st.integers(1, 2),
+        "max_experiment_bytes": st.none() | st.integers(1, 30),
         "score_attribute": st.none() | st.just(METRIC),
         "score_order": st.sampled_from(["min", "max"]),
         "saves_at_end": st.booleans(),
@@ -93,6 +96,8 @@ def trial_events(trial: TrialId, attempt: int) -> st.SearchStrategy[Event]:
     iteration = st.integers(1, 6)
     error = st.just(ERROR)
     scores = st.none() | st.floats(0, 1)
+    exact = st.sampled_from([True, True, False])
+    manifest = st.integers(0, 9).map(lambda size: {"files": [{"name": "state", "size": size}]})
     return st.one_of(
         st.builds(TrialStarted, **about),
         st.builds(LaunchFailed, **about, error=error),
@@ -110,12 +115,36 @@ def trial_events(trial: TrialId, attempt: int) -> st.SearchStrategy[Event]:
         st.builds(TrialRaised, **about, error=error, retryable=st.booleans(), fatal=st.booleans()),
         st.builds(TrialHalted, **about),
         st.builds(WorkerLost, **about, cause=loss_causes),
-        st.builds(CheckpointStaged, **about, iteration=iteration, manifest=st.just({}), score=scores),
+        st.builds(
+            CheckpointStaged,
+            **about,
+            iteration=iteration,
+            manifest=manifest,
+            score=scores,
+            pinned=st.booleans(),
+            exact=exact,
+        ),
         st.builds(SaveFailed, **about, iteration=iteration, error=error),
-        st.builds(CheckpointPublished, **about, iteration=iteration),
-        st.builds(PublishFailed, **about, iteration=iteration, error=error),
-        st.builds(CheckpointDeleted, **about, iteration=iteration),
-        st.builds(DeleteFailed, **about, iteration=iteration, error=error),
+        st.builds(CheckpointPublished, **about, iteration=iteration, exact=exact),
+        st.builds(PublishFailed, **about, iteration=iteration, error=error, exact=exact),
+        st.builds(CheckpointDeleted, **about, iteration=iteration, exact=exact),
+        st.builds(DeleteFailed, **about, iteration=iteration, error=error, exact=exact),
+    )
+
+
+def found_events(trial: TrialId, attempt: int) -> st.SearchStrategy[Event]:
+    """Return what a driver that takes over can say of a checkpoint, whether it makes sense now or not."""
+    about = {"trial": st.just(trial), "attempt": st.just(attempt), "iteration": st.integers(1, 6)}
+    return st.one_of(
+        st.builds(
+            CheckpointAdopted,
+            **about,
+            exact=st.booleans(),
+            score=st.none() | st.floats(0, 1),
+            num_bytes=st.integers(0, 9),
+            pinned=st.booleans(),
+        ),
+        st.builds(CheckpointMissing, **about, exact=st.booleans()),
     )
 
 
