@@ -153,6 +153,7 @@ def measure(mb: float, repeats: int, folder: Path) -> dict[str, Any]:
         found["raw_sync"].append(seconds(save_and_sync))
         found["copy"].append(seconds(copy))
     found["copy"] = found["copy"][1:]
+    found["load"] = [seconds(lambda: torch.load(file)) for _ in range(repeats)]
     file.unlink()
     ours = trial(folder / "ours", State(state), repeats)
     theirs = trial(folder / "folders", Folders(state), repeats)
@@ -208,6 +209,7 @@ def table(mb: float, found: dict[str, Any], small: dict[str, Any], ray: list[flo
         ("tunekit, `torch.save` into the folder: bytes to disk per byte of state", f"{folders['written']:.2f}"),
         ("tunekit, publishing 1 MB", ms(small["ours"]["publish"])),
         (f"tunekit, publishing {mb:g} MB", ms(ours["publish"])),
+        ("`torch.load` alone, nothing verified", f"{size / statistics.median(found['load']):.2f} GB/s"),
         ("tunekit, verified restore", f"{size / statistics.median(found['restore']):.2f} GB/s"),
         ("Ray Tune, trial blocked for a save", "not installed" if ray is None else ms(ray)),
     ]

@@ -76,6 +76,13 @@ def test_a_file_that_cannot_be_made_means_no_room(tmp_path: Path) -> None:
     assert StagingSlots(Allowance(tmp_path / "none" / "tokens", 64 * MB)).take("a", MB) is None
 
 
+def test_without_an_accelerator_nothing_is_pinned_and_all_works(slots: StagingSlots) -> None:
+    import torch
+
+    assert not torch.cuda.is_available()
+    assert slots.take("a", MB, pinned=True) is not None
+
+
 OTHER = """
 import sys
 from pathlib import Path

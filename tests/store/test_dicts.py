@@ -258,6 +258,16 @@ def test_arrays_can_be_written_to_when_they_are_read(tmp_path: Path) -> None:
     back["a"] += 1
 
 
+def test_large_states_are_read_by_several_threads(tmp_path: Path) -> None:
+    data = {f"w{index}": torch.randn(1_300_000) for index in range(5)}
+    data["a"] = torch.randn(3)
+    assert same(round_trip(data, tmp_path), data)
+    content = (tmp_path / dicts.TENSORS).read_bytes()
+    (tmp_path / dicts.TENSORS).write_bytes(content[:-1])
+    with pytest.raises(CheckpointCorruptError):
+        dicts.read(tmp_path, use_pickle=False)
+
+
 def test_torch_is_loaded_only_for_tensors(tmp_path: Path) -> None:
     round_trip({"a": np.arange(3)}, tmp_path)
     code = (

@@ -139,7 +139,9 @@ def read(folder: Path, *, use_pickle: bool) -> dict[Any, Any]:
         document = msgspec.json.decode((folder / DATA).read_bytes())
         _check_version(document, folder)
         with _Files(folder, use_pickle=use_pickle) as files:
-            return _as_dict(Grower(files.leaf, files.other).grow(document["tree"]))
+            value = _as_dict(Grower(files.leaf, files.other).grow(document["tree"]))
+            files.fill()
+            return value
     except FileNotFoundError as error:
         raise CheckpointCorruptError(
             f"{folder} does not hold what Checkpoint.from_dict writes: {Path(error.filename or DATA).name} is missing",
@@ -214,6 +216,7 @@ class _Files:
         self._use_pickle = use_pickle
         self._tensors: TensorFile | None = None
         self._made: dict[str, Any] = {}
+        self._empty: list[tuple[str, memoryview]] = []
         self._others: list[Any] | None = None
 
     def __enter__(self) -> Self:
@@ -224,11 +227,16 @@ class _Files:
             self._tensors.close()
 
     def leaf(self, kind: str, note: dict[str, Any]) -> Any:
-        """Return an array, a tensor or bytes; the same object for the same name."""
+        """Return an array or tensor that ``fill`` will fill, or bytes; the same object for the same name."""
         name = note["name"]
         if name not in self._made:
             self._made[name] = self._read(kind, note, name)
         return self._made[name]
+
+    def fill(self) -> None:
+        """Read what is in the arrays and tensors."""
+        if self._tensors is not None:
+            self._tensors.read_into(self._empty)
 
     def other(self, number: int) -> Any:
         """Return what was pickled."""
@@ -249,10 +257,10 @@ class _Files:
         dtype, shape, num_bytes = self._tensors.describe(name)
         if kind == "bytes":
             content = bytearray(num_bytes)
-            self._tensors.read_into(name, memoryview(content))
+            self._tensors.read_into([(name, memoryview(content))])
             return bytes(content)
         made, flat = arrays.empty(kind, note, dtype, shape)
-        self._tensors.read_into(name, memoryview(flat))
+        self._empty.append((name, memoryview(flat)))
         return made
 
 

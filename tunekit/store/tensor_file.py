@@ -8,7 +8,9 @@ have every byte copied once more before it is written, and says nothing about wh
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,10 @@ from tunekit.types import Json
 _ALIGNMENT: Final = 8
 _MAX_HEADER_BYTES: Final = 100_000_000
 """More is refused by other readers."""
+_PIECE_BYTES: Final = 1 << 23
+_PARALLEL_BYTES: Final = 1 << 24
+_MAX_THREADS: Final = 4
+"""New memory is slow to touch for the first time, and for that the system uses several processors."""
 
 
 class TensorLayout:
@@ -84,21 +90,33 @@ class TensorFile:
         entry = self._entries[name]
         return entry.dtype, entry.shape, entry.data_offsets[1] - entry.data_offsets[0]
 
-    def read_into(self, name: str, target: memoryview) -> None:
-        """Fill ``target`` with the bytes of a tensor.
+    def read_into(self, wanted: Sequence[tuple[str, memoryview]]) -> None:
+        """Fill each ``memoryview`` with the bytes of the tensor of that name, on several processors if they are many.
 
         Raises:
-            ValueError: It has another number of bytes.
+            ValueError: One has another number of bytes.
         """
-        start, end = self._entries[name].data_offsets
-        if target.nbytes != end - start:
-            raise ValueError(f"{name!r} has {end - start} bytes, but {target.nbytes} are needed")
-        self._file.seek(self._start + start)
+        pieces: list[tuple[memoryview, int]] = []
+        for name, target in wanted:
+            start, end = self._entries[name].data_offsets
+            if target.nbytes != end - start:
+                raise ValueError(f"{name!r} has {end - start} bytes, but {target.nbytes} are needed")
+            offsets = range(0, target.nbytes, _PIECE_BYTES)
+            pieces += [(target[at : at + _PIECE_BYTES], self._start + start + at) for at in offsets]
+        if sum(piece.nbytes for piece, _ in pieces) < _PARALLEL_BYTES:
+            for piece in pieces:
+                self._read(piece)
+        else:
+            with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+                deque(pool.map(self._read, pieces), maxlen=0)
+
+    def _read(self, piece: tuple[memoryview, int]) -> None:
+        target, offset = piece
         while target:
-            count = self._file.readinto(target)
+            count = os.preadv(self._file.fileno(), [target], offset)
             if not count:
-                raise ValueError(f"it ends inside of {name!r}")
-            target = target[count:]
+                raise ValueError("it ends before its last tensor does")
+            target, offset = target[count:], offset + count
 
     def _read_header(self) -> None:
         length = int.from_bytes(self._file.read(8), "little")
