@@ -20,7 +20,7 @@ from tunekit.core.experiment import Experiment
 from tunekit.core.invariants import check
 from tunekit.core.policies import Scheduler
 from tunekit.core.rows import RowTable
-from tunekit.journal.log import read_records
+from tunekit.journal.folder import experiment_folder
 from tunekit.journal.replay import replay
 from tunekit.schedulers import FIFO
 from tunekit.types import Mode
@@ -91,9 +91,9 @@ def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> None:
     process.communicate(timeout=60)
 
 
-def journal(experiment: Path) -> list[Any]:
-    """Return every record of an experiment; none if it has not come that far."""
-    return list(read_records(experiment / "journal")) if (experiment / "journal").is_dir() else []
+def journal(experiment: Path | str) -> list[Any]:
+    """Return every record of an experiment in a folder or at a URI; none if it has not come that far."""
+    return list(experiment_folder(experiment).records())
 
 
 def wait_for(experiment: Path, process: subprocess.Popen[str], num_results: int, timeout_s: float = 90.0) -> bool:
@@ -108,17 +108,17 @@ def wait_for(experiment: Path, process: subprocess.Popen[str], num_results: int,
     return False
 
 
-def count_results(experiment: Path) -> int:
+def count_results(experiment: Path | str) -> int:
     """Return how many rows are journalled, superseded ones included."""
     return sum(isinstance(record, ResultReported) for record in journal(experiment))
 
 
-def worker_pids(experiment: Path) -> list[int]:
+def worker_pids(experiment: Path | str) -> list[int]:
     """Return the processes in which trials have started, the newest last."""
     return [record.place.pid for record in journal(experiment) if isinstance(record, TrialStarted)]
 
 
-def replayed(experiment: Path, scheduler: Scheduler) -> Experiment:
+def replayed(experiment: Path | str, scheduler: Scheduler) -> Experiment:
     """Fold an experiment's journal through a fresh core; its recorded decisions are compared with the new ones."""
     core = Experiment(scheduler, Mode.MAX)
     replay(journal(experiment), core.handle)
@@ -126,7 +126,7 @@ def replayed(experiment: Path, scheduler: Scheduler) -> Experiment:
     return core
 
 
-def table(experiment: Path, scheduler: Scheduler | None = None) -> dict[tuple[int, int], dict[str, str]]:
+def table(experiment: Path | str, scheduler: Scheduler | None = None) -> dict[tuple[int, int], dict[str, str]]:
     """Return the metrics of every (trial, iteration) that counts, each number in all its bits."""
     rows = RowTable(journal(experiment))
     trials = replayed(experiment, scheduler or FIFO()).state.trials
@@ -137,7 +137,7 @@ def table(experiment: Path, scheduler: Scheduler | None = None) -> dict[tuple[in
     }
 
 
-def attempts(experiment: Path) -> Counter[int]:
+def attempts(experiment: Path | str) -> Counter[int]:
     """Return how many attempts each trial took."""
     return Counter(record.trial for record in journal(experiment) if isinstance(record, LaunchTrial))
 
