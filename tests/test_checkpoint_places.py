@@ -19,7 +19,7 @@ from tunekit.checkpoint import Checkpoint
 from tunekit.errors import CheckpointCorruptError, CheckpointNotFoundError, CheckpointVersionError, StorageError
 from tunekit.store import CheckpointIO, MemoryStore, layout, open_store
 from tunekit.store import manifest as manifests
-from tunekit.store.finding import parent_of
+from tunekit.store.joining import joined, parent_of
 from tunekit.store.manifest import FileEntry
 from tunekit.store.ops import Ops
 
@@ -182,6 +182,14 @@ def test_every_fetch_of_a_remote_one_is_compared(remote: Checkpoint) -> None:
 )  # fmt: skip
 def test_what_says_how_to_reach_a_storage_stays_with_the_parent(path: str, expected: tuple[str, str]) -> None:
     assert parent_of(path) == expected
+
+
+@pytest.mark.parametrize(
+    "around", ["/a/b", "memory://a", "s3://bucket/e?endpoint_override=http://h:9/x", "s3://bucket"]
+)
+@pytest.mark.parametrize("name", ["train_00007", "half 50%", "why?", "a#b", "ü"])
+def test_parting_undoes_joining(around: str, name: str) -> None:
+    assert parent_of(joined(around, name)) == (around, name)
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tunekit.runtime.plan import Plan
 from tunekit.schedulers import ASHA, FIFO
 from tunekit.search import RandomSearch
 from tunekit.space.portable import from_portable
-from tunekit.store.finding import parent_of
+from tunekit.store.joining import parent_of
 from tunekit.types import Json
 
 _SCHEDULERS = {"FIFO": FIFO, "ASHA": ASHA}

@@ -14,6 +14,7 @@ from tunekit.errors import CheckpointError, CheckpointNotFoundError, StorageErro
 from tunekit.store import folders, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.base import Store
+from tunekit.store.joining import parent_of
 from tunekit.store.local import LocalStore
 from tunekit.store.manifest import Manifest
 from tunekit.store.opening import open_store
@@ -142,17 +143,3 @@ def _document(store: Store, where: str) -> dict[str, Any] | None:
     if not isinstance(document, dict):
         raise manifests.corrupt(where, layout.MANIFEST, "it is not a JSON object")
     return document
-
-
-def parent_of(path: str) -> tuple[str, str]:
-    """Return the path or URI of the folder around ``path``, or an empty text if there is none, and the last name.
-
-    What follows a ``?`` in a URI says how to reach the storage, and so stays with the parent.
-    """
-    if "://" not in path:
-        parent = Path(path).parent
-        return ("" if str(parent) == path else str(parent)), Path(path).name
-    base, mark, options = path.partition("?")
-    scheme, _, rest = base.partition("://")
-    parent_name, slash, name = rest.rstrip("/").rpartition("/")
-    return (f"{scheme}://{parent_name}{mark}{options}" if slash else ""), name
