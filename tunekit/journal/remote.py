@@ -246,7 +246,7 @@ class RemoteJournal:
             end, self._number, self._chain = batch.end, number, batch.chain
             self._num_records += len(batch.payloads)
             yield batch
-        if end < len(data):
+        if end < len(data) or not end:
             self._cut(number, data, end)
 
     def _cut(self, number: int, data: bytes, end: int) -> None:
