@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -32,6 +32,7 @@ from tunekit.runtime.plan import PREFETCH, Plan
 from tunekit.runtime.publisher import DirectPublisher, Publisher, ThreadedPublisher
 from tunekit.runtime.signals import SweepInterrupted, interruptible
 from tunekit.runtime.spec import AttemptSpec, Delivery
+from tunekit.runtime.stocktaking import take_stock
 from tunekit.search.base import SearcherState
 from tunekit.store import CheckpointIO, open_store
 from tunekit.store.layout import staging_name
@@ -52,6 +53,8 @@ class OpenSweep:
     experiment: Experiment
     searcher: SearcherState
     io: CheckpointIO
+    rows: Callable[[], RowTable]
+    """Reads the table of results."""
 
     def spec_of(self, launch: LaunchTrial) -> AttemptSpec:
         """Return what a worker is told about an attempt."""
@@ -123,6 +126,7 @@ def opened(plan: Plan) -> Iterator[OpenSweep]:
                 experiment=experiment,
                 searcher=searcher,
                 io=CheckpointIO(store),
+                rows=lambda: RowTable(folder.records()),
             )
         finally:
             journal.close()
@@ -212,6 +216,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     progress = [Progress(plan.trial_name, verbose=plan.run.verbose)] if plan.run.verbose else []
     observers: list[Observer] = [Alarm(plan.trial_name), *progress]
     _sweep_garbage(sweep)
+    found = take_stock(sweep.experiment.state.trials, sweep.io, plan.trial_name, sweep.rows)
     publisher: Publisher = direct if inline else ThreadedPublisher(direct, inbox)
     driver = Driver(
         experiment=sweep.experiment,
@@ -226,7 +231,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     with interruptible(lambda name: inbox.put(Delivery([StopRequested(reason=name)]))) as interruption:
         try:
             start = DriverStarted(generation=sweep.generation, settings=plan.settings(sweep.seed), run=plan.record())
-            driver.turn([start])
+            driver.turn([start, *found])
             if not driver.state.ended:
                 if pickled is None:
                     _run_inline(sweep, driver, inbox)
