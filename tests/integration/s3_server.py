@@ -14,6 +14,7 @@ import subprocess
 import sysconfig
 import tempfile
 import time
+import uuid
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import obstore
 from obstore.store import S3Store
 
 BUCKET = "tunekit-tests"
-KEY, SECRET = "tests", "of-tunekit"
+KEY = "tests"
 _PATIENCE_S = 60.0
 _TRIES = 3
 _PORTS = ("master", "volume", "filer", "s3")
@@ -35,6 +36,7 @@ class S3Server:
         for left in reversed(range(_TRIES)):
             self._folder = Path(tempfile.mkdtemp(prefix="tunekit-s3-"))
             self._ports = _free_ports()
+            self._secret = uuid.uuid4().hex  # so that no other server is taken for this one
             self._log = (self._folder / "log").open("wb")
             self._process = self._start()
             try:
@@ -56,7 +58,7 @@ class S3Server:
         """The variables by which clients find it."""
         return {
             "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_SECRET_ACCESS_KEY": self._secret,
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_REGION": "us-east-1",
         }
@@ -72,7 +74,7 @@ class S3Server:
             BUCKET,
             endpoint=self.endpoint,
             access_key_id=KEY,
-            secret_access_key=SECRET,
+            secret_access_key=self._secret,
             region="us-east-1",
             client_options={"allow_http": True},
             retry_config={"max_retries": 0},
@@ -90,7 +92,7 @@ class S3Server:
     def _start(self) -> subprocess.Popen[bytes]:
         identity = {
             "name": "tests",
-            "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
+            "credentials": [{"accessKey": KEY, "secretKey": self._secret}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         config = self._folder / "identities.json"

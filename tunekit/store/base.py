@@ -141,6 +141,13 @@ class Store(Protocol):
         """
         ...
 
+    def abort_uploads(self, older_than_s: float) -> list[str]:
+        """Drop what was uploaded, this long ago, of files that never came to be whole; return their keys.
+
+        Other stores than those in buckets have none.
+        """
+        ...
+
     def local(self, folder: str) -> Path:
         """Return a local folder with the files of ``folder`` to read from, without a copy where that is possible.
 

@@ -44,6 +44,8 @@ from tunekit.store.sealing import hash_all
 from tunekit.store.verify import size_problems, verify_folder
 from tunekit.types import Json
 
+UPLOAD_GRACE_S = 24 * 3600.0
+"""Seconds after which nobody is believed to be still uploading a file that he has begun."""
 _UNKNOWN_ATTEMPT = 0
 """Attempts count from 1, so this marks a damaged folder of which nobody knows who wrote it."""
 
@@ -299,6 +301,8 @@ class CheckpointIO:
         # The last are not there; but with them goes the folder around them, if a crash left that empty.
         nothing = [f"{parent}/.none" for parent in (layout.STAGING, layout.TRASH)]
         removed = {place for place in [*places, *nothing] if self._is_removed(place)}
+        with contextlib.suppress(StorageError):
+            self._store.abort_uploads(UPLOAD_GRACE_S)
         return [place for place in places if place in removed]
 
     def _is_removed(self, place: str) -> bool:

@@ -206,6 +206,10 @@ class LocalStore:
         """Say that files need no folder of their own: committing renames."""
         return ""
 
+    def abort_uploads(self, older_than_s: float) -> list[str]:  # noqa: ARG002 - as of the protocol
+        """Find none: nothing is uploaded."""
+        return []
+
     def local(self, folder: str) -> Path:
         """Return the folder itself."""
         path = self._root / folder

@@ -184,6 +184,10 @@ class MemoryStore:
         """Say that files need no folder of their own: committing renames."""
         return ""
 
+    def abort_uploads(self, older_than_s: float) -> list[str]:  # noqa: ARG002 - as of the protocol
+        """Find none: nothing is uploaded."""
+        return []
+
     def local(self, folder: str) -> Path:
         """Return a new temporary folder with a copy of the files."""
         with _MEMORY.lock:

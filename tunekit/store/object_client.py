@@ -91,8 +91,8 @@ class ObjectClient(Protocol):
         """Delete objects. Not being there is fine."""
         ...
 
-    def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
-        """Drop uploads in parts that were begun this long ago and never finished; return their keys."""
+    def abort_uploads(self, older_than_s: float) -> list[str]:
+        """Drop what was uploaded of files, this long ago, that never came to be whole; return their keys."""
         ...
 
 

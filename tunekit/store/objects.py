@@ -200,8 +200,8 @@ class ObjectStore:
         return place_of(staging).data
 
     def abort_uploads(self, older_than_s: float) -> list[str]:
-        """Drop what writers that died have uploaded of files that never came to be whole; return their keys."""
-        return self._ask("list the uploads of", "", lambda: self._client.abort_uploads("", older_than_s))
+        """Drop the parts of large files whose writers died."""
+        return self._ask("clear up", "", lambda: self._client.abort_uploads(older_than_s))
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 

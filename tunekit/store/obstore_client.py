@@ -7,10 +7,11 @@ takes longer than that is tried again by ``Patience``, around whole operations.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from obstore import exceptions
 
 from tunekit.store.object_client import ConflictError, Listed, RequestError
 from tunekit.store.object_uri import ObjectUri
+from tunekit.store.s3_uploads import S3Uploads
 
 PART_BYTES = 8 << 20
 _MAX_PARTS = 9_000
@@ -31,6 +33,9 @@ _RETRY: Any = {
 }
 # Plain HTTP is used where the user names such an endpoint, and nowhere else.
 _CLIENT: Any = {"timeout": timedelta(seconds=120), "connect_timeout": timedelta(seconds=10), "allow_http": True}
+_STATUS = re.compile(r"status code: (4[0-9][0-9])")
+"""How obstore words an answer that it has no exception of its own for."""
+_MAY_PASS = {"408", "409", "425", "429"}
 _FOR_GOOD = (
     exceptions.InvalidPathError,
     exceptions.NotSupportedError,
@@ -139,10 +144,16 @@ class ObstoreClient:
             except FileNotFoundError:
                 self._delete_each(keys)  # Some services stop at one that is gone.
 
-    def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
-        """Nothing of that kind can be asked for through obstore."""
-        del prefix, older_than_s
-        return []
+    def abort_uploads(self, older_than_s: float) -> list[str]:
+        """Find and drop them on S3, if its credentials are in the environment; elsewhere the service does it."""
+        uploads = S3Uploads(self._uri)
+        if self._uri.scheme != "s3" or not uploads.can_ask:
+            return []
+        limit = datetime.now(UTC) - timedelta(seconds=older_than_s)
+        stale = [upload for upload in uploads.found() if upload.begun <= limit]
+        for upload in stale:
+            uploads.abort(upload)
+        return [upload.key.removeprefix(f"{self._uri.folder}/") for upload in stale]
 
     @property
     def _store(self) -> Any:
@@ -195,7 +206,8 @@ def _translated(*, writing: bool = False) -> Iterator[None]:
     except _FOR_GOOD as error:
         raise RequestError(_brief(error), may_pass=False) from error
     except (exceptions.BaseError, OSError) as error:
-        raise RequestError(_brief(error)) from error
+        status = _STATUS.search(str(error))
+        raise RequestError(_brief(error), may_pass=not status or status[1] in _MAY_PASS) from error
 
 
 def _brief(error: Exception) -> str:

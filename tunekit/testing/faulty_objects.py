@@ -104,9 +104,8 @@ class MemoryObjects:
             for key in keys:
                 self.held.pop(key, None)
 
-    def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
+    def abort_uploads(self, older_than_s: float) -> list[str]:  # noqa: ARG002 - as of the protocol
         """Nothing is ever half uploaded here."""
-        del prefix, older_than_s
         return []
 
     def _set(self, key: str, data: bytes) -> None:
@@ -165,9 +164,9 @@ class FaultyObjects:
         """Count it, then do it; every second key when the process dies in the middle."""
         self._run(f"delete {keys}", lambda: self._client.delete(keys), lambda: self._client.delete(keys[::2]))
 
-    def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
+    def abort_uploads(self, older_than_s: float) -> list[str]:
         """Pass it on."""
-        return self._client.abort_uploads(prefix, older_than_s)
+        return self._client.abort_uploads(older_than_s)
 
     def _run(self, name: str, call: Callable[[], None], part: Callable[[], None] | None = None) -> None:
         try:

@@ -293,6 +293,10 @@ class FaultyStore:
         """Pass it on."""
         return self._store.data_folder(staging)
 
+    def abort_uploads(self, older_than_s: float) -> list[str]:
+        """Pass it on."""
+        return self._store.abort_uploads(older_than_s)
+
     def local(self, folder: str) -> Path:
         """Pass it on."""
         return self._store.local(folder)
