@@ -91,7 +91,9 @@ class Leaf:
             ordered = value if order is None else value.transpose(order)
             return np.ascontiguousarray(ordered).reshape(-1).view(np.uint8)
         tensor = value if order is None else value.permute(order)
-        tensor = tensor.resolve_conj().resolve_neg().contiguous().reshape(-1).view(sys.modules["torch"].uint8)
+        if tensor.is_complex():
+            tensor = tensor.resolve_conj()
+        tensor = tensor.resolve_neg().contiguous().reshape(-1).view(sys.modules["torch"].uint8)
         return tensor.numpy() if tensor.is_cpu else tensor
 
     def copy_to(self, target: Any) -> None:
@@ -176,7 +178,7 @@ def _leaf_of_array(value: Any, np: Any) -> Leaf | None:
     if dtype.hasobject or not dtype.itemsize:
         return None
     name, note = _NUMPY.get(dtype.str), {}
-    order = _order(value.shape, value.strides)
+    order = None if value.flags.c_contiguous else _order(value.shape, value.strides)
     if order is not None and not value.transpose(order).flags.c_contiguous:
         order = None
     shape = list(value.shape) if order is None else [value.shape[axis] for axis in order]
@@ -243,7 +245,7 @@ def _leaf_of_tensor(value: Any, torch: Any) -> Leaf | None:
     elif value.requires_grad:
         note["requires_grad"] = True
     tensor = value.detach()
-    order = _order(tensor.shape, tensor.stride())
+    order = None if tensor.is_contiguous() else _order(tensor.shape, tensor.stride())
     if order is not None and not tensor.permute(order).is_contiguous():
         order = None
     shape = list(tensor.shape) if order is None else [tensor.shape[axis] for axis in order]

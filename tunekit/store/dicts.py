@@ -77,9 +77,9 @@ class Snapshot:
     def write(self, folder: Path, ops: Ops) -> list[FileEntry]:
         """Write the files, and return their names, sizes and digests."""
         entries = [_write(folder / DATA, [memoryview(self._document)], ops)]
-        if self.num_bytes or len(self._layout.leaves):
+        if header := self._layout.header():
             views = self._layout.views() if self._frozen is None else iter([self._frozen])
-            entries.append(_write(folder / TENSORS, _chain(memoryview(self._layout.header), views), ops))
+            entries.append(_write(folder / TENSORS, _chain(memoryview(header), views), ops))
         if self._pickled:
             entries.append(_write(folder / PICKLE, [memoryview(self._pickled)], ops))
         return entries

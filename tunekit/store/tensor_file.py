@@ -35,16 +35,22 @@ class TensorLayout:
         """Lay them out."""
         placed = sorted(zip(leaves, names, strict=True), key=lambda pair: -pair[0].item_bytes)
         self.leaves = [leaf for leaf, _ in placed]
-        self.num_bytes = 0
+        self.num_bytes = sum(leaf.num_bytes for leaf in leaves)
         """Of all leaves, without the header."""
+        self._about = [(name, leaf.dtype, leaf.shape, leaf.num_bytes) for leaf, name in placed]
+
+    def header(self) -> bytes:
+        """Return what comes before the bytes of the leaves; nothing if there are none."""
+        if not self._about:
+            return b""
+        start = 0
         header: dict[str, Json] = {"__metadata__": {"written_by": "tunekit"}}
-        for leaf, name in placed:
-            end = self.num_bytes + leaf.num_bytes
-            header[name] = {"dtype": leaf.dtype, "shape": leaf.shape, "data_offsets": [self.num_bytes, end]}
-            self.num_bytes = end
+        for name, dtype, shape, num_bytes in self._about:
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, start + num_bytes]}
+            start += num_bytes
         text = msgspec.json.encode(header)
         text += b" " * (-len(text) % _ALIGNMENT)
-        self.header = len(text).to_bytes(8, "little") + text
+        return len(text).to_bytes(8, "little") + text
 
     def copy_to(self, buffer: Any) -> None:
         """Copy the leaves into a flat array of bytes, as they will lie in the file."""
