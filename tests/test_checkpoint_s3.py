@@ -11,7 +11,7 @@ import pytest
 import tunekit as tk
 from tunekit.checkpoint import Checkpoint
 from tunekit.errors import CheckpointCorruptError, CheckpointNotFoundError
-from tunekit.store import CheckpointIO, PutOutcome, layout, open_store
+from tunekit.store import CheckpointIO, layout, open_store
 from tunekit.store.joining import joined
 from tunekit.store.objects import ObjectStore
 
@@ -61,17 +61,14 @@ def test_damage_and_absence_are_told_apart(checkpoint: Checkpoint, s3_uri: str) 
 
 
 class Counting(tk.Trainable):
-    """Damages its newest checkpoint once, and dies of it."""
+    """Dies once."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        self.uri, self.steps = config["uri"], 0
+        self.steps = 0
 
     def step(self) -> dict[str, Any]:
         self.steps += 1
-        store = open_store(self.uri)
-        if self.steps == 5 and store.put_if_absent("sweep/damaged", b"yes") is PutOutcome.CREATED:
-            assert isinstance(store, ObjectStore)
-            store.client.put("sweep/Counting_00000/checkpoint_000004/d-1/steps", b"5")
+        if self.steps == 5 and tk.get_context().attempt == 1:
             raise RuntimeError("died on purpose")
         return {"steps": self.steps}
 
@@ -82,11 +79,12 @@ class Counting(tk.Trainable):
         self.steps = int(Path(checkpoint, "steps").read_text())
 
 
-def test_damage_in_a_bucket_ends_in_the_checkpoint_before(s3_uri: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_damage_in_a_bucket_ends_in_the_checkpoint_before(
+    s3_uri: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """S003-12, S003-24: as on a local disk, with one warning that names the file."""
     tuner = tk.Tuner(
         Counting,
-        param_space={"uri": s3_uri},
         run_config=tk.RunConfig(
             name="sweep",
             storage_path=s3_uri,
@@ -96,6 +94,15 @@ def test_damage_in_a_bucket_ends_in_the_checkpoint_before(s3_uri: str, caplog: p
             verbose=0,
         ),
     )
+    original = CheckpointIO.verify
+
+    def damaged(io: CheckpointIO, trial_name: str, iteration: int) -> Path:
+        assert isinstance(io.store, ObjectStore)
+        if iteration == 4:
+            io.store.client.put("Counting_00000/checkpoint_000004/d-1/steps", b"5")
+        return original(io, trial_name, iteration)
+
+    monkeypatch.setattr(CheckpointIO, "verify", damaged)
     (result,) = tk.inline(tuner)
     assert (result.metrics["steps"], result.error) == (6, None)
     (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
