@@ -28,7 +28,7 @@ from tunekit.journal.header import (
     read_header,
     replace_header,
 )
-from tunekit.journal.lease import LEASE_NAME, DriverLease, parse_holder
+from tunekit.journal.lease import LEASE_NAME, LEASE_S, DriverLease, parse_holder
 from tunekit.journal.lock import DriverLock, folder_nonce
 from tunekit.journal.log import Journal
 from tunekit.journal.remote import RemoteJournal, read_remote_records
@@ -166,7 +166,7 @@ class RemoteExperiment:
     def __init__(self, store: Store, *, lease_s: float | None = None) -> None:
         """Remember the store; nothing is asked yet."""
         self._store = store
-        self._lease = DriverLease(store) if lease_s is None else DriverLease(store, lease_s=lease_s)
+        self._lease = DriverLease(store, lease_s=LEASE_S if lease_s is None else lease_s)
 
     @property
     def path(self) -> str:
