@@ -41,6 +41,7 @@ from tunekit.core.events import (
     TrialHalted,
     TrialRaised,
     TrialReturned,
+    TrialSaving,
     TrialsSuggested,
     TrialStarted,
     WorkerLost,
@@ -172,6 +173,8 @@ class World(RuleBasedStateMachine):
             worker.is_started = True
             self.tell(TrialStarted(**worker.about, restored_from=worker.resume_from))
         elif worker.is_final or worker.stop is not None:
+            if worker.saving is not None and not worker.is_final:
+                self.tell(TrialSaving(**worker.about))
             self.settle(worker)
             self.end(worker, TrialReturned(**worker.about) if worker.is_final else TrialHalted(**worker.about))
         elif not worker.is_waiting:

@@ -26,6 +26,7 @@ from tunekit.testing.events import (
     returned,
     row,
     save_failed,
+    saving,
     staged,
     started,
 )
@@ -40,6 +41,7 @@ EVENTS: dict[str, Event] = {
     "checkpoint staged": staged(0, 3),
     "save failed": save_failed(0, 3),
     "returned": returned(0),
+    "finishes its saves": saving(0),
     "halted": halted(0),
     "raised": raised(0),
     "raised, budget used up": raised(0, retryable=False),

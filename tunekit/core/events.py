@@ -75,6 +75,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the driver evaluates a stop criterion on each result, so that no horizon may be further than 1."""
     stop_grace_s: float = 10.0
     """Seconds from a stop to the signal that interrupts user code, and again from there to SIGKILL."""
+    save_grace_s: float = 600.0
+    """Seconds that a trial which stopped as told may take to finish its saves, before the same measures are taken."""
     resume_errored: bool = False
     """FAILED trials go on from their newest checkpoint, with a fresh budget."""
     restart_errored: bool = False
@@ -208,6 +210,10 @@ class TrialHalted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, ta
     """The worker stopped the trial as it was told; everything that it saved has been staged before this."""
 
 
+class TrialSaving(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_saving"):
+    """The worker stopped the trial as it was told, and finishes its saves: it is busy, not stuck."""
+
+
 class WorkerLost(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="worker_lost"):
     """The attempt's worker is gone. It may live on unseen; its words no longer count."""
 
@@ -306,6 +312,7 @@ Event: TypeAlias = (
     | TrialReturned
     | TrialRaised
     | TrialHalted
+    | TrialSaving
     | WorkerLost
     | CheckpointStaged
     | SaveFailed

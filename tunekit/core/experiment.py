@@ -164,6 +164,8 @@ def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
 def _on_capacity(state: State, event: CapacityChanged, out: list[Command]) -> None:
     del out
     state.max_live = event.max_live
+    if state.limit is not None:
+        state.limit.is_ready = True
 
 
 def _on_stop_requested(state: State, event: StopRequested, out: list[Command]) -> None:

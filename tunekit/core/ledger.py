@@ -180,7 +180,7 @@ def make_room(state: State, out: list[Command]) -> None:
     A new driver waits for the executor first: until then it may learn that checkpoints are missing.
     """
     limit = state.limit
-    if limit is None or limit.num_bytes <= limit.max_bytes or not state.max_live:
+    if limit is None or limit.num_bytes <= limit.max_bytes or not limit.is_ready:
         return
     while (found := limit.pick(state.trials)) is not None:
         state.delete(*found, out)

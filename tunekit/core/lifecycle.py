@@ -31,6 +31,7 @@ from tunekit.core.events import (
     TrialHalted,
     TrialRaised,
     TrialReturned,
+    TrialSaving,
     TrialStarted,
     WorkerLost,
 )
@@ -124,6 +125,13 @@ def stop(state: State, trial: TrialState, intent: Intent, reason: str, out: list
     state.set_deadline(trial, state.now + state.settings.stop_grace_s)
     pause = trial.intent is Intent.PAUSE
     out.append(StopTrial(trial=trial.trial, attempt=trial.attempt, reason=reason, pause=pause))
+
+
+def on_saving(state: State, trial: TrialState, event: TrialSaving, out: list[Command]) -> None:
+    """Be patient with a trial that stopped as told: what gives up its place waits for what it saves."""
+    del event, out
+    if trial.deadline is not None:
+        state.set_deadline(trial, max(trial.deadline, state.now + state.settings.save_grace_s))
 
 
 def on_returned(state: State, trial: TrialState, event: TrialReturned, out: list[Command]) -> None:
@@ -314,6 +322,7 @@ TRANSITIONS: dict[TrialStatus, dict[type, Handler]] = {
         **_ENDINGS,
         LaunchFailed: on_launch_failed,
         RestoreFailed: on_restore_failed,
+        TrialSaving: on_saving,
     },
 }
 """What an event of the current attempt does. No entry: it comes too late, and is counted and ignored."""

@@ -41,6 +41,7 @@ from tunekit.core.events import (
     TrialHalted,
     TrialRaised,
     TrialReturned,
+    TrialSaving,
     TrialsSuggested,
     TrialStarted,
     WorkerLost,
@@ -170,6 +171,11 @@ def raised(trial: TrialId, attempt: int = 1, *, retryable: bool = True, fatal: b
 def halted(trial: TrialId, attempt: int = 1) -> TrialHalted:
     """Return the news that the trial stopped as told."""
     return TrialHalted(trial=trial, attempt=attempt)
+
+
+def saving(trial: TrialId, attempt: int = 1) -> TrialSaving:
+    """Return the news that the trial stopped as told, and finishes its saves."""
+    return TrialSaving(trial=trial, attempt=attempt)
 
 
 def lost(trial: TrialId, attempt: int = 1, cause: LossCause = LossCause.CRASHED) -> WorkerLost:

@@ -13,6 +13,7 @@ from tunekit.errors import InvariantViolationError
 from tunekit.schedulers import ASHA, FIFO
 from tunekit.testing.sim_judge import Books, Judge
 from tunekit.testing.sim_options import METRIC, SimOptions
+from tunekit.testing.sim_workers import is_divisible
 from tunekit.testing.sim_world import Oracle, SimStore, Visible
 from tunekit.types import TrialId, TrialStatus
 
@@ -54,16 +55,30 @@ def check_boot(
     for key, times in launched.items():
         if times != 1 or key not in judge.launched:
             yield f"attempt {key} was launched {times} times; in the journal: {key in judge.launched}"
+    yield from _check_visible(judge, store, oracle)
+    yield from _check_relied_on(judge, store)
+
+
+def _check_visible(judge: Judge, store: SimStore, oracle: Oracle) -> Iterator[str]:
     for (trial, iteration), there in store.visible.items():
         if not _is_known(judge.books[trial], iteration, there.attempt):
             yield f"checkpoint {iteration} of trial {trial}, attempt {there.attempt}, is not known to the journal"
         if there.state != oracle.state(trial, iteration):
             yield f"checkpoint {iteration} of trial {trial} does not hold the state of that iteration"
+    for trial, iteration, attempt in store.failures:
+        if (iteration, attempt) not in judge.books[trial].failures:
+            yield f"failure checkpoint {iteration} of trial {trial}, attempt {attempt}, is not known to the journal"
+
+
+def _check_relied_on(judge: Judge, store: SimStore) -> Iterator[str]:
     for trial, book in enumerate(judge.books):
         for iteration, attempt in book.published.items():
             found = store.visible.get((trial, iteration))
             if found is None or found.attempt not in {attempt, book.staged.get(iteration)}:
                 yield f"checkpoint {iteration} of trial {trial} is relied on, but the store holds {found}"
+        for (iteration, attempt), at in book.failures.items():
+            if at == "published" and (trial, iteration, attempt) not in store.failures:
+                yield f"failure checkpoint {iteration} of trial {trial}, attempt {attempt}, is gone"
 
 
 def _is_known(book: Books, iteration: int, attempt: int) -> bool:
@@ -98,7 +113,29 @@ def check_end(
             judge.check_end(trial.trial, trial.status)
         rows = [(row.iteration, row.metrics) for row in table.rows(trial)]
         yield from _check_rows(options, trial, rows, oracle)
-        yield from _check_checkpoints(options, trial, visible.get(trial.trial, {}), oracle)
+        failures = {attempt: iteration for index, iteration, attempt in store.failures if index == trial.trial}
+        yield from _check_checkpoints(options, trial, visible.get(trial.trial, {}), failures, oracle)
+    yield from _check_bytes(options, judge)
+
+
+def _check_bytes(options: SimOptions, judge: Judge) -> Iterator[str]:
+    """Yield it when the checkpoints take more than they may, though one of them might have gone."""
+    if options.max_bytes is None:
+        return
+    num_bytes, num_failures = 0, 0
+    idle: list[tuple[TrialId, int]] = []
+    best = max(judge.scores(), default=None)
+    for trial, book in enumerate(judge.books):
+        num_bytes += sum(book.sizes[key] for key in book.published.items())
+        num_failures += list(book.failures.values()).count("published")
+        for key in book.published.items():
+            is_best = best is not None and book.scores.get(key) == best
+            if key not in book.pinned and key[0] != max(book.published) and not is_best:
+                idle.append((trial, key[0]))
+    if num_failures and num_bytes > options.max_bytes:
+        yield f"{num_failures} failure checkpoints stay although the others take {num_bytes} bytes"
+    if idle and num_bytes > options.max_bytes:
+        yield f"the checkpoints take {num_bytes} bytes of {options.max_bytes}, though these may go: {idle}"
 
 
 def _check_rows(
@@ -123,13 +160,24 @@ def _may_stop(options: SimOptions, length: int) -> bool:
 
 
 def _check_checkpoints(
-    options: SimOptions, trial: TrialState, visible: Mapping[int, Visible], oracle: Oracle
+    options: SimOptions,
+    trial: TrialState,
+    visible: Mapping[int, Visible],
+    failures: Mapping[int, int],
+    oracle: Oracle,
 ) -> Iterator[str]:
     known = {
         entry.iteration: entry.attempt
         for entry in trial.checkpoints.values()
         if entry.status is CheckpointStatus.PUBLISHED
     }
+    failed = {
+        attempt: entry.iteration
+        for attempt, entry in trial.failures_saved.items()
+        if entry.status is CheckpointStatus.PUBLISHED
+    }
+    if not set(failed.items()) <= set(failures.items()):
+        yield f"trial {trial.trial} has the failure checkpoints {failures}, but the core believes in {failed}"
     giving_up = [i for i, entry in trial.checkpoints.items() if entry.status is CheckpointStatus.DELETING]
     shown = {iteration: there.attempt for iteration, there in visible.items() if iteration not in giving_up}
     if shown != known:
@@ -145,16 +193,17 @@ def _is_comparable(options: SimOptions) -> bool:
     faults = options.faults
     costs = faults.save or faults.store or faults.damage or faults.deaf
     asks = faults.interrupt or options.time_budget_s or options.fail_fast
-    return isinstance(options.scheduler, FIFO) and not costs and not asks
+    return isinstance(options.scheduler, FIFO) and not costs and not asks and options.max_bytes is None
 
 
 def _undisturbed(options: SimOptions, trial: TrialId, oracle: Oracle) -> set[int]:
     """Return the checkpoints that a trial has at the end when nothing happens to it."""
     last = options.last_iteration
-    saved = {i for i in range(1, last + 1) if options.save_every and i % options.save_every == 0}
+    pinned = {i for i in range(1, last + 1) if is_divisible(i, options.pin_every)}
+    saved = {i for i in range(1, last + 1) if is_divisible(i, options.save_every)} | pinned
     if options.saves_at_end:
         saved.add(last)
     if options.num_to_keep is None or not saved:
         return saved
     ranked = sorted(saved, key=lambda i: (oracle.metric(trial, i) if options.by_score else 0.0, i))
-    return {*ranked[-options.num_to_keep :], max(saved)}
+    return {*ranked[-options.num_to_keep :], max(saved), *pinned}

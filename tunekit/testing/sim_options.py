@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from tunekit.core.policies import Scheduler
 from tunekit.schedulers import ASHA, FIFO
@@ -72,6 +73,14 @@ class SimOptions:
     saves_at_end: bool = True
     num_to_keep: int | None = None
     by_score: bool = False
+    max_bytes: int | None = None
+    """What all checkpoints may take together; each takes 1 to 9 bytes."""
+    pin_every: int = 0
+    """Iterations between checkpoints that the user pins; 0: none."""
+    saves_failures: bool = False
+    """Whether a failure checkpoint is saved when user code raises."""
+    persist_s: float = 0.0
+    """How long a save takes at most, while the trial goes on; 0: it is finished at once."""
     max_failures: int = -1
     ask_batch: int = 4
     learns: bool = False
@@ -147,6 +156,7 @@ def draw_options(rng: random.Random) -> SimOptions:
         stop_grace_s=rng.choice((0.5, 5.0)),
         faults=draw_faults(rng),
     )
+    options = replace(options, **_draw_saving(rng))
     kind = rng.random()
     if kind < 0.35:  # noqa: PLR2004
         options = replace(options, scheduler=_draw_asha(rng, iterations))
@@ -161,6 +171,16 @@ def draw_options(rng: random.Random) -> SimOptions:
     if rng.random() < 0.1:  # noqa: PLR2004
         options = replace(options, time_budget_s=rng.uniform(5.0, 30.0))
     return options
+
+
+def _draw_saving(rng: random.Random) -> dict[str, Any]:
+    """Draw how checkpoints come to be, and how many there may be."""
+    return {
+        "max_bytes": rng.choice((None, None, rng.randint(5, 60))),
+        "pin_every": rng.choice((0, 0, 2, 3)),
+        "saves_failures": rng.random() < 0.5,  # noqa: PLR2004 - the more interesting half
+        "persist_s": rng.choice((0.0, 0.5, 2.0, 8.0)),
+    }
 
 
 def _draw_asha(rng: random.Random, iterations: int) -> ASHA:

@@ -46,24 +46,25 @@ class SimPublisher:
         if self._is_dead:
             return
         act = self._publish if isinstance(command, PublishCheckpoint) else self._delete
-        answer = act(command.trial, command.iteration, command.attempt)
+        answer = act(command.trial, command.iteration, command.attempt, command.exact)
         self._around.timeline.after(0.01 + 0.2 * self._around.rng.random(), self._answer, answer)
 
-    def _publish(self, trial: TrialId, iteration: int, attempt: int) -> Event:
+    def _publish(self, trial: TrialId, iteration: int, attempt: int, exact: bool) -> Event:  # noqa: FBT001 - as in the command
         fails = self._fails()
         is_halfway = fails and self._around.rng.random() < 0.3  # noqa: PLR2004 - it fails after it has taken effect
-        done = (not fails or is_halfway) and self._around.store.publish(trial, iteration, attempt)
+        store = self._around.store
+        done = (not fails or is_halfway) and store.publish(trial, iteration, attempt, exact=exact)
         if fails or not done:
-            return PublishFailed(trial=trial, iteration=iteration, attempt=attempt, error=ERROR)
-        if self._around.coin(self._around.options.faults.damage):
+            return PublishFailed(trial=trial, iteration=iteration, attempt=attempt, error=ERROR, exact=exact)
+        if exact and self._around.coin(self._around.options.faults.damage):
             self._around.timeline.after(10.0 * self._around.rng.random(), self._damage, trial, iteration)
-        return CheckpointPublished(trial=trial, iteration=iteration, attempt=attempt)
+        return CheckpointPublished(trial=trial, iteration=iteration, attempt=attempt, exact=exact)
 
-    def _delete(self, trial: TrialId, iteration: int, attempt: int) -> Event:
+    def _delete(self, trial: TrialId, iteration: int, attempt: int, exact: bool) -> Event:  # noqa: FBT001 - as in the command
         if self._fails():
-            return DeleteFailed(trial=trial, iteration=iteration, attempt=attempt, error=ERROR)
-        self._around.store.delete(trial, iteration, attempt)
-        return CheckpointDeleted(trial=trial, iteration=iteration, attempt=attempt)
+            return DeleteFailed(trial=trial, iteration=iteration, attempt=attempt, error=ERROR, exact=exact)
+        self._around.store.delete(trial, iteration, attempt, exact=exact)
+        return CheckpointDeleted(trial=trial, iteration=iteration, attempt=attempt, exact=exact)
 
     def _fails(self) -> bool:
         return self._around.coin(self._around.options.faults.store)

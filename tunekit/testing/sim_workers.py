@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -26,13 +27,14 @@ from tunekit.core.events import (
     TrialHalted,
     TrialRaised,
     TrialReturned,
+    TrialSaving,
     TrialStarted,
     WorkerLost,
 )
 from tunekit.runtime.spec import Delivery, ExecutorCommand
 from tunekit.testing.sim_journal import DriverDiedError
 from tunekit.testing.sim_options import METRIC, SimOptions
-from tunekit.testing.sim_world import SimStore, Timeline, first_state, metric_of, next_state
+from tunekit.testing.sim_world import SimStore, Timeline, first_state, metric_of, next_state, size_of
 from tunekit.types import LossCause, TrialId
 
 ERROR = ErrorInfo(type="SimulatedError", message="as drawn")
@@ -56,6 +58,11 @@ class Surroundings:
     """How often each attempt was launched."""
 
 
+def is_divisible(iteration: int, every: int) -> bool:
+    """Return whether something that happens every so many iterations happens now; 0: never."""
+    return every > 0 and iteration % every == 0
+
+
 class SimAttempt:
     """One life of one trial."""
 
@@ -77,6 +84,10 @@ class SimAttempt:
         self._is_waiting = False
         self._stop: StopTrial | None = None
         self._outbox: list[Event] = []
+        self._saves: deque[tuple[float, Event]] = deque()
+        """Saves that are not finished, each with the seconds that it takes: the first is under way."""
+        self._last_words: Event | None = None
+        """What is said when all saves are finished."""
         around.timeline.after(0.1 + around.rng.random(), self._start)
 
     # -- what it is told -----------------------------------------------------------------------------------------------
@@ -84,25 +95,30 @@ class SimAttempt:
     def go_on(self, command: ContinueTrial) -> None:
         """Go on from the horizon."""
         self._until = command.until
-        if self._is_waiting and not self.is_over:
+        if self._is_waiting and self._can_act():
             self._is_waiting = False
             self._plan_step()
 
     def stop(self, command: StopTrial) -> None:
         """Stop at the next report, or at once at the horizon."""
         self._stop = command
-        if self._is_waiting and not self.is_over:
+        if self._is_waiting and self._can_act():
             self._halt()
 
     def interrupt(self) -> None:
         """Stop in the middle of an iteration, without saving; unless it is truly stuck."""
-        if not self.is_over and not (self._is_deaf and self._ignores_interrupts):
+        if self._can_act() and not (self._is_deaf and self._ignores_interrupts):
             self._end(TrialHalted(trial=self.trial, attempt=self.attempt))
 
     def die(self) -> None:
         """Vanish, with every message that was not sent yet."""
         self.is_over = True
         self._outbox = []
+        self._saves.clear()
+
+    def _can_act(self) -> bool:
+        """Whether user code may still do something."""
+        return not self.is_over and self._last_words is None
 
     # -- what it does --------------------------------------------------------------------------------------------------
 
@@ -133,7 +149,7 @@ class SimAttempt:
         self._around.timeline.after(self._pace * (0.5 + self._around.rng.random()), self._step)
 
     def _step(self) -> None:
-        if self.is_over or (self._stop is not None and self._is_deaf):
+        if self.is_over or self._last_words is not None or (self._stop is not None and self._is_deaf):
             return
         if self._misfortune():
             return
@@ -142,7 +158,8 @@ class SimAttempt:
         self._state = next_state(self._state, self._iteration)
         options = self._around.options
         final = self._iteration >= options.iterations
-        is_due = options.save_every > 0 and self._iteration % options.save_every == 0
+        is_pinned = is_divisible(self._iteration, options.pin_every)
+        is_due = is_divisible(self._iteration, options.save_every) or is_pinned
         self._send(
             ResultReported(
                 trial=self.trial,
@@ -155,7 +172,7 @@ class SimAttempt:
             )
         )
         if is_due:
-            self._save()
+            self._save(pinned=is_pinned)
         if final:
             self._save_at_end()
             self._clean_up(TrialReturned(trial=self.trial, attempt=self.attempt))
@@ -172,12 +189,18 @@ class SimAttempt:
         if coin(faults.crash):
             self.lose(self._around.rng.choice(CRASHES))
         elif coin(faults.raises):
-            self._end(TrialRaised(trial=self.trial, attempt=self.attempt, error=ERROR))
+            self._raise()
         elif coin(faults.lease):
             self._end(TrialHalted(trial=self.trial, attempt=self.attempt))
         elif coin(faults.zombie):
             self._report_loss(self._around.rng.choice(CRASHES))
-        return self.is_over
+        return self.is_over or self._last_words is not None
+
+    def _raise(self) -> None:
+        """Let user code raise, and save what is left, perhaps in the middle of an iteration."""
+        if self._around.options.saves_failures:
+            self._stage(self._state ^ 1, exact=False)
+        self._end(TrialRaised(trial=self.trial, attempt=self.attempt, error=ERROR))
 
     def lose(self, cause: LossCause) -> None:
         """Let the process die, and the executor notice it."""
@@ -196,34 +219,74 @@ class SimAttempt:
 
     def _clean_up(self, ending: Event) -> None:
         """Come to an end in order, unless user code raises on its way out."""
-        raises = self._around.coin(self._around.options.faults.raises)
-        self._end(TrialRaised(trial=self.trial, attempt=self.attempt, error=ERROR) if raises else ending)
+        if self._around.coin(self._around.options.faults.raises):
+            self._raise()
+        else:
+            self._end(ending)
 
     def _save_at_end(self) -> None:
         if self._around.options.saves_at_end:
             self._save()
 
-    def _save(self) -> None:
+    def _save(self, *, pinned: bool = False) -> None:
         if self._iteration in {0, self._saved_at}:
             return
-        if self._around.coin(self._around.options.faults.save):
-            self._send(SaveFailed(trial=self.trial, attempt=self.attempt, iteration=self._iteration, error=ERROR))
-            return
         self._saved_at = self._iteration
-        self._around.store.staged[self.trial, self._iteration, self.attempt] = self._state
-        manifest = {"trial": self.trial, "iteration": self._iteration}
-        score = metric_of(self._state) if self._around.options.by_score else None
-        self._send(
-            CheckpointStaged(
-                trial=self.trial, attempt=self.attempt, iteration=self._iteration, manifest=manifest, score=score
-            )
-        )
+        self._stage(self._state, pinned=pinned)
+
+    def _stage(self, state: int, *, exact: bool = True, pinned: bool = False) -> None:
+        """Begin to save. The trial goes on meanwhile; what is said of the save comes when it is finished."""
+        options, coin = self._around.options, self._around.coin
+        about = {"trial": self.trial, "attempt": self.attempt, "iteration": self._iteration}
+        event: Event
+        if exact and coin(options.faults.save):
+            event = SaveFailed(**about, error=ERROR)
+        else:
+            self._around.store.staged[self.trial, self._iteration, self.attempt, exact] = state
+            manifest = {
+                "iteration": self._iteration,
+                "time_total_s": self._time_total_s,
+                "files": [{"name": "state", "size": size_of(state)}],
+            }
+            score = metric_of(state) if options.by_score and exact else None
+            event = CheckpointStaged(**about, manifest=manifest, score=score, pinned=pinned, exact=exact)
+        if not options.persist_s:
+            self._send(event)
+            return
+        self._saves.append((options.persist_s * self._around.rng.random(), event))
+        if len(self._saves) == 1:
+            self._around.timeline.after(self._saves[0][0], self._finish_save)
+
+    def _finish_save(self) -> None:
+        if not self._saves:
+            return
+        self._send(self._saves.popleft()[1])
+        if self._saves:
+            self._around.timeline.after(self._saves[0][0], self._finish_save)
+        elif self._last_words is not None and not self.is_over:
+            self._send(self._last_words)
+            self.is_over = True
 
     # -- how it speaks -------------------------------------------------------------------------------------------------
 
     def _end(self, event: Event) -> None:
-        self._send(event)
-        self.is_over = True
+        """Say the last words, when all saves are finished. Until then the process may still die."""
+        if self._last_words is not None:
+            return
+        self._last_words = event
+        if not self._saves:
+            self._send(event)
+            self.is_over = True
+            return
+        if self._stop is not None:
+            self._send(TrialSaving(trial=self.trial, attempt=self.attempt))
+        if self._around.coin(self._around.options.faults.crash):
+            self._around.timeline.after(self._saves[0][0] / 2, self._lose_in_the_middle)
+
+    def _lose_in_the_middle(self) -> None:
+        """Let the process die with a save in flight."""
+        if not self.is_over:
+            self.lose(self._around.rng.choice(CRASHES))
 
     def _send(self, event: Event) -> None:
         if not self._outbox:

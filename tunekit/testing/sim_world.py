@@ -72,6 +72,11 @@ def next_state(state: int, iteration: int) -> int:
     return state ^ (state >> 32)
 
 
+def size_of(state: int) -> int:
+    """Return how many bytes a checkpoint of this state takes."""
+    return 1 + state % 9
+
+
 def metric_of(state: int) -> float:
     """Return what an iteration reports."""
     return state / 2**64
@@ -114,36 +119,49 @@ class Visible:
 
 @dataclass(slots=True)
 class SimStore:
-    """Checkpoints as a store holds them: staged ones, and visible ones."""
+    """Checkpoints as a store holds them: staged ones, visible ones, and failure ones, which are never replaced."""
 
-    staged: dict[tuple[TrialId, int, int], int] = field(default_factory=dict)
-    """By trial, iteration and attempt."""
+    staged: dict[tuple[TrialId, int, int, bool], int] = field(default_factory=dict)
+    """By trial, iteration, attempt, and whether they are exact."""
     visible: dict[tuple[TrialId, int], Visible] = field(default_factory=dict)
     """By trial and iteration."""
+    failures: dict[tuple[TrialId, int, int], int] = field(default_factory=dict)
+    """By trial, iteration and attempt."""
 
-    def publish(self, trial: TrialId, iteration: int, attempt: int) -> bool:
+    def publish(self, trial: TrialId, iteration: int, attempt: int, *, exact: bool = True) -> bool:
         """Make a staged checkpoint visible; False if there is nothing to be made visible."""
-        there = self.visible.get((trial, iteration))
-        if there is not None and there.attempt == attempt:
+        if self.is_visible(trial, iteration, attempt, exact=exact):
             return True
-        state = self.staged.pop((trial, iteration, attempt), None)
+        state = self.staged.pop((trial, iteration, attempt, exact), None)
         if state is None:
             return False
-        self.visible[trial, iteration] = Visible(attempt, state)
+        if exact:
+            self.visible[trial, iteration] = Visible(attempt, state)
+        else:
+            self.failures[trial, iteration, attempt] = state
         return True
 
-    def delete(self, trial: TrialId, iteration: int, attempt: int) -> None:
-        """Remove a visible checkpoint, unless another attempt has replaced it."""
+    def is_visible(self, trial: TrialId, iteration: int, attempt: int, *, exact: bool) -> bool:
+        """Return whether this very checkpoint is visible."""
+        if not exact:
+            return (trial, iteration, attempt) in self.failures
         there = self.visible.get((trial, iteration))
-        if there is not None and there.attempt == attempt:
-            del self.visible[trial, iteration]
+        return there is not None and there.attempt == attempt
+
+    def delete(self, trial: TrialId, iteration: int, attempt: int, *, exact: bool = True) -> None:
+        """Remove a visible checkpoint, unless another attempt has replaced it."""
+        if self.is_visible(trial, iteration, attempt, exact=exact):
+            if exact:
+                del self.visible[trial, iteration]
+            else:
+                del self.failures[trial, iteration, attempt]
 
     def restore(self, trial: TrialId, iteration: int) -> int | None:
         """Return the state in a checkpoint; None if it is damaged or not there."""
         there = self.visible.get((trial, iteration))
         return None if there is None or there.is_damaged else there.state
 
-    def sweep(self, wanted: set[tuple[TrialId, int, int]]) -> None:
+    def sweep(self, wanted: set[tuple[TrialId, int, int, bool]]) -> None:
         """Remove what attempts of earlier drivers left in the staging area."""
         self.staged = {key: state for key, state in self.staged.items() if key in wanted}
 

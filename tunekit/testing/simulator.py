@@ -229,6 +229,7 @@ class Simulation:
             resume_errored=self._chances == 1,
             num_to_keep=options.num_to_keep,
             score_attribute=METRIC if options.by_score else None,
+            max_experiment_bytes=options.max_bytes,
             saves_at_end=options.saves_at_end,
             asks_every_result=options.judged,
             stop_grace_s=options.stop_grace_s,
@@ -353,11 +354,11 @@ class Simulation:
         raise InvariantViolationError(f"{text} (after {self._turns} turns and {self._boots} boots): {state!r}")
 
 
-def _wanted(state: State) -> set[tuple[TrialId, int, int]]:
+def _wanted(state: State) -> set[tuple[TrialId, int, int, bool]]:
     return {
-        (trial.trial, entry.iteration, entry.attempt)
+        (trial.trial, entry.iteration, entry.attempt, entry.exact)
         for trial in state.trials
-        for entry in trial.checkpoints.values()
+        for entry in [*trial.checkpoints.values(), *trial.failures_saved.values()]
         if entry.status is CheckpointStatus.STAGED
     }
 

@@ -32,6 +32,7 @@ from tunekit.core.events import (
     TrialHalted,
     TrialRaised,
     TrialReturned,
+    TrialSaving,
     TrialsSuggested,
     TrialStarted,
     WorkerLost,
@@ -114,6 +115,7 @@ def trial_events(trial: TrialId, attempt: int) -> st.SearchStrategy[Event]:
         st.builds(TrialReturned, **about),
         st.builds(TrialRaised, **about, error=error, retryable=st.booleans(), fatal=st.booleans()),
         st.builds(TrialHalted, **about),
+        st.builds(TrialSaving, **about),
         st.builds(WorkerLost, **about, cause=loss_causes),
         st.builds(
             CheckpointStaged,
