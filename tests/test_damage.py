@@ -234,17 +234,19 @@ def as_context(value: Any) -> AbstractContextManager[Any]:
     return value if hasattr(value, "__enter__") else nullcontext(value)
 
 
-def test_a_restarted_driver_meets_damage_as_a_running_one_does(sweep: Sweep, caplog: pytest.LogCaptureFixture) -> None:
-    """A bit that flips while nothing runs, too."""
+@pytest.mark.parametrize("case", CASES)
+def test_a_restarted_driver_meets_damage_as_a_running_one_does(
+    sweep: Sweep, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S003-12: what happens while nothing runs ends in the checkpoint before and in one warning, too."""
     assert sweep.run(lambda: None, max_failures=0).status is TrialStatus.FAILED
-    flip("deep/total")(sweep.at(6))
+    CASES[case][1](sweep.at(6))
     caplog.clear()
-    tuner = tk.Tuner.restore(str(sweep.folder), Summing, resume_errored=True)
-    (result,) = tk.inline(tuner)
+    (result,) = tk.inline(tk.Tuner.restore(str(sweep.folder), Summing, resume_errored=True))
     assert (result.status, result.metrics["total"]) == (TrialStatus.COMPLETED, TOTAL)
-    messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [text for text in messages if "deep/total" in text] == messages
-    assert len(messages) == 1
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert "checkpoint_000006" in warning
+    assert len(sweep.aside()) == 1
 
 
 # -- each bit and each byte of a small checkpoint ----------------------------------------------------------------------
