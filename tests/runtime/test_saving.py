@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from saving_bench import TRIAL, Bench, bench_in
+from saving_bench import BIG, TRIAL, Bench, Gate, bench_in
 
 import tunekit as tk
 from tunekit.core.events import TrialRaised
 from tunekit.runtime import saving as module
 from tunekit.runtime.saving import Row, SaveReason
+from tunekit.runtime.staging_slots import SLOTS
+from tunekit.store import CheckpointIO
 from tunekit.testing.recording import RecordedTrial
 
 
@@ -223,6 +225,53 @@ def test_a_folder_that_cannot_be_a_checkpoint_ends_the_trial_at_its_next_report(
     assert "a symbolic link" in last.error.message
     assert not last.retryable
     assert list(tmp_path.glob(".staging/*")) == []
+
+
+def test_what_a_class_returned_can_be_looked_at_without_pickle(tmp_path: Path) -> None:
+    config = tk.CheckpointConfig(checkpoint_frequency=2)
+    RecordedTrial(tmp_path, Learner, stop={"training_iteration": 2}, checkpoint=config).run()
+    content = tk.Checkpoint(tmp_path / TRIAL / "checkpoint_000002").to_dict()
+    assert (len(content["history"]), content[7][0]) == (2, 2)
+
+
+def test_all_saves_are_told_before_the_error_that_ends_a_trial(tmp_path: Path) -> None:
+    def train(config: dict[str, Any]) -> None:
+        saver = Numbers()
+        for _ in range(3):
+            tk.report({"loss": 0.0}, checkpoint=saver)
+        raise ValueError("mine")
+
+    config = tk.CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=False)
+    channel = RecordedTrial(tmp_path, train, checkpoint=config).run()
+    assert channel.saved == [1, 2, 3]
+    assert channel.kinds[-1] == "TrialRaised"
+
+
+class Numbers:
+    def save_checkpoint(self, path: str) -> Any:
+        return {"w": np.zeros(BIG)}
+
+    def load_checkpoint(self, path: Any) -> None:
+        """Nothing is restored here."""
+
+
+def test_ctrl_c_in_user_code_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = Gate(tmp_path)
+
+    def train(config: dict[str, Any]) -> None:
+        for _ in range(2):
+            tk.report({"loss": 0.0}, checkpoint=Numbers())
+        store.arrived.acquire()
+        threading.Timer(0.05, store.gate.set).start()
+        raise KeyboardInterrupt
+
+    made = RecordedTrial(tmp_path, train, checkpoint=tk.CheckpointConfig(checkpoint_frequency=1))
+    made.io = CheckpointIO(store)
+    with pytest.raises(KeyboardInterrupt):
+        made.run()
+    assert list(tmp_path.glob(".staging/*")) == []
+    assert SLOTS.num_used == 0
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tunekit-saving")]
 
 
 def test_the_manifest_tells_where_it_comes_from(tmp_path: Path) -> None:
