@@ -160,7 +160,9 @@ class _Walk:
     def _add(self, path: str, exact: str, shown: str, *, is_opaque: bool = False) -> None:
         if len(self.found) >= _MAX_LEAVES:
             raise _TooManyError
-        self.found[path] = Leaf(xxhash.xxh3_128_hexdigest(exact.encode("utf-8", "replace")), shown, is_opaque)
+        self.found[path.removesuffix(":")] = Leaf(
+            xxhash.xxh3_128_hexdigest(exact.encode("utf-8", "replace")), shown, is_opaque
+        )
 
 
 def _exact(value: Any) -> str:
@@ -169,7 +171,7 @@ def _exact(value: Any) -> str:
 
 def _below(path: str, key: Any) -> str:
     if isinstance(key, str):
-        return f"{path}.{key}" if path else key
+        return f"{path}.{key}" if path and not path.endswith(":") else f"{path}{key}"
     return f"{path}[{shorten(key)}]"
 
 

@@ -61,10 +61,9 @@ class Explanation:
     def of_restoring(self, difference: Difference, restored: Record, step: int) -> Exception:
         """Return why a restored run differs from those that nobody interrupted."""
         watching = Run(iterations=self._num_steps, saves=False, watch=step)
-        (again,) = self._run([watching])
+        again, looked = self._run([watching, _restoring(self._num_steps, step, watch=step)], step)
         if found := self._comparison.of_records(self._plain, again):
             return self._complaints.not_deterministic(found)
-        (looked,) = self._run([_restoring(self._num_steps, step, watch=step)], step)
         before, after = again.outcome.looks.get("watched"), looked.outcome.looks.get("watched")
         if before is None or after is None:
             return self._complaints.partial_load([], difference)
@@ -87,19 +86,21 @@ class Explanation:
         last = again.outcome.looks.get("last")
         used = [name for name, state in before.generators.items() if last and last.generators.get(name) != state]
         missing = [name for name in used if after.generators.get(name) != before.generators[name]]
-        if not missing or not self._is_mended(missing, before, step):
+        # With all of them put back, and with all but one, for each one.
+        trials = [missing, *([other for other in missing if other != name] for name in missing)]
+        mended = self._mended(trials if len(missing) > 1 else trials[:1], before, step) if missing else [False]
+        if not mended[0]:
             return None
-        for name in list(missing):
-            others = [other for other in missing if other != name]
-            if others and self._is_mended(others, before, step):
-                missing = others
+        needed = [name for name, is_idle in zip(missing, mended[1:], strict=False) if not is_idle]
+        missing = needed or missing
         names, how = [generators.NAMES[name] for name in missing], [generators.HOW[name] for name in missing]
         return self._complaints.missing_generator(names, how, difference)
 
-    def _is_mended(self, names: Sequence[str], before: Look, step: int) -> bool:
-        states = {name: before.generators[name] for name in names}
-        (mended,) = self._run([_restoring(self._num_steps, step, put_back=states)], step)
-        return self._comparison.of_records(self._saving, mended, after=step) is None
+    def _mended(self, trials: Sequence[Sequence[str]], before: Look, step: int) -> list[bool]:
+        """Return for each choice of generators whether all is well once they are put back."""
+        states = [{name: before.generators[name] for name in names} for names in trials]
+        records = self._run([_restoring(self._num_steps, step, put_back=state) for state in states], step)
+        return [self._comparison.of_records(self._saving, record, after=step) is None for record in records]
 
     def _remembered(self, restored: Record, step: int) -> list[str]:
         """Return a path that the trainable used beside its checkpoint, or that its checkpoint names."""

@@ -20,6 +20,8 @@ from tunekit.validation.content import leaves
 from tunekit.validation.jobs import Leaf, State
 
 _MAX_TEXT_BYTES = 1_000_000
+_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The pickled number with which files of torch began before they were zip files."""
 
 
 def state_of(folder: Path, roots: Iterable[str]) -> State:
@@ -48,7 +50,7 @@ def _of_file(file: Path, name: str, roots: list[str]) -> State:
         except Exception:  # noqa: BLE001, S112 - of another format, or of a kind that only its writer can read
             continue
         if value is not _OTHER:
-            return leaves(value, roots, name=name)
+            return leaves(value, roots, name=f"{name}:")
     return {name: Leaf(xxhash.xxh3_128_hexdigest(data), f"{len(data):,} bytes", is_opaque=True)}
 
 
@@ -58,7 +60,7 @@ _OTHER = object()
 
 def _from_torch(data: bytes, name: str) -> Any:
     del name
-    if not _zip_has(data, lambda entry: entry.endswith("/data.pkl")):
+    if not data.startswith(_OLD_TORCH) and not _zip_has(data, lambda entry: entry.endswith("/data.pkl")):
         return _OTHER
     return import_module("torch").load(io.BytesIO(data), map_location="cpu", weights_only=False)
 
