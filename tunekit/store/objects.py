@@ -126,8 +126,9 @@ class ObjectStore:
             shown, tag = self.read_tagged(key)
         except FileNotFoundError:
             shown, tag = b"", None
+        there = self._keys_below(f"{folder}/")
         if shown != manifest:
-            self._bring_together(staging, folder)
+            self._bring_together(place, folder, there)
             outcome = self.replace(key, manifest, tag)
             if outcome not in {PutOutcome.CREATED, PutOutcome.MINE}:
                 raise StorageError(
@@ -135,7 +136,10 @@ class ObjectStore:
                     hint="check that the storage is reachable, and that no other driver runs this experiment",
                     path=self._where(folder),
                 )
-        self._clear(folder, keep=place.data)
+        keep = data_of(manifest) or ""  # one that was copied here from a disk has its files beside it
+        marker = f"{folder}/{keep}/{EMPTY}"
+        old = [each for each in there if each != key and keep and not stays(each, folder, keep)]
+        self._delete([*old, marker] if marker in there else old)
         if place.folder != folder:
             self._delete(self._keys_below(place.prefix))
 
@@ -241,22 +245,17 @@ class ObjectStore:
         with storage_errors("write", path, absent_is_answer=True):
             self._ask("download", key, fetch)
 
-    def _bring_together(self, staging: str, folder: str) -> None:
+    def _bring_together(self, place: Place, folder: str, there: Sequence[str]) -> None:
         """See that the staged files are where the manifest will look for them."""
-        place = place_of(staging)
-        found = self._keys_below(place.prefix)
+        elsewhere = place.folder != folder
+        found = [
+            key for key in (self._keys_below(place.prefix) if elsewhere else there) if key.startswith(place.prefix)
+        ]
         if not found:
             raise FileNotFoundError(errno.ENOENT, "neither staged nor published", self._where(folder))
-        if place.folder != folder:
+        if elsewhere:
             start = f"{folder}/{place.data}/" if place.data else f"{folder}/"
             self._copy_all({key: start + key.removeprefix(place.prefix) for key in found})
-
-    def _clear(self, folder: str, keep: str) -> None:
-        """Delete what older attempts left in a folder, now that its manifest says something else."""
-        manifest, marker = manifest_key(folder), f"{folder}/{keep}/{EMPTY}"
-        keys = [key for key in self._keys_below(f"{folder}/") if key != manifest]
-        old = [key for key in keys if keep and not stays(key, folder, keep)]
-        self._delete([*old, marker] if marker in keys else old)
 
     def _remove_staged(self, staging: str) -> None:
         full = self._full(staging)
