@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,11 @@ from tunekit.core.rows import RowTable
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.journal.folder import experiment_folder
 from tunekit.runtime.stocktaking import compare, judge, take_stock
-from tunekit.store import CheckpointIO, Store, manifest, open_store
+from tunekit.store import CheckpointIO, PutOutcome, Store, manifest, open_store
 from tunekit.store.layout import CheckpointKey
 from tunekit.store.manifest import Manifest
 from tunekit.store.memory import MemoryStore
+from tunekit.store.overview import Overview, of_names, overview
 from tunekit.types import TrialStatus
 
 _NUMBER = itertools.count()
@@ -53,11 +54,12 @@ def trial(*entries: CheckpointState, **more: Any) -> TrialState:
     return TrialState(checkpoints=exact, failures_saved=failures, **fields)
 
 
-def files(*folders: str) -> dict[str, int]:
-    """A listing in which these checkpoints are whole, beside much that is none."""
-    listing = {f"{folder}/{file}": 1 for folder in folders for file in ("model.pt", "MANIFEST.json")}
+def there(*folders: str, damaged: Sequence[str] = ()) -> Overview:
+    """What is seen where these checkpoints are whole, beside much that is none."""
+    listing = [f"{folder}/{file}" for folder in folders for file in ("model.pt", "MANIFEST.json")]
     others = ["experiment.json", "journal/000000000001.jsonl", "driver.lease", "train_00000/trial.log", "plots/a/b.png"]
-    return {**listing, **dict.fromkeys([*others, ".trash/train_00000/checkpoint_000001/MANIFEST.json"], 1)}
+    broken = [f"{folder}/model.pt" for folder in damaged]
+    return of_names([*listing, *broken, *others, ".trash/train_00000/checkpoint_000001/MANIFEST.json"])
 
 
 def missing(iteration: int, attempt: int = 1, *, exact: bool = True) -> CheckpointMissing:
@@ -69,23 +71,23 @@ def missing(iteration: int, attempt: int = 1, *, exact: bool = True) -> Checkpoi
 
 def test_what_is_known_and_there_is_no_difference() -> None:
     entries = [entry(1), entry(3), entry(4, STAGED), entry(5, DELETING), entry(2, exact=False)]
-    listing = files("train_00000/checkpoint_000001", "train_00000/checkpoint_000003", "train_00000/failure_000002_1")
-    found = compare([trial(*entries)], listing, name)
+    seen = there("train_00000/checkpoint_000001", "train_00000/checkpoint_000003", "train_00000/failure_000002_1")
+    found = compare([trial(*entries)], seen, name)
     assert (found.missing, found.remains, found.unknown) == ([], [], [])
 
 
 def test_what_is_on_its_way_in_or_out_may_be_there_or_not() -> None:
     entries = [entry(4, STAGED), entry(5, DELETING)]
-    both = files("train_00000/checkpoint_000004", "train_00000/checkpoint_000005")
-    for listing in (files(), both):
-        found = compare([trial(*entries)], listing, name)
+    both = there("train_00000/checkpoint_000004", "train_00000/checkpoint_000005")
+    for seen in (there(), both):
+        found = compare([trial(*entries)], seen, name)
         assert (found.missing, found.unknown) == ([], [])
 
 
 def test_what_is_gone_or_has_lost_its_manifest_is_missing() -> None:
     beneath = entry(6, STAGED, attempt=2, replaces=entry(6))
-    listing = {**files("train_00000/checkpoint_000001"), "train_00000/checkpoint_000003/model.pt": 1}
-    found = compare([trial(entry(1), entry(2), entry(3), beneath, entry(2, exact=False))], listing, name)
+    seen = there("train_00000/checkpoint_000001", damaged=["train_00000/checkpoint_000003"])
+    found = compare([trial(entry(1), entry(2), entry(3), beneath, entry(2, exact=False))], seen, name)
     assert found.missing == [missing(2), missing(3), missing(6), missing(2, exact=False)]
     assert found.remains == [missing(3)]
 
@@ -97,10 +99,19 @@ def test_what_nobody_knows_is_unknown_also_of_trials_that_nobody_knows() -> None
         "train_00004/checkpoint_000001",
     ]
     none_of_ours = ["other_00000/checkpoint_000001", "train_00000/checkpoint_7", "train_1/checkpoint_000001"]
-    found = compare([trial(entry(1))], files("train_00000/checkpoint_000001", *strange, *none_of_ours), name)
+    found = compare([trial(entry(1))], there("train_00000/checkpoint_000001", *strange, *none_of_ours), name)
     assert found.missing == []
     assert sorted(unknown.folder for unknown in found.unknown) == sorted(strange)
     assert {unknown.trial for unknown in found.unknown} == {0, 4}
+
+
+def test_all_stores_see_the_same(tmp_path: Path) -> None:
+    local, memory = open_store(tmp_path), MemoryStore(f"memory://stock/{next(_NUMBER)}")
+    for name in ("a_00000/checkpoint_000001/MANIFEST.json", "a_00000/checkpoint_000002/d/f", "a_00000/trial.log", "x"):
+        assert local.put_if_absent(name, b"1") == memory.put_if_absent(name, b"1") == PutOutcome.CREATED
+    local.put_if_absent(".trash/a_00000/checkpoint_000003/MANIFEST.json", b"1")
+    expected = {"a_00000": {"checkpoint_000001": True, "checkpoint_000002": False}}
+    assert overview(local) == overview(memory) == expected
 
 
 def rows(*attempts: int) -> list[ResultReported]:
@@ -146,8 +157,10 @@ def test_of_a_trial_that_nobody_knows_nothing_is_adopted() -> None:
 # -- whole sweeps ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", pytest.param("s3", marks=pytest.mark.s3)])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "s3":
+        return str(request.getfixturevalue("s3_uri"))
     return str(tmp_path) if request.param == "folder" else f"memory://stock/{next(_NUMBER)}"
 
 
@@ -217,29 +230,21 @@ def test_a_checkpoint_that_was_deleted_by_hand_is_forgotten_and_the_one_before_i
 
 
 def test_a_checkpoint_without_its_manifest_is_put_aside_and_forgotten(
-    where: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paused_at(where, 3, monkeypatch)
-    store = store_of(where)
-    if isinstance(store, MemoryStore):
-        store.remove("Counter_00000/checkpoint_000003/MANIFEST.json")
-    else:
-        (Path(where) / "exp" / "Counter_00000" / "checkpoint_000003" / "MANIFEST.json").unlink()
-    results = tk.inline(tuner(where))
-    assert checkpoints(results) == [[1, 2, 3, 4], [1, 2, 3, 4]]
-    assert any(name.startswith("Counter_00000.3.1/") for name in store.sizes(".quarantine"))
+    """In a bucket it would be out of sight, and its data garbage."""
+    paused_at(str(tmp_path), 3, monkeypatch)
+    (tmp_path / "exp" / "Counter_00000" / "checkpoint_000003" / "MANIFEST.json").unlink()
+    assert checkpoints(tk.inline(tuner(str(tmp_path)))) == [[1, 2, 3, 4], [1, 2, 3, 4]]
+    aside = store_of(str(tmp_path)).sizes(".quarantine")
+    assert any(name.startswith("Counter_00000.3.1/") for name in aside)
 
 
 def brought_back(where: str, folder: str, content: dict[str, bytes]) -> None:
     """Put a checkpoint's files back, as a copy from a backup does."""
     store = store_of(where)
     for name, data in content.items():
-        if isinstance(store, MemoryStore):
-            store.write(f"{folder}/{name}", data)
-        else:
-            path = Path(where) / "exp" / folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+        assert store.put_if_absent(f"{folder}/{name}", data) == PutOutcome.CREATED
 
 
 def saved(where: str, folder: str) -> dict[str, bytes]:

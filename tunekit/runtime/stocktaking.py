@@ -27,6 +27,7 @@ from tunekit.store import CheckpointIO, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.layout import CheckpointKey
 from tunekit.store.manifest import Manifest
+from tunekit.store.overview import Overview, overview
 from tunekit.store.verify import size_problems
 from tunekit.types import TrialId
 
@@ -54,17 +55,15 @@ class Differences:
     unknown: list[Unknown] = field(default_factory=list)
 
 
-def compare(
-    trials: Sequence[TrialState], listing: Mapping[str, object], trial_name: Callable[[TrialId], str]
-) -> Differences:
-    """Hold what the journal says against the names of the files that are there.
+def compare(trials: Sequence[TrialState], there: Overview, trial_name: Callable[[TrialId], str]) -> Differences:
+    """Hold what the journal says against the names of the folders that are there.
 
     Args:
         trials: The trials, after the whole journal.
-        listing: Files by their path below the experiment's folder.
+        there: The folders of checkpoints that there are.
         trial_name: Gives the folder name of a trial.
     """
-    found = _folders(listing)
+    found = dict(there)
     differences = Differences()
     for trial in trials:
         places = found.pop(trial_name(trial.trial), {})
@@ -122,7 +121,7 @@ def take_stock(
     Raises:
         StorageError: The storage cannot be read.
     """
-    differences = compare(trials, io.store.sizes(""), trial_name)
+    differences = compare(trials, overview(io.store), trial_name)
     report = _Report()
     for event in differences.missing:
         key = CheckpointKey(trial_name(event.trial), event.iteration, event.attempt, event.exact)
@@ -160,18 +159,6 @@ class _Report:
         for what, places in self._places.items():
             more = f" and {len(places) - _MAX_SHOWN} more" if len(places) > _MAX_SHOWN else ""
             logger.warning("checkpoints that %s: %s%s", what, ", ".join(places[:_MAX_SHOWN]), more)
-
-
-def _folders(listing: Mapping[str, object]) -> dict[str, dict[str, bool]]:
-    """Return, by trial and place, which folders of checkpoints are there, and whether they have a manifest."""
-    found: dict[str, dict[str, bool]] = {}
-    for path in listing:
-        trial, _, rest = path.partition("/")
-        name, slash, inner = rest.partition("/")
-        if slash and not trial.startswith("."):
-            places = found.setdefault(trial, {})
-            places[name] = places.get(name, False) or inner == layout.MANIFEST
-    return found
 
 
 def _unknown(name: str, trial: TrialId, places: Mapping[str, bool], known: set[str]) -> list[Unknown]:
