@@ -12,7 +12,10 @@ class Channel(Protocol):
     """The way to the driver, and back."""
 
     def send(self, event: Event) -> None:
-        """Pass an event on, now or soon, in order."""
+        """Pass an event on, now or soon, in order.
+
+        ``CheckpointStaged`` and ``SaveFailed`` may come from another thread, at any moment of the attempt.
+        """
         ...
 
     def wait(self) -> ContinueTrial | StopTrial:
