@@ -7,6 +7,7 @@ import sys
 import click
 
 from tunekit import __version__
+from tunekit.cli.check import check
 from tunekit.errors import TunekitError
 
 
@@ -96,6 +97,9 @@ def gc(path: str, *, dry_run: bool, quarantine: bool, older_than: str, as_json: 
     from tunekit.cli.upkeep import run_gc  # noqa: PLC0415 - as above
 
     sys.exit(run_gc(path, dry_run=dry_run, quarantine=quarantine, older_than=older_than, as_json=as_json))
+
+
+cli.add_command(check)
 
 
 def main() -> None:
