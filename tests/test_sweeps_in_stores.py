@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -153,6 +155,45 @@ def test_nothing_is_left_of_the_place_in_what_is_stored(root: str) -> None:
     for name in names:
         content = store.read(name)
         assert not any(part in content for part in (root.encode(), unique[0] + b"/")), name
+
+
+@pytest.mark.s3
+def test_what_follows_the_question_mark_stays_with_the_uri(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S003-24: the way to the storage is given with the path, and is stored nowhere."""
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    root = f"{s3_uri}?endpoint={endpoint}"
+    results = tk.inline(tuner(root))
+    assert results[0].path == f"{s3_uri}/exp/Counter_00000?endpoint={endpoint}"
+    checkpoint = results[0].checkpoint
+    assert checkpoint is not None
+    assert checkpoint.iteration == 3
+    restored = tk.Tuner.restore(f"{s3_uri}/exp?endpoint={endpoint}", Counter)
+    assert outcome(tk.inline(restored)) == outcome(results)
+    store = open_store(joined(root, "exp"))
+    assert not [name for name in store.sizes("") if endpoint.encode() in store.read(name)]
+
+
+def test_no_file_in_a_folder_says_where_it_is(tmp_path: Path) -> None:
+    """S003-5, promise 5: nor do logs, locks, traces of failures, or what a crash left behind."""
+
+    def train(config: dict[str, Any]) -> None:
+        folder = tk.get_context().checkpoint_dir()
+        (folder / "weights").write_bytes(b"1")
+        print("a line of the log")
+        tk.report({"loss": 1.0}, checkpoint=tk.Checkpoint.from_directory(folder))
+        tk.report({"loss": 2.0})
+        raise ValueError("after two")
+
+    root = tmp_path / "place-of-all-results"
+    assert [result.status for result in tk.inline(tuner(str(root), train))] == [TrialStatus.FAILED] * 2
+    assert len(tk.inline(tuner(str(root), name="class"))) == 2
+    shutil.move(root / "exp", root / "renamed")
+    restored = tk.Tuner.restore(root / "renamed", train, resume_errored=True)
+    assert len(tk.inline(restored)) == 2
+    files = [path for path in root.rglob("*") if path.is_file()]
+    assert {"trial.log", "weights", "MANIFEST.json", "driver.lock"} <= {path.name for path in files}
+    assert not [path for path in files if os.fsencode(root.name) in path.read_bytes()]
 
 
 # -- two drivers -------------------------------------------------------------------------------------------------------
