@@ -6,6 +6,7 @@ Each sweep is a class trainable that saves at 2, 4 and 6, and dies at iteration 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,7 @@ import pytest
 
 import tunekit as tk
 from tunekit.checkpoint import Checkpoint
-from tunekit.errors import CheckpointCorruptError, CheckpointError
+from tunekit.errors import CheckpointCorruptError, CheckpointError, TrialError
 from tunekit.store import CheckpointIO, LocalStore, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.verify import verify_folder
@@ -203,19 +204,58 @@ def test_several_damaged_ones_are_gone_through_one_by_one(sweep: Sweep, caplog: 
     assert len(sweep.aside()) == 2
 
 
-def test_a_trial_without_any_usable_one_starts_over_and_says_so(sweep: Sweep, caplog: pytest.LogCaptureFixture) -> None:
-    """None of its budget pays for it, and what was damaged can still be looked at."""
+@pytest.fixture
+def ruined(sweep: Sweep) -> Sweep:
+    """A sweep whose trial has died and has not one checkpoint that is whole."""
 
+    def damage() -> None:
+        for iteration in (2, 4, 6):
+            shutil.copytree(sweep.at(iteration), sweep.folder.parent / "good" / str(iteration))
+            flip("deep/total")(sweep.at(iteration))
+
+    sweep.run(damage)
+    return sweep
+
+
+def test_a_trial_without_any_usable_one_fails_and_says_what_to_do(
+    ruined: Sweep, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S003-12: starting over would cost all that it has done, so that is for the user to decide."""
+    (result,) = tk.inline(tk.Tuner.restore(str(ruined.folder), Summing))
+    assert isinstance(result.error, TrialError)
+    assert "CheckpointCorruptError" in str(result.error)
+    assert f"{ruined.at(2)} is damaged: deep/total" in str(result.error)
+    assert "has no other checkpoint" in str(result.error)
+    assert not caplog.records, "it was said when it happened, and nothing has happened since"
+    assert "resume_errored=True" in str(result.error)
+    assert len(ruined.aside()) == 2
+
+
+def test_each_damaged_one_on_the_way_down_is_one_warning(sweep: Sweep, caplog: pytest.LogCaptureFixture) -> None:
     def damage() -> None:
         for iteration in (2, 4, 6):
             flip("deep/total")(sweep.at(iteration))
 
-    result = sweep.run(damage, max_failures=1)
-    assert (result.status, result.metrics["total"]) == (TrialStatus.COMPLETED, TOTAL)
+    assert sweep.run(damage, max_failures=-1).status is TrialStatus.FAILED
     messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(messages) == 3
-    assert messages[-1].endswith("it is put aside, and the trial has no other, and starts over")
-    assert len(sweep.aside()) == 3
+    assert [
+        re.findall(r"checkpoint_\d+", text)[0] for text in messages
+    ] == ["checkpoint_000006", "checkpoint_000004", "checkpoint_000002"]
+    assert messages[-1].endswith("has no other checkpoint to go on from; so it failed")
+
+
+def test_a_good_copy_put_back_is_gone_on_from(ruined: Sweep) -> None:
+    """The first remedy."""
+    shutil.rmtree(ruined.at(2))
+    shutil.copytree(ruined.folder.parent / "good" / "2", ruined.at(2))
+    (result,) = tk.inline(tk.Tuner.restore(str(ruined.folder), Summing, resume_errored=True))
+    assert (result.status, result.metrics["total"]) == (TrialStatus.COMPLETED, TOTAL)
+
+
+def test_starting_over_is_there_for_the_asking(ruined: Sweep) -> None:
+    """The second remedy."""
+    (result,) = tk.inline(tk.Tuner.restore(str(ruined.folder), Summing, restart_errored=True))
+    assert (result.status, result.metrics["total"]) == (TrialStatus.COMPLETED, TOTAL)
 
 
 def test_whoever_opens_a_damaged_one_gets_the_path_and_the_remedy(sweep: Sweep) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tunekit.callbacks.alarm import Alarm
 from tunekit.core.events import ErrorInfo, Event
-from tunekit.testing.events import Script, lost, restore_failed, returned, row, saved, started
+from tunekit.testing.events import Script, launch_failed, lost, restore_failed, returned, row, saved, started
 
 ERROR = ErrorInfo(type="CheckpointCorruptError", message="the checkpoint x is damaged: model.pt: it is missing")
 
@@ -27,6 +27,18 @@ def test_it_names_the_file_and_what_follows(
     assert (record.levelname, record.name) == ("WARNING", "tunekit")
     assert record.getMessage().startswith(f"t_00000 could not go on from iteration 4: {ERROR.message}; ")
     assert follows in record.getMessage()
+
+
+def test_damage_that_ends_a_trial_is_told_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    play = Script()
+    play.begin(num_trials=1, max_failures=1)
+    play(started(0), *saved(0, 4), lost(0))
+    error = ErrorInfo(type="tunekit.errors.CheckpointCorruptError", message=ERROR.message)
+    failed = msgspec.structs.replace(launch_failed(0, 2), error=error, retryable=False)
+    play(failed)
+    Alarm("t_{:05d}".format).observe([failed, launch_failed(0, 2)], play.experiment.state)
+    (record,) = caplog.records
+    assert record.getMessage() == f"t_00000 could not go on from iteration 4: {ERROR.message}; so it failed"
 
 
 def test_all_else_is_no_alarm(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,11 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tunekit.core.checkpoints import newest
-from tunekit.core.events import Event, RestoreFailed
+from tunekit.core.events import Event, LaunchFailed, RestoreFailed
 from tunekit.core.state import State
-from tunekit.types import TrialId, TrialStatus
+from tunekit.errors import CheckpointCorruptError, CheckpointVersionError
+from tunekit.types import TrialId
 
 logger: Final = logging.getLogger("tunekit")
+
+_OF_CHECKPOINTS: Final = {
+    f"{kind.__module__}.{kind.__name__}" for kind in (CheckpointCorruptError, CheckpointVersionError)
+}
 
 
 class Alarm:
@@ -29,19 +34,17 @@ class Alarm:
         """Log one warning for each of these events that is worth it."""
         for event in events:
             if isinstance(event, RestoreFailed):
-                logger.warning(
-                    "%s could not go on from iteration %d: %s; %s",
-                    self._trial_name(event.trial),
-                    event.iteration,
-                    event.error.message,
-                    _what_follows(event, state),
-                )
+                self._warn(event, event.iteration, _what_follows(event, state))
+            elif isinstance(event, LaunchFailed) and event.error.type in _OF_CHECKPOINTS:
+                self._warn(event, state.trials[event.trial].resume_from, "so it failed")
+
+    def _warn(self, event: RestoreFailed | LaunchFailed, iteration: int | None, follows: str) -> None:
+        name = self._trial_name(event.trial)
+        logger.warning("%s could not go on from iteration %s: %s; %s", name, iteration, event.error.message, follows)
 
 
 def _what_follows(event: RestoreFailed, state: State) -> str:
     trial = state.trials[event.trial]
-    if trial.status is TrialStatus.FAILED:
-        return "it has no other checkpoint, so it failed"
     if trial.status.is_ended:
         return "it is put aside"
     previous = newest(trial.checkpoints)

@@ -155,7 +155,7 @@ class TrialStarted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, t
 
 
 class LaunchFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="launch_failed"):
-    """The worker could not prepare the attempt for a reason that is not the trial's checkpoint."""
+    """The worker could not prepare the attempt, for a reason that an earlier checkpoint would not mend."""
 
     error: ErrorInfo
     retryable: bool = True

@@ -14,7 +14,7 @@ from tunekit.core.events import (
     RestoreFailed,
     TrialStarted,
 )
-from tunekit.errors import CheckpointError
+from tunekit.errors import CheckpointError, CheckpointNotFoundError, TunekitError
 from tunekit.runtime.channel import Channel
 from tunekit.runtime.class_trial import ClassSession, run_class
 from tunekit.runtime.failure import error_info, is_fatal, is_misuse
@@ -90,17 +90,34 @@ def _restore(spec: AttemptSpec, channel: Channel, io: CheckpointIO) -> Path | Ex
         return None
     try:
         return io.verify(spec.trial_name, spec.resume_from)
-    except CheckpointError as error:  # damaged, gone, or written by a newer tunekit
-        event: Event = RestoreFailed(
-            trial=spec.trial, attempt=spec.attempt, iteration=spec.resume_from, error=error_info(error)
-        )
-        problem: Exception = error
     except Exception as error:  # noqa: BLE001 - whatever the storage raises, the driver decides what to do
-        event = LaunchFailed(trial=spec.trial, attempt=spec.attempt, error=error_info(error))
-        problem = error
-    channel.send(event)
-    channel.flush()
-    return problem
+        channel.send(_refusal(spec, spec.resume_from, io, error))
+        channel.flush()
+        return error
+
+
+def _refusal(spec: AttemptSpec, iteration: int, io: CheckpointIO, error: Exception) -> Event:
+    """Return the event that tells why the checkpoint cannot be used."""
+    if not isinstance(error, CheckpointError):  # The checkpoint may be whole.
+        return LaunchFailed(trial=spec.trial, attempt=spec.attempt, error=error_info(error))
+    if isinstance(error, CheckpointNotFoundError) or _has_earlier(spec, iteration, io):
+        return RestoreFailed(trial=spec.trial, attempt=spec.attempt, iteration=iteration, error=error_info(error))
+    # Starting over would cost all that the trial has done, and may not be wanted: somebody may have a copy.
+    last = type(error)(
+        f"{error.message}; trial {spec.trial_name} has no other checkpoint to go on from",
+        hint="put a good copy of the folder in its place and use Tuner.restore(path, trainable, resume_errored=True), "
+        "or let the trial start over with restart_errored=True",
+        **error.fields,
+    )
+    return LaunchFailed(trial=spec.trial, attempt=spec.attempt, error=error_info(last), retryable=False)
+
+
+def _has_earlier(spec: AttemptSpec, iteration: int, io: CheckpointIO) -> bool:
+    """Return whether there seems to be a checkpoint before this one. Later ones have been tried already."""
+    try:
+        return any(earlier < iteration for earlier, _ in io.visible(spec.trial_name))
+    except TunekitError:
+        return True
 
 
 def _run(
