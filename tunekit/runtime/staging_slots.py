@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,16 +124,20 @@ class Allowance:
     """What this process may take of the memory that all processes of the machine share for staging.
 
     Args:
-        path: The file whose bytes are locked.
+        path: The file whose bytes are locked; None: the one of this user.
         total_bytes: What they share; None: a quarter of the memory of the machine, or of the container.
     """
 
-    def __init__(self, path: Path, total_bytes: int | None = None) -> None:
-        """Hold nothing yet."""
+    def __init__(self, path: Path | None = None, total_bytes: int | None = None) -> None:
+        """Hold nothing yet, and look at nothing."""
         self._path = path
-        self._total_bytes = memory_bytes() // _SHARE if total_bytes is None else total_bytes
+        self._given_bytes = total_bytes
         self._descriptor: int | None = None
         self._held: list[int] = []
+
+    @cached_property
+    def _total_bytes(self) -> int:
+        return memory_bytes() // _SHARE if self._given_bytes is None else self._given_bytes
 
     def hold(self, num_bytes: int, *, new_bytes: int = 0) -> bool:
         """Hold enough for so many bytes in all, and return whether that succeeded; if not, nothing has changed.
@@ -153,7 +158,8 @@ class Allowance:
         try:
             if self._descriptor is None:
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-                self._descriptor = os.open(self._path, flags, 0o600)
+                path = self._path or Path(tempfile.gettempdir(), f"tunekit-staging-{os.getuid()}")
+                self._descriptor = os.open(path, flags, 0o600)
         except OSError:
             return False
         taken: list[int] = []
@@ -197,9 +203,5 @@ def available_bytes() -> int:
     return memory_bytes()
 
 
-def _shared_file() -> Path:
-    return Path(tempfile.gettempdir(), f"tunekit-staging-{os.getuid()}")
-
-
-SLOTS: Final = StagingSlots(Allowance(_shared_file()))
+SLOTS: Final = StagingSlots(Allowance())
 """Those of this process."""
