@@ -238,9 +238,11 @@ def test_each_damaged_one_on_the_way_down_is_one_warning(sweep: Sweep, caplog: p
 
     assert sweep.run(damage, max_failures=-1).status is TrialStatus.FAILED
     messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [
-        re.findall(r"checkpoint_\d+", text)[0] for text in messages
-    ] == ["checkpoint_000006", "checkpoint_000004", "checkpoint_000002"]
+    assert [re.findall(r"checkpoint_\d+", text)[0] for text in messages] == [
+        "checkpoint_000006",
+        "checkpoint_000004",
+        "checkpoint_000002",
+    ]
     assert messages[-1].endswith("has no other checkpoint to go on from; so it failed")
 
 
