@@ -17,8 +17,8 @@ from experiments import Built, built, content, whole
 from tunekit.core.events import DriverStarted, Settings
 from tunekit.errors import ConfigError, ExperimentExistsError, ExperimentNotFoundError, JournalCorruptError
 from tunekit.journal.lock import DriverLock
-from tunekit.store import LocalStore, layout, open_store
-from tunekit.store.shelf import shelf_of
+from tunekit.store import CheckpointIO, LocalStore, layout, open_store
+from tunekit.store.shelves import shelf_of
 from tunekit.testing.faulty_store import Faults, FaultyOps, SimulatedCrash
 from tunekit.upkeep import copying
 from tunekit.upkeep.copying import copy
@@ -123,10 +123,15 @@ def test_what_the_journal_waits_for_is_copied_too(tmp_path: Path) -> None:
     for _ in range(2):
         report = copy(tmp_path / "exp", tmp_path / "copy")
         assert [note.file for note in report.notes] == [".staging/walk_00001.1.1"]
-    assert [path.name for path in (tmp_path / "copy/.staging").iterdir()] == ["walk_00000.2.1"]
-    io = type(made.io)(LocalStore(tmp_path / "copy"))
+    assert not (tmp_path / "copy/.staging").exists()
+    assert verify(tmp_path / "copy").is_clean
+    io = CheckpointIO(LocalStore(tmp_path / "copy"))
+    assert io.visible("walk_00000") == [(1, 1), (2, 1)]
     io.publish("walk_00000", 2, 1, manifest)
     assert (io.verify("walk_00000", 2) / "model.bin").is_file()
+    made.io.publish("walk_00000", 2, 1, manifest)  # only the word of it is missing
+    report = copy(tmp_path / "exp", tmp_path / "copy")
+    assert (report.num_copied, report.num_kept, len(report.notes)) == (0, 2, 1)
 
 
 def test_files_of_the_user_are_copied_and_those_of_this_place_are_not(source: Path, tmp_path: Path) -> None:
@@ -351,21 +356,27 @@ def test_crash_at_every_operation(tmp_path: Path) -> None:
     undisturbed = FaultyOps()
     copy_with(source, tmp_path / "undisturbed", undisturbed)
     assert undisturbed.faults.count > 60
-    for number in range(1, undisturbed.faults.count + 1, 2):
-        for begins_with in ("nothing", "older"):
-            target = tmp_path / f"from {begins_with}" / str(number)
-            if begins_with == "older":
-                copy(tmp_path / "older", target)
-            ops = FaultyOps(Faults(crash_at=number))
-            with contextlib.suppress(SimulatedCrash):
-                copy_with(source, target, ops)
-            ops.close()
-            seen = whole(target)
-            if begins_with == "nothing" and (target / "experiment.json").exists():
-                assert seen == 3
-            copy(source, target)
-            assert content(target) == content(source)
-            assert [path.name for path in (target / ".staging").iterdir()] == ["walk_00001.3.1"]
+    end = content(tmp_path / "undisturbed")
+    assert content(source).items() <= end.items()
+    assert {name.rpartition("/")[0] for name in end.keys() - content(source).keys()} == {
+        "walk_00001/checkpoint_000003",
+        "walk_00001/checkpoint_000003/deep",
+    }
+    for number in range(1, undisturbed.faults.count + 1):
+        target = tmp_path / str(number)
+        updates = number % 3 == 0
+        if updates:
+            copy(tmp_path / "older", target)
+        ops = FaultyOps(Faults(crash_at=number))
+        with contextlib.suppress(SimulatedCrash):
+            copy_with(source, target, ops)
+        ops.close()
+        seen = whole(target)
+        if not updates and (target / "experiment.json").exists():
+            assert seen == 4
+        copy(source, target)
+        assert content(target) == end
+        assert not (target / ".staging").exists()
 
 
 def test_sigkill_at_random_moments(tmp_path: Path, kills: int) -> None:

@@ -6,7 +6,8 @@ folders with a ``/`` at the end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ HEADER = "experiment.json"
 JOURNAL = "journal"
 
 Listing = Mapping[str, Found]
+
+_DATA = re.compile(r"d-[0-9]{1,18}/")
 
 
 class Kind(StrEnum):
@@ -80,6 +83,22 @@ def take_apart(listing: Listing, kind: Kind) -> Contents:
         elif not name.endswith("/"):
             parts.others[name] = found
     return parts
+
+
+def of_attempt(inside: Listing, data: str, listed: Collection[str]) -> dict[str, Found]:
+    """Return the files in a checkpoint's folder without those that other attempts have staged beside it.
+
+    Args:
+        inside: The files.
+        data: Folder of the checkpoint's own attempt.
+        listed: The names in its manifest, below ``data``.
+    """
+    own = f"{data}/" if data else ""
+    return {
+        name: found
+        for name, found in inside.items()
+        if not _DATA.match(name) or (own and name.startswith(own)) or (not own and name in listed)
+    }
 
 
 def _checkpoint_folders(listing: Listing, depth: int) -> set[str]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from tunekit.errors import CheckpointNotFoundError
 from tunekit.store import folders, layout
 from tunekit.store import manifest as manifests
+from tunekit.store.contents import of_attempt
 from tunekit.store.manifest import Manifest
 from tunekit.store.shelf import Found, OnBytes, Shelf
 from tunekit.store.verify import size_problems
@@ -63,10 +64,16 @@ def read_visible(shelf: Shelf, folder: str, inside: Mapping[str, Found], where: 
             f"there is no checkpoint at {where}", hint="check the path; it must be the folder itself", path=where
         ) from error
     manifest = manifests.decode(data, where)
-    sizes = {name: found.size for name, found in inside.items()}
-    if problems := size_problems(manifest, sizes, complete=True):
+    if problems := own_size_problems(shelf, manifest, inside):
         raise manifests.corrupt(where, *problems[0])
     return data, manifest
+
+
+def own_size_problems(shelf: Shelf, manifest: Manifest, inside: Mapping[str, Found]) -> list[tuple[str, str]]:
+    """Return what is missing, added or of another size in a checkpoint, leaving alone what other attempts stage."""
+    if shelf.stages_inside:
+        inside = of_attempt(inside, manifest.data, {entry.name for entry in manifest.files})
+    return size_problems(manifest, {name: found.size for name, found in inside.items()}, complete=True)
 
 
 def copy_checkpoint(

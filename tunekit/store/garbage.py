@@ -16,7 +16,7 @@ from tunekit.store import layout
 from tunekit.store.contents import HEADER, Contents
 from tunekit.store.shelf import Found
 
-_DATA = re.compile(r"d-[0-9]{1,18}")
+_DATA = re.compile(r"d-[0-9]{1,18}/")
 _DRAFT = re.compile(r"\.(?:.+\.draft|[0-9a-f]{32})")
 _COPYING = ".copying"
 
@@ -47,7 +47,7 @@ class Garbage(NamedTuple):
 def garbage(
     parts: Contents,
     *,
-    data_of: Mapping[str, str],
+    own: Mapping[str, Collection[str]],
     waiting: Collection[str],
     now: float,
     grace_s: float,
@@ -57,8 +57,8 @@ def garbage(
 
     Args:
         parts: The experiment's listing.
-        data_of: The field ``data`` of every visible manifest, by the checkpoint's folder; a folder whose manifest is
-            damaged is left out, and nothing in it is garbage.
+        own: For stores in which attempts stage their files beside what is visible: the files of every visible
+            checkpoint, by its folder. A folder whose manifest is damaged is left out; nothing in it is garbage.
         waiting: Places that the journal waits for, to publish what is there.
         now: Unix seconds.
         grace_s: Seconds without a change after which something is garbage.
@@ -72,14 +72,14 @@ def garbage(
             num_bytes=sum(max(0, file.size) for file in files.values()),
             age_s=now - max((file.modified for file in files.values()), default=0.0),
         )
-        for place, why, files in _candidates(parts, data_of, quarantine=quarantine)
+        for place, why, files in _candidates(parts, own, quarantine=quarantine)
         if place not in waiting
     ]
     return sorted(item for item in found if item.age_s >= grace_s)
 
 
 def _candidates(
-    parts: Contents, data_of: Mapping[str, str], *, quarantine: bool
+    parts: Contents, own: Mapping[str, Collection[str]], *, quarantine: bool
 ) -> Iterator[tuple[str, Why, Mapping[str, Found]]]:
     reasons = {layout.STAGING: Why.STAGED, layout.TRASH: Why.TRASH}
     if quarantine:
@@ -87,30 +87,34 @@ def _candidates(
     for place, files in parts.aside.items():
         if (why := reasons.get(place.partition("/")[0])) is not None:
             yield place, why, files
-    for folder, inside in parts.checkpoints.items():
-        if layout.MANIFEST not in inside:
-            yield from _by_attempt(folder, inside, Why.UNPUBLISHED, spared="")
-        elif data_of.get(folder):
-            yield from _by_attempt(folder, inside, Why.OUTDONE, spared=data_of[folder])
+    yield from _out_of_sight(parts, own)
     for name, file in parts.bound.items():
         if _DRAFT.fullmatch(name) or (name.startswith(f"{_COPYING}/") and HEADER in parts.others):
             yield name, Why.DRAFT, {name: file}
 
 
-def _by_attempt(
-    folder: str, inside: Mapping[str, Found], why: Why, *, spared: str
+def _out_of_sight(
+    parts: Contents, own: Mapping[str, Collection[str]]
 ) -> Iterator[tuple[str, Why, Mapping[str, Found]]]:
-    """Yield the data folder of each attempt; what is beside them only where there is no manifest."""
+    """Yield what lies where checkpoints lie and belongs to none."""
+    for folder, inside in parts.checkpoints.items():
+        if layout.MANIFEST not in inside:
+            attempts = _by_attempt(folder, inside)
+            loose = {name: file for name, file in inside.items() if not _DATA.match(name)}
+            if loose and not attempts:
+                yield folder, Why.UNPUBLISHED, inside
+            for place, files in attempts.items():
+                yield place, Why.UNPUBLISHED, files
+        elif folder in own:
+            others = {name: file for name, file in inside.items() if name not in own[folder]}
+            for place, files in _by_attempt(folder, others).items():
+                yield place, Why.OUTDONE, files
+
+
+def _by_attempt(folder: str, inside: Mapping[str, Found]) -> dict[str, dict[str, Found]]:
+    """Return the files in the data folder of each attempt, by that folder."""
     places: dict[str, dict[str, Found]] = {}
     for name, file in inside.items():
-        first, _, rest = name.partition("/")
-        if _DATA.fullmatch(first) and rest:
-            places.setdefault(f"{folder}/{first}", {})[rest] = file
-        elif not spared:
-            places.setdefault(folder, {})[name] = file
-    if folder in places and len(places) == 1:
-        yield folder, why, places[folder]
-        return
-    for place, files in places.items():
-        if place not in {f"{folder}/{spared}", folder}:
-            yield place, why, files
+        if match := _DATA.match(name):
+            places.setdefault(f"{folder}/{match[0].rstrip('/')}", {})[name[match.end() :]] = file
+    return places

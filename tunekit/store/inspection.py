@@ -8,9 +8,9 @@ from typing import NamedTuple
 from tunekit.errors import CheckpointCorruptError, CheckpointVersionError, StorageError
 from tunekit.store import folders, layout
 from tunekit.store import manifest as manifests
+from tunekit.store.copying import own_size_problems
 from tunekit.store.manifest import Manifest
 from tunekit.store.shelf import Found, OnBytes, Shelf
-from tunekit.store.verify import size_problems
 
 _FROM_COPY = "bring the checkpoint back from a copy (tunekit cp), or leave it: a resume goes on from the one before"
 _TAKE_OUT = "move it out of the checkpoint's folder"
@@ -47,7 +47,7 @@ def inspect_checkpoint(
     if isinstance(manifest, Problem):
         return None, [manifest]
     data = f"{manifest.data}/" if manifest.data else ""
-    wrong = size_problems(manifest, {name: found.size for name, found in inside.items()}, complete=True)
+    wrong = own_size_problems(shelf, manifest, inside)
     bad = {name for name, _ in wrong}
     listed = {entry.name for entry in manifest.files}
     problems = [

@@ -65,7 +65,7 @@ def clear(
         parts = take_apart(place.shelf.files(), Kind.EXPERIMENT)
         items = garbage(
             parts,
-            data_of=_data_of(place.shelf, parts),
+            own=_own(place.shelf, parts) if place.shelf.stages_inside else {},
             waiting=_waiting(place.shelf),
             now=time.time(),
             grace_s=older_than_s,
@@ -76,9 +76,14 @@ def clear(
     return ClearReport(place.uri, removed=not dry_run, items=items)
 
 
-def _data_of(shelf: Shelf, parts: Contents) -> dict[str, str]:
+def _own(shelf: Shelf, parts: Contents) -> dict[str, set[str]]:
+    """Return the files of every visible checkpoint whose manifest can be read."""
     read = {folder: read_manifest(shelf, folder) for folder in parts.visible}
-    return {folder: found.data for folder, found in read.items() if not isinstance(found, Problem)}
+    return {
+        folder: {layout.MANIFEST, *(f"{found.data}/{entry.name}".lstrip("/") for entry in found.files)}
+        for folder, found in read.items()
+        if not isinstance(found, Problem)
+    }
 
 
 def _waiting(shelf: Shelf) -> set[str]:

@@ -5,8 +5,8 @@ journal is a beginning of the source's and ends with a whole record, and ``exper
 experiment, comes last. To copy again is to go on. A copy that exists already is brought up to date, after its journal
 has shown that it is an earlier state of the same experiment and nothing else.
 
-What means something at its own place only stays there: locks, leases, drafts, the trash, and what attempts have staged,
-unless the journal waits for it.
+What means something at its own place only stays there: locks, leases, drafts, the trash, and what attempts have staged.
+What the journal waits for, to be published by the next driver, is published in the copy.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from contextlib import ExitStack
 from tunekit.errors import ConfigError
 from tunekit.store import open_store, resolve
 from tunekit.store.contents import Kind, take_apart
-from tunekit.store.shelf import shelf_of
+from tunekit.store.joining import parent_of
+from tunekit.store.shelves import shelf_of
 from tunekit.upkeep.copying_experiment import copy_experiment
-from tunekit.upkeep.places import Place, find, parent
+from tunekit.upkeep.places import Place, find
 from tunekit.upkeep.refusals import check_checkpoint, check_trial
 from tunekit.upkeep.report import Meter, NoMeter
 from tunekit.upkeep.standstill import standing_still
@@ -58,9 +59,9 @@ def copy(
     _refuse_overlap(place.uri, to)
     with ExitStack() as stack:
         experiment = place.experiment
-        if experiment is not None and not while_running and place.kind is not Kind.CHECKPOINT:
+        if experiment is not None and not while_running:
             stack.enter_context(standing_still(experiment, alone=False, hint=_RUNNING))
-        around, name = parent(to) if place.kind is Kind.CHECKPOINT else (to, "")
+        around, name = _around(to) if place.kind is Kind.CHECKPOINT else (to, "")
         transfer = Transfer(
             source=place.shelf,
             target=shelf_of(open_store(around)),
@@ -72,6 +73,14 @@ def copy(
         if verify:
             _verify(place, transfer, while_running=while_running)
     return transfer.report
+
+
+def _around(target: str) -> tuple[str, str]:
+    """Return the folder around a checkpoint that is to be, and its name there."""
+    around, name = parent_of(target)
+    if not (around or target.startswith("memory://")) or not name:
+        raise ConfigError(f"target: got {target!r}, but a checkpoint is a folder in another one", hint="add a name")
+    return around or "memory://", name
 
 
 def _refuse_overlap(source: str, target: str) -> None:

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from tunekit.errors import ExperimentNotFoundError, JournalCorruptError, StorageError
 from tunekit.store import layout
+from tunekit.store import manifest as manifests
 from tunekit.store.contents import HEADER, Contents, Kind, take_apart
 from tunekit.store.inspection import Problem
 from tunekit.store.shelf import Found
+from tunekit.store.verify import size_problems
 from tunekit.upkeep.history import History, read_history
 from tunekit.upkeep.journals import is_beginning, journal_name, local_journal
-from tunekit.upkeep.refusals import MARKER, Wanted, check_experiment, refused
+from tunekit.upkeep.refusals import MARKER, check_experiment, refused
 from tunekit.upkeep.standstill import standing_still
-from tunekit.upkeep.transfer import Transfer
+from tunekit.upkeep.transfer import Transfer, Wanted
 
 _PASSES = 10
 """How often a running experiment may delete what its journal spoke of when we read it."""
@@ -90,11 +92,10 @@ def _pass(transfer: Transfer, *, is_complete: bool, while_running: bool) -> None
         ours = {key: found for key, found in there.journal.items() if key.startswith(f"{name}/")}
         if not is_beginning(target, ours, history.segments, folder) or len(ours) < len(there.journal):
             raise refused(transfer, "it has gone on by itself since, or its journal is another one")
-        wanted: Wanted = transfer.readable(parts)
-        if while_running:
-            wanted = _known(history, parts, wanted)
+        readable = transfer.readable(parts)
+        wanted = _known(history, parts, readable) if while_running else readable
+        wanted = wanted | _waiting(transfer, history, readable, while_running=while_running)
         beyond = transfer.checkpoints(wanted, transfer.shown(there))
-        _staged(transfer, history, while_running=while_running)
         others = {key: found for key, found in parts.others.items() if key != HEADER}
         transfer.files({**others, **_quarantined(parts)}, {**there.others, **_quarantined(there)})
         _journal(transfer, name, history, folder, ours)
@@ -109,13 +110,13 @@ def _pass(transfer: Transfer, *, is_complete: bool, while_running: bool) -> None
     transfer.count(parts)
 
 
-def _known(history: History, parts: Contents, wanted: Wanted) -> Wanted:
+def _known(history: History, parts: Contents, wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
     """Return those of the checkpoints that the journal knows, and make sure that none of its is gone."""
     known = {history.folder(key): (key, digest) for key, digest in history.published.items()}
     shown = {
         folder: found
         for folder, found in wanted.items()
-        if folder in known and known[folder][1] in {"", found[1].digest}
+        if folder in known and known[folder][1] in {"", found.manifest.digest}
     }
     damaged = parts.visible.keys() - wanted.keys()
     for folder, (key, _) in known.items():
@@ -124,16 +125,31 @@ def _known(history: History, parts: Contents, wanted: Wanted) -> Wanted:
     return shown
 
 
-def _staged(transfer: Transfer, history: History, *, while_running: bool) -> None:
-    for key in history.staged:
-        staging = history.staging(key)
-        try:
-            transfer.staged(staging)
-        except FileNotFoundError as error:
-            if while_running:
-                raise _GoneError(staging) from error
-            told = "it is gone, though the journal waits for it: the trial goes on from its checkpoint before"
+def _waiting(
+    transfer: Transfer, history: History, readable: Mapping[str, Wanted], *, while_running: bool
+) -> dict[str, Wanted]:
+    """Return what is staged and waits to be published. The copy shows it as the next driver would.
+
+    Where it is staged depends on the store, and where it is shown does not. A command to publish may be carried out
+    twice, and the copy's driver finds that it has been.
+    """
+    found = {}
+    for known, manifest in history.staged.items():
+        folder, staging = history.folder(known), history.staging(known)
+        if folder in readable and readable[folder].manifest.digest == manifest.get("digest"):
+            found[folder] = readable[folder]  # and only the word of it is missing
+            continue
+        at = transfer.source.staged(staging)
+        checked = manifests.check(manifest, staging)
+        sizes = {name: each.size for name, each in transfer.source.files(at).items()}
+        if not size_problems(checked, sizes, complete=False):
+            found[folder] = Wanted(at, manifests.encode(manifest), checked)
+        elif while_running:
+            raise _GoneError(staging)
+        else:
+            told = "it is not whole, though the journal waits for it: the trial goes on from its checkpoint before"
             transfer.report.notes.append(Problem(staging, told, "nothing is to be done"))
+    return found
 
 
 def _quarantined(parts: Contents) -> dict[str, Found]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 from tunekit.core.codec import Record, decode
 from tunekit.core.commands import Command, DeleteCheckpoint
@@ -67,8 +67,8 @@ class History:
     """What a crash left behind the last whole batch."""
     trainable: str = ""
     """What trials are named after."""
-    staged: dict[Known, str] = field(default_factory=dict)
-    """Those that wait to be published."""
+    staged: dict[Known, dict[str, Any]] = field(default_factory=dict)
+    """Those that wait to be published, with the whole manifests."""
     published: dict[Known, str] = field(default_factory=dict)
     """Those that are visible."""
     unsure: set[int] = field(default_factory=set)
@@ -88,7 +88,7 @@ class History:
             case DriverStarted():
                 self.trainable = str(record.run.get("name", self.trainable))
             case CheckpointStaged():
-                self.staged[_known(record)] = str(record.manifest.get("digest", ""))
+                self.staged[_known(record)] = record.manifest
             case CheckpointPublished() | CheckpointAdopted():
                 self._show(_known(record))
             case PublishFailed() | CheckpointDeleted() | CheckpointMissing():
@@ -101,7 +101,7 @@ class History:
         before = [known for known in self.published if known._replace(attempt=shown.attempt) == shown and shown.exact]
         for known in before:
             del self.published[known]
-        self.published[shown] = self.staged.pop(shown, "")
+        self.published[shown] = str(self.staged.pop(shown, {}).get("digest", ""))
 
     def _forget(self, record: _Checkpoint) -> None:
         self.published.pop(_known(record), None)

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tunekit.store.shelf import Found, Shelf
 from tunekit.upkeep.history import Segment
 
 _BLOCK_BYTES = 1 << 20
+_AT_ONCE = 16
+"""A journal in a bucket is many small segments."""
 
 
 def journal_name(shelf: Shelf) -> str:
@@ -44,9 +47,14 @@ def local_journal(shelf: Shelf, name: str, files: Iterable[str]) -> Iterator[Pat
         return
     with tempfile.TemporaryDirectory(prefix="tunekit-") as temporary:
         folder = Path(temporary)
-        for key in files:
+
+        def fetch(key: str) -> None:
             with shelf.opened(key) as path:
                 shutil.copyfile(path, folder / key.rpartition("/")[2])
+
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="tunekit-journal") as threads:
+            for _ in threads.map(fetch, files):
+                pass
         yield folder
 
 

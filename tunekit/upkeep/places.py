@@ -10,7 +10,9 @@ from typing import NamedTuple
 from tunekit.errors import StorageError
 from tunekit.store import LocalStore, Store, layout, open_store, resolve
 from tunekit.store.contents import HEADER, JOURNAL, Kind, is_checkpoint_name, is_trial_with_checkpoint, kind_of
-from tunekit.store.shelf import Found, Shelf, shelf_of
+from tunekit.store.joining import parent_of
+from tunekit.store.shelf import Found, Shelf
+from tunekit.store.shelves import shelf_of
 from tunekit.upkeep.report import nothing_here
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
@@ -25,12 +27,14 @@ class Place(NamedTuple):
 
     @property
     def experiment(self) -> Store | None:
-        """Where the experiment is that this is, or that it lies in; None if there is none around it."""
+        """The experiment that this is, or that this trial belongs to; None if there is none around it."""
         if self.kind is Kind.EXPERIMENT:
             return self.shelf.store
-        above = parent(self.uri) if self.kind is Kind.TRIAL else parent(parent(self.uri)[0])
+        around, _ = parent_of(self.uri)
+        if self.kind is Kind.CHECKPOINT or not around:
+            return None
         try:
-            store = open_store(above[0], create=False)
+            store = open_store(around, create=False)
             store.read(HEADER)
         except (FileNotFoundError, StorageError):
             return None
@@ -57,14 +61,6 @@ def find(path: str | os.PathLike[str]) -> Place:
     if kind is None:
         raise nothing_here(uri)
     return Place(shelf, kind, uri)
-
-
-def parent(uri: str) -> tuple[str, str]:
-    """Return the folder around a path or URI, and the name in it. What follows a ``?`` belongs to the folder."""
-    scheme, mark, rest = uri.rpartition("://")
-    path, question, query = rest.partition("?") if mark else (rest, "", "")
-    above, _, name = path.rstrip("/").rpartition("/")
-    return f"{scheme}{mark}{above or ('' if mark else '/')}{question}{query}", name
 
 
 def _peek(store: Store, shelf: Shelf) -> dict[str, Found]:

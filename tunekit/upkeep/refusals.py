@@ -7,16 +7,15 @@ from collections.abc import Collection, Iterable, Mapping
 from tunekit.errors import ExperimentExistsError
 from tunekit.store import layout
 from tunekit.store.contents import HEADER, Contents
-from tunekit.store.manifest import Manifest
 from tunekit.store.shelf import Found
-from tunekit.upkeep.transfer import Transfer
+from tunekit.upkeep.transfer import Transfer, Wanted
 
 _OTHER_NAME = "name another target: nothing is ever overwritten that is not an earlier copy of the same"
 
-Wanted = Mapping[str, tuple[bytes, Manifest]]
 
-
-def check_checkpoint(transfer: Transfer, wanted: Wanted, listing: Mapping[str, Found], there: Contents) -> None:
+def check_checkpoint(
+    transfer: Transfer, wanted: Mapping[str, Wanted], listing: Mapping[str, Found], there: Contents
+) -> None:
     """Refuse a target that is another checkpoint, or anything but the beginning of this one.
 
     Raises:
@@ -24,7 +23,7 @@ def check_checkpoint(transfer: Transfer, wanted: Wanted, listing: Mapping[str, F
     """
     if not wanted:
         return
-    data, manifest = wanted[""]
+    _, data, manifest = wanted[""]
     shown = transfer.shown(there).get("")
     if shown is not None and shown != data:
         raise refused(transfer, "it is another checkpoint")
@@ -33,16 +32,16 @@ def check_checkpoint(transfer: Transfer, wanted: Wanted, listing: Mapping[str, F
     _refuse_files(transfer, listing, names)
 
 
-def check_trial(transfer: Transfer, wanted: Wanted, parts: Contents, there: Contents) -> None:
+def check_trial(transfer: Transfer, wanted: Mapping[str, Wanted], parts: Contents, there: Contents) -> None:
     """Refuse a target that holds another trial, other checkpoints, or other files.
 
     Raises:
         ExperimentExistsError: It does.
     """
     shown = transfer.shown(there)
-    names = {manifest.trial_name for _, manifest in wanted.values()}
+    names = {each.manifest.trial_name for each in wanted.values()}
     for folder, data in shown.items():
-        if folder in wanted and wanted[folder][0] != data:
+        if folder in wanted and wanted[folder].data != data:
             raise refused(transfer, f"its {folder} is another one")
     for name in transfer.names(there) - names:
         raise refused(transfer, f"it holds checkpoints of {name}")

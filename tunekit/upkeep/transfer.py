@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import NamedTuple
 
 from tunekit.errors import CheckpointCorruptError, CheckpointError
 from tunekit.store import folders
@@ -14,7 +14,7 @@ from tunekit.store.copying import copy_checkpoint, plan, read_visible
 from tunekit.store.inspection import Problem, read_manifest
 from tunekit.store.layout import MANIFEST
 from tunekit.store.manifest import Manifest
-from tunekit.store.shelf import Found, Shelf, copy_hashed
+from tunekit.store.shelf import Found, Shelf
 from tunekit.upkeep.report import Meter, Report
 
 _DAMAGED = "it was left out of the copy: mend it, or copy again after the next checkpoint"
@@ -35,6 +35,17 @@ class CopyReport(Report):
     verified: bool = False
 
 
+class Wanted(NamedTuple):
+    """A checkpoint of the source, to be copied."""
+
+    at: str
+    """Its folder there."""
+    data: bytes
+    """Its manifest."""
+    manifest: Manifest
+    """The same, checked."""
+
+
 @dataclass
 class Transfer:
     """From where, to where, and what was done."""
@@ -52,12 +63,12 @@ class Transfer:
     copied: set[str] = field(default_factory=set)
     """Folders that were not, or had to be copied again."""
 
-    def readable(self, parts: Contents) -> dict[str, tuple[bytes, Manifest]]:
+    def readable(self, parts: Contents) -> dict[str, Wanted]:
         """Return the manifests of the checkpoints that can be copied; what is wrong with the others is reported."""
         found = {}
         for folder, inside in parts.visible.items():
             try:
-                found[folder] = read_visible(self.source, folder, inside, self._where(folder))
+                found[folder] = Wanted(folder, *read_visible(self.source, folder, inside, self._where(folder)))
             except CheckpointError as error:
                 self._report_damage(folder, error)
         return found
@@ -70,7 +81,7 @@ class Transfer:
                 found[folder] = read_visible(self.target, folder or self.name, inside, folder)[0]
         return found
 
-    def checkpoints(self, wanted: Mapping[str, tuple[bytes, Manifest]], present: Mapping[str, bytes]) -> list[str]:
+    def checkpoints(self, wanted: Mapping[str, Wanted], present: Mapping[str, bytes]) -> list[str]:
         """Bring the checkpoints over that the target lacks or has otherwise, and return the folders it has beyond.
 
         Raises:
@@ -78,25 +89,25 @@ class Transfer:
             StorageError: The storage failed.
         """
         whole = {folder: data for folder, data in present.items() if folder not in self.forced}
-        todo = plan({folder: data for folder, (data, _) in wanted.items()}, whole)
+        todo = plan({folder: each.data for folder, each in wanted.items()}, whole)
         for folder in todo.copy:
-            self.meter.expect(sum(entry.size for entry in wanted[folder][1].files))
+            self.meter.expect(sum(entry.size for entry in wanted[folder].manifest.files))
         for folder in todo.copy:
-            self._checkpoint(folder, *wanted[folder])
+            self._checkpoint(folder, wanted[folder])
         self.kept = {*todo.keep} - self.copied
         self.report.num_kept, self.report.num_copied = len(self.kept), len(self.copied)
         return sorted(present.keys() - wanted.keys())
 
-    def _checkpoint(self, folder: str, data: bytes, manifest: Manifest) -> None:
+    def _checkpoint(self, folder: str, wanted: Wanted) -> None:
         try:
             self.report.bytes_copied += copy_checkpoint(
                 self.source,
-                folder,
+                wanted.at,
                 self.target,
                 folder or self.name,
-                data=data,
-                manifest=manifest,
-                where=self._where(folder),
+                data=wanted.data,
+                manifest=wanted.manifest,
+                where=self._where(wanted.at),
                 on_bytes=self.meter.advance,
             )
         except CheckpointCorruptError as error:
@@ -123,32 +134,6 @@ class Transfer:
                     self.meter.expect(found.size)
                     self.target.put(name, path, self.meter.advance)
                     self.report.bytes_copied += found.size
-
-    def staged(self, staging: str) -> None:
-        """Bring over what an attempt has staged, to be published by the next driver.
-
-        Raises:
-            FileNotFoundError: It is gone.
-            StorageError: The storage failed.
-        """
-        names = [name for name in self.source.store.sizes(staging) if not name.endswith("/")]
-        local = self.source.store.local(staging)
-        if self._is_staged(staging, local, names):
-            return
-        folder = self.target.store.scratch(staging)
-        for name in names:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            self.meter.expect((local / name).stat().st_size)
-            copy_hashed(local / name, folder / name, self.meter.advance)
-            self.report.bytes_copied += (local / name).stat().st_size
-        self.target.store.persist(staging, names)
-
-    def _is_staged(self, staging: str, local: Path, names: list[str]) -> bool:
-        """Return whether the target has the same files staged."""
-        if {name: (local / name).stat().st_size for name in names} != self.target.store.sizes(staging):
-            return False
-        there = self.target.store.local(staging)
-        return all(folders.digest(local / name) == folders.digest(there / name) for name in names)
 
     def names(self, parts: Contents) -> set[str]:
         """Return the names of the trials whose checkpoints the target shows."""

@@ -186,6 +186,6 @@ def _missing(history: History, parts: Contents) -> list[Known]:
 
 def _unknown(history: History, shown: Mapping[str, Manifest]) -> list[str]:
     """Return what is visible and in order, and not what the journal published or is about to publish."""
-    digests = {*history.published.values(), *history.staged.values()}
+    digests = {*history.published.values(), *(manifest.get("digest") for manifest in history.staged.values())}
     adopted = {history.folder(known) for known, digest in history.published.items() if not digest}
     return [folder for folder, manifest in shown.items() if manifest.digest not in digests and folder not in adopted]

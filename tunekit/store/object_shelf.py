@@ -1,0 +1,105 @@
+"""The files of a bucket, one by one: see ``shelf``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from tunekit.errors import StorageError
+from tunekit.store import folders, layout
+from tunekit.store.base import PutOutcome, Store, storage_errors
+from tunekit.store.object_client import Patience
+from tunekit.store.object_places import place_of
+from tunekit.store.objects import ObjectStore
+from tunekit.store.shelf import Found, OnBytes, copy_hashed, temporary_folder
+
+_T = TypeVar("_T")
+
+
+class ObjectShelf:
+    """Objects below one folder of a bucket, those out of sight included."""
+
+    stages_inside = True
+
+    def __init__(self, store: ObjectStore, *, patience: Patience | None = None) -> None:
+        """Note the store."""
+        self._store = store
+        self._client = store.client
+        self._patience = patience or Patience()
+
+    @property
+    def store(self) -> Store:
+        """The store that they are in."""
+        return self._store
+
+    def files(self, folder: str = "") -> dict[str, Found]:
+        """List them."""
+        prefix = f"{folder}/" if folder else ""
+        listed = self._ask("list", prefix, lambda: list(self._client.listed(prefix)))
+        return {each.key.removeprefix(prefix): Found(each.size, each.modified) for each in listed}
+
+    @contextmanager
+    def opened(self, key: str) -> Iterator[Path]:
+        """Download it into a temporary file."""
+        with temporary_folder() as folder:
+            path = folder / "file"
+
+            def fetch() -> None:
+                path.unlink(missing_ok=True)
+                self._client.download(key, path)
+
+            self._ask("download", key, fetch)
+            yield path
+
+    def put(self, key: str, source: Path, on_bytes: OnBytes, *, num_bytes: int | None = None) -> str:
+        """Upload it."""
+        with ExitStack() as stack:
+            if num_bytes is not None and num_bytes < source.stat().st_size:
+                cut = stack.enter_context(temporary_folder()) / "file"
+                copy_hashed(source, cut, lambda _: None, num_bytes=num_bytes)
+                source = cut
+            with storage_errors("read", source):
+                size, digest = folders.digest(source)
+            self._ask("upload", key, lambda: self._client.put(key, source))
+        on_bytes(size)
+        return digest
+
+    def place(self, folder: str) -> str:
+        """Return the folder itself: without its manifest it is no checkpoint."""
+        return folder
+
+    def staged(self, staging: str) -> str:
+        """Return the folder of the checkpoint that it is to be."""
+        return place_of(staging).folder
+
+    def show(self, folder: str, manifest: bytes, names: Sequence[str]) -> None:
+        """Create the manifest."""
+        del names
+        key = f"{folder}/{layout.MANIFEST}" if folder else layout.MANIFEST
+        outcome = self._store.put_if_absent(key, manifest)
+        if outcome not in {PutOutcome.CREATED, PutOutcome.MINE}:
+            raise StorageError(
+                f"could not write {self._where(key)} (outcome: {outcome})",
+                hint="check that nobody else writes there, and copy again: it goes on where it stopped",
+                path=self._where(key),
+            )
+
+    def drop(self, key: str) -> None:
+        """Delete it."""
+        self._ask("delete", key, lambda: self._client.delete([key]))
+
+    def clear(self, place: str) -> None:
+        """Delete what begins with it."""
+        keys = [f"{place}/{name}" for name in self.files(place)] or [place]
+        self._ask("delete", place, lambda: self._client.delete(keys))
+
+    def tidy(self) -> None:
+        """Do nothing: nothing lies aside."""
+
+    def _ask(self, doing: str, key: str, request: Callable[[], _T]) -> _T:
+        return self._patience.until_done(doing, self._where(key), request)
+
+    def _where(self, key: str) -> str:
+        return f"{self._store.uri.partition('?')[0].rstrip('/')}/{key}"
