@@ -196,6 +196,28 @@ def test_no_file_in_a_folder_says_where_it_is(tmp_path: Path) -> None:
     assert not [path for path in files if os.fsencode(root.name) in path.read_bytes()]
 
 
+def test_what_a_trial_prints_is_stored_when_its_attempt_ends(root: str) -> None:
+    """Nothing can be appended to there, so each attempt has a log of its own."""
+    failed: list[int] = []
+
+    def train(config: dict[str, Any]) -> None:
+        attempt = tk.get_context().attempt
+        print(f"ä line of attempt {attempt}")
+        if attempt == 1:
+            failed.append(attempt)
+            raise ValueError("once")
+        tk.report({"loss": 1.0})
+
+    tk.inline(tuner(root, square, name="quiet"))
+    assert not [name for name in open_store(joined(root, "quiet")).sizes("") if name.endswith(".log")]
+    tk.inline(tuner(root, train, num_samples=1, failure_config=tk.FailureConfig(max_failures=1)))
+    store = open_store(joined(root, "exp"))
+    first, second = (store.read(f"train_00000/trial-{attempt}.log").decode() for attempt in (1, 2))
+    assert first.startswith("ä line of attempt 1\n")
+    assert "ValueError: once" in first
+    assert second == "ä line of attempt 2\n"
+
+
 # -- two drivers -------------------------------------------------------------------------------------------------------
 
 

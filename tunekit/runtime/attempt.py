@@ -23,7 +23,7 @@ from tunekit.runtime.isolation import isolated, trial_seed
 from tunekit.runtime.output import TrialLog, captured
 from tunekit.runtime.saving import Saving
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
-from tunekit.runtime.surroundings import this_place, trial_dir
+from tunekit.runtime.surroundings import log_folder, this_place
 from tunekit.runtime.trial_run import Ending, TrialRun, logger
 from tunekit.session import TrialStopped, activate
 from tunekit.store.checkpoint_io import CheckpointIO
@@ -66,11 +66,10 @@ def run_attempt(
         return True
     saving = Saving(sweep, spec, channel, io)
     run = TrialRun(sweep, spec, channel, saving)
-    folder = trial_dir(sweep, spec) if sweep.capture_output else None
     seed = trial_seed(sweep.seed, spec.trial)
     threads = max(1, int(spec.resources.get("CPU", 1)))
     kept_apart = isolated(seed, num_threads=threads, keep_generators=not owns_process)
-    with closing(saving), kept_apart, captured(folder) as log:
+    with log_folder(sweep, spec, io.store) as folder, closing(saving), kept_apart, captured(folder) as log:
         channel.send(
             TrialStarted(
                 trial=spec.trial,

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from tunekit.core.events import Place
+from tunekit.errors import StorageError
+from tunekit.runtime.output import LOG_NAME
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.trial_run import TrialRun
 from tunekit.session import Context
+from tunekit.store.base import PutOutcome, Store
+
+logger = logging.getLogger(__name__)
 
 
 def trial_dir(sweep: SweepSpec, spec: AttemptSpec) -> Path | None:
     """Return the trial's folder; None if the experiment is not in a local folder."""
     return None if "://" in sweep.path else Path(sweep.path) / spec.trial_name
+
+
+@contextmanager
+def log_folder(sweep: SweepSpec, spec: AttemptSpec, store: Store) -> Iterator[Path | None]:
+    """Give the folder for what an attempt prints; None if that is not to be kept.
+
+    On an object store nothing can be appended to, so each attempt has a file of its own, ``trial-<attempt>.log``, which
+    is written when the attempt ends. What an attempt printed whose process was killed is lost there.
+    """
+    folder = trial_dir(sweep, spec)
+    if not sweep.capture_output or folder is not None:
+        yield folder if sweep.capture_output else None
+        return
+    with tempfile.TemporaryDirectory(prefix="tunekit-", ignore_cleanup_errors=True) as name:
+        try:
+            yield Path(name)
+        finally:
+            _upload(Path(name, LOG_NAME), store, f"{spec.trial_name}/trial-{spec.attempt}.log")
+
+
+def _upload(path: Path, store: Store, key: str) -> None:
+    """Put a log into the store, if there is one. That it does not work harms nothing else."""
+    try:
+        if path.exists() and store.put_if_absent(key, path.read_bytes()) is PutOutcome.UNKNOWN:
+            logger.warning("the log %s could not be stored in %s", key, store.uri)
+    except (OSError, StorageError) as error:
+        logger.warning("the log %s could not be stored in %s: %s", key, store.uri, error)
 
 
 def context_of(run: TrialRun, make_dir: Callable[[], Path] | None) -> Context:
