@@ -22,10 +22,10 @@ from tunekit.store.object_client import ConflictError, Listed, RequestError
 from tunekit.store.object_uri import ObjectUri
 from tunekit.store.s3_uploads import S3Uploads
 
-PART_BYTES = 8 << 20
+PART_BYTES = 5 << 20
 _MAX_PARTS = 9_000
 """S3 takes 10,000 of one upload."""
-_PARTS_AT_ONCE = 8
+_PARTS_AT_ONCE = 12
 _RETRY: Any = {
     "max_retries": 3,
     "retry_timeout": timedelta(seconds=30),
