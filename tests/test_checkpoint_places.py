@@ -217,6 +217,21 @@ def test_a_local_one_is_compared_once_for_each_handle(tmp_path: Path) -> None:
             pass
 
 
+def test_writing_into_one_is_told_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Some loaders leave a lock or a cache beside what they read, which would be found out when it is too late."""
+    checkpoint = publish(tmp_path / "e")
+    with checkpoint.as_directory() as folder:
+        Path(folder, "deep", "opt.lock").touch()
+    (record,) = caplog.records
+    assert "deep/opt.lock: it is not in the manifest" in record.getMessage()
+    assert "to_directory()" in record.getMessage()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    with Checkpoint(mine).as_directory() as folder:
+        Path(folder, "new").touch()
+    assert len(caplog.records) == 1
+
+
 def test_one_without_its_manifest_is_no_folder_of_the_user(tmp_path: Path) -> None:
     """Inside an experiment it is damage; anywhere else a folder may have that name."""
     checkpoint = publish(tmp_path / "e")

@@ -14,6 +14,7 @@ but for ``to_dict(pickle=True)``.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -32,6 +33,8 @@ from tunekit.store.base import storage_errors
 from tunekit.store.finding import find
 from tunekit.store.opening import resolve
 from tunekit.store.ops import Ops
+
+logger: Final = logging.getLogger("tunekit")
 
 
 class Checkpoint:
@@ -152,7 +155,8 @@ class Checkpoint:
     def as_directory(self) -> Iterator[str]:
         """Give a local folder with the files: itself if it is local, else a copy that is removed afterwards.
 
-        Do not change what is in it. A published checkpoint is compared with its manifest first, once for each handle.
+        Do not change what is in it, since that damages it. A published checkpoint is compared with its manifest first,
+        once for each handle.
 
         Raises:
             CheckpointNotFoundError: It is gone.
@@ -162,6 +166,13 @@ class Checkpoint:
         with found.files(verify=not self._is_verified) as folder:
             self._is_verified = self._is_verified or found.is_local
             yield str(folder)
+            if problem := found.change():
+                logger.warning(
+                    "the checkpoint %s was changed while it was read: %s; it cannot be used any more. "
+                    "Write into a copy, made with to_directory()",
+                    self._path,
+                    problem,
+                )
 
     def to_directory(self, path: str | os.PathLike[str] | None = None) -> str:
         """Copy the files into a folder of your own and return its path.

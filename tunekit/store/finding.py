@@ -19,7 +19,7 @@ from tunekit.store.local import LocalStore
 from tunekit.store.manifest import Manifest
 from tunekit.store.opening import open_store
 from tunekit.store.ops import Ops
-from tunekit.store.verify import verify_folder
+from tunekit.store.verify import size_problems, verify_folder
 
 _HEADER = "experiment.json"
 """What an experiment's folder holds and no other one."""
@@ -60,6 +60,14 @@ class Found(NamedTuple):
         finally:
             if not self.is_local:
                 shutil.rmtree(home, ignore_errors=True)
+
+    def change(self) -> str:
+        """Return what has become of the folder by now, as far as sizes tell; empty: nothing, or it was not ours."""
+        if not self.is_local or self.manifest is None:
+            return ""
+        sizes = self.store.sizes("")
+        problems = size_problems(self.manifest, sizes, complete=True) if layout.MANIFEST in sizes else []
+        return ": ".join(problems[0]) if problems else ""  # One that is gone was deleted by retention.
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy the files, and after them the manifest, in the form that it has beside the files."""
