@@ -143,7 +143,7 @@ def size(num_bytes: int) -> str:
     value, unit = float(num_bytes), 0
     while value >= _THOUSAND and unit < len(_UNITS) - 1:
         value, unit = value / _THOUSAND, unit + 1
-    return f"{num_bytes} bytes" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+    return _count(num_bytes, "byte") if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
 
 
 def _count(number: int, what: str) -> str:
