@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from tunekit import errors
 from tunekit.callbacks.alarm import Alarm
+from tunekit.callbacks.notices import Notices
 from tunekit.callbacks.progress import Progress
 from tunekit.core.commands import Command, LaunchTrial, TellSearcher
 from tunekit.core.events import DriverStarted, Event, ResultReported, StopRequested, TrialsSuggested, TrialStarted
@@ -214,7 +215,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
     direct = DirectPublisher(sweep.io, plan.trial_name)
     progress = [Progress(plan.trial_name, verbose=plan.run.verbose)] if plan.run.verbose else []
-    observers: list[Observer] = [Alarm(plan.trial_name), *progress]
+    observers: list[Observer] = [Alarm(plan.trial_name), Notices(), *progress]
     _sweep_garbage(sweep)
     found = take_stock(sweep.experiment.state.trials, sweep.io, plan.trial_name, sweep.rows)
     publisher: Publisher = direct if inline else ThreadedPublisher(direct, inbox)
@@ -279,9 +280,9 @@ def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Deliv
 def _sweep_garbage(sweep: OpenSweep) -> None:
     """Remove what attempts of earlier drivers left half done."""
     wanted = [
-        staging_name(sweep.plan.trial_name(trial.trial), entry.iteration, entry.attempt)
+        staging_name(sweep.plan.trial_name(trial.trial), entry.iteration, entry.attempt, entry.exact)
         for trial in sweep.experiment.state.trials
-        for entry in trial.checkpoints.values()
+        for entry in [*trial.checkpoints.values(), *trial.failures_saved.values()]
         if entry.status is CheckpointStatus.STAGED
     ]
     sweep.io.sweep(wanted)

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from tunekit.checkpoint import Checkpoint
 from tunekit.core.commands import StopTrial
-from tunekit.core.events import ErrorInfo, ResultReported, TrialHalted, TrialRaised, TrialReturned
+from tunekit.core.events import ErrorInfo, ResultReported, TrialHalted, TrialRaised, TrialReturned, TrialSaving
 from tunekit.core.stopping import met
 from tunekit.runtime import first_row
 from tunekit.runtime.channel import Channel
@@ -269,6 +269,8 @@ class TrialRun:
 
     def _halt(self, stop: StopTrial) -> None:
         at_end = SaveReason.AT_END if self._saves_at_end else None
+        if self.write is not None:  # What is being saved may take longer than a stop is given.
+            self._channel.send(TrialSaving(trial=self.spec.trial, attempt=self.spec.attempt))
         self._save_last(SaveReason.PAUSE if stop.pause else at_end)
         self.ending = Ending.HALTED
 

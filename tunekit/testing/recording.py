@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunekit.core.commands import ContinueTrial, StopTrial
-from tunekit.core.events import CheckpointStaged, Event, ResultReported
+from tunekit.core.events import CheckpointStaged, Event, ResultReported, TrialSaving
 from tunekit.runtime.attempt import run_attempt
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.store.checkpoint_io import CheckpointIO
@@ -55,8 +55,12 @@ class RecordingChannel:
 
     @property
     def kinds(self) -> list[str]:
-        """Name of each event's class, with its iteration if it has one, such as ``ResultReported 3``."""
-        return [" ".join([type(event).__name__, *_iteration(event)]) for event in self.events]
+        """Name of each event's class, with its iteration if it has one, such as ``ResultReported 3``.
+
+        ``TrialSaving`` is left out: saves end when they end, so before or after it.
+        """
+        told = (event for event in self.events if not isinstance(event, TrialSaving))
+        return [" ".join([type(event).__name__, *_iteration(event)]) for event in told]
 
     @property
     def rows(self) -> list[ResultReported]:
