@@ -11,7 +11,8 @@ import pytest
 import sweeps
 
 from tunekit.core.events import DriverStarted, TrialStarted
-from tunekit.journal.lease import LEASE_NAME, parse_holder
+from tunekit.journal.holder import parse_holder
+from tunekit.journal.lease import LEASE_NAME
 from tunekit.store import open_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3]

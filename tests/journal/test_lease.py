@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from tunekit.errors import ExperimentExistsError, StorageError
-from tunekit.journal.lease import LEASE_NAME, DriverLease, Holder, is_gone, parse_holder, process_start, this_machine
+from tunekit.journal.holder import Holder, is_gone, parse_holder, process_start, this_machine
+from tunekit.journal.lease import LEASE_NAME, DriverLease
 from tunekit.store.base import PutOutcome
 from tunekit.store.memory import MemoryStore
 from tunekit.testing.faulty_store import Faults, FaultyStore
@@ -105,7 +106,7 @@ def test_a_driver_that_ends_while_it_is_watched_is_followed_at_once() -> None:
 def test_a_process_of_this_machine_that_is_gone_is_not_waited_for() -> None:
     code = (
         "import sys, time\n"
-        "from tunekit.journal.lease import Holder, process_start, this_machine\n"
+        "from tunekit.journal.holder import Holder, process_start, this_machine\n"
         "import msgspec, os\n"
         "h = Holder(token='t', generation=4, pid=os.getpid(), host='here', machine=this_machine(),\n"
         "           started=process_start(os.getpid()) or '', since=1.0, lease_s=30.0)\n"

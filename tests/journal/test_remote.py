@@ -14,7 +14,8 @@ from tunekit.core.events import ResultReported, TimerFired
 from tunekit.errors import ExperimentExistsError, JournalCorruptError, ReportError, StorageError
 from tunekit.journal.lease import DriverLease
 from tunekit.journal.log import Journal
-from tunekit.journal.remote import RemoteJournal, read_remote_records
+from tunekit.journal.remote import RemoteJournal
+from tunekit.journal.remote_segments import read_remote_records
 from tunekit.journal.segments import segment_name
 from tunekit.store.base import PutOutcome, Store
 from tunekit.store.memory import MemoryStore

@@ -28,10 +28,12 @@ from tunekit.journal.header import (
     read_header,
     replace_header,
 )
-from tunekit.journal.lease import LEASE_NAME, LEASE_S, DriverLease, parse_holder
+from tunekit.journal.holder import parse_holder
+from tunekit.journal.lease import LEASE_NAME, LEASE_S, DriverLease
 from tunekit.journal.lock import DriverLock, folder_nonce
 from tunekit.journal.log import Journal
-from tunekit.journal.remote import RemoteJournal, read_remote_records
+from tunekit.journal.remote import RemoteJournal
+from tunekit.journal.remote_segments import read_remote_records
 from tunekit.journal.segments import read_records
 from tunekit.store.base import PutOutcome, Store
 from tunekit.store.joining import joined

@@ -23,18 +23,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
-from xxhash import xxh3_64_hexdigest
 
 from tunekit.errors import ExperimentExistsError, StorageError
-from tunekit.journal.lock import show_holder
+from tunekit.journal.holder import Holder, is_gone, parse_holder, process_start, this_machine
 from tunekit.store.base import PutOutcome, Store
 
 logger = logging.getLogger(__name__)
+
+__all__ = ["LEASE_NAME", "LEASE_S", "DriverLease", "Holder", "is_gone", "parse_holder"]
 
 LEASE_NAME = "driver.lease"
 LEASE_S = 30.0
@@ -43,31 +43,6 @@ _RENEWALS = 6
 """How often a lease is renewed in its time."""
 _TRIES = 5
 """How often a lease is asked for when the store does not say what became of it, or others are quicker."""
-
-
-class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """What the lease says of the driver that holds it."""
-
-    token: str
-    """Unlike that of any other driver."""
-    generation: int
-    pid: int
-    host: str
-    machine: str = ""
-    """Digest of what tells this boot of this machine from all others; empty if that is not known."""
-    started: str = ""
-    """When the process began, as its machine tells it, since numbers of processes are given out again."""
-    since: float
-    """Unix seconds."""
-    lease_s: float
-    """Without a renewal for so long, it counts as dead."""
-    renewals: int = 0
-    released: bool = False
-    """Whether it ended in peace."""
-
-    def __str__(self) -> str:
-        """Return what a person wants to know."""
-        return show_holder(self.pid, self.host, self.since)
 
 
 class DriverLease:
@@ -291,44 +266,3 @@ class DriverLease:
                 self.renew()
             except Exception as error:  # noqa: BLE001 - a thread that dies would look like a dead driver
                 logger.warning("the lease of %s could not be renewed: %s", self._store.uri, error)
-
-
-def parse_holder(data: bytes) -> Holder | None:
-    """Return what a lease says; None if it cannot be read."""
-    try:
-        return msgspec.json.decode(data, type=Holder)
-    except msgspec.DecodeError:
-        return None
-
-
-def is_gone(holder: Holder) -> bool:
-    """Return whether it is certain, without waiting, that the holder's process has ended."""
-    if not holder.machine or holder.machine != this_machine():
-        return False
-    started = process_start(holder.pid)
-    return started is None or bool(started and holder.started and started != holder.started)
-
-
-def this_machine() -> str:
-    """Return a digest of what tells this boot of this machine from all others; empty if that is not known."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        numbers = Path("/proc/self/ns/pid").readlink()
-    except OSError:
-        return ""
-    return xxh3_64_hexdigest(f"{boot} {numbers} {socket.gethostname()}".encode())
-
-
-def process_start(pid: int) -> str | None:
-    """Return when a process of this machine began; None if it has ended, empty if that is hidden."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        pass
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return None if fields[0] in "ZX" else fields[19]

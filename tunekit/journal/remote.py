@@ -24,30 +24,26 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import chain
 from typing import NoReturn, TypeVar
 
 from tunekit.core.codec import Record, decode, encode
-from tunekit.errors import JournalCorruptError, StorageError
+from tunekit.errors import StorageError
 from tunekit.journal.framing import Batch, seal
 from tunekit.journal.lease import DriverLease
-from tunekit.journal.segments import make_header, scan_segment, segment_name, segment_numbers
+from tunekit.journal.remote_segments import read_remote_records, remote_contents, remote_numbers
+from tunekit.journal.segments import make_header, scan_segment, segment_name
 from tunekit.store.base import PutOutcome, Store
 
 T = TypeVar("T")
 
 PATIENCE_S = 1.0
 """Seconds for which records that nothing is done about may wait for others."""
-_AHEAD = 16
-"""Segments that are read at the same time."""
-_FEW = 3
-"""So many are not worth threads."""
 _RETRIES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Pauses before a segment is tried again whose fate the store does not tell. It has its own retries below these."""
+"""Pauses before a segment is tried again whose fate the store does not tell …"""
+_ENOUGH_S = 60.0
+"""… unless so long has passed: a bucket's own retries, below these, take longer."""
 _MAX_RACES = 100
 """How often a driver that is not dead, but no longer in charge, may be first with the next segment."""
 
@@ -173,9 +169,10 @@ class RemoteJournal:
         number = self._number + 1
         header = make_header(number, first=self._num_records, writer=self._lease.token)
         data, end = seal([header, *payloads], self._chain)
+        began = time.monotonic()
         outcome = self._put(number, data)
         for pause_s in _RETRIES_S:
-            if outcome is not PutOutcome.UNKNOWN:
+            if outcome is not PutOutcome.UNKNOWN or time.monotonic() - began > _ENOUGH_S:
                 break
             self._pause(pause_s)
             self._lease.check()
@@ -217,8 +214,8 @@ class RemoteJournal:
 
     def _scan(self) -> Generator[Batch]:
         """Yield every batch up to the end, and hold the end when it is reached."""
-        numbers = _numbers(self._store, self._folder)
-        for number, data in _contents(self._store, self._folder, numbers):
+        numbers = remote_numbers(self._store, self._folder)
+        for number, data in remote_contents(self._store, self._folder, numbers):
             yield from self._take_in(number, data, has_next=number < len(numbers))
         if not self._lease.took_over:
             return
@@ -268,66 +265,3 @@ class RemoteJournal:
     @property
     def _where(self) -> str:
         return f"{self._store.uri.rstrip('/')}/{self._folder}"
-
-
-def read_remote_records(store: Store, folder: str, *, holding: bytes = b"") -> Iterator[Record]:
-    """Yield every record of a journal on an object store, oldest first, and change nothing.
-
-    Args:
-        store: The experiment.
-        folder: The folder of the segments in it.
-        holding: Leave out every record whose line does not hold these bytes, which is cheaper than to decode it.
-
-    Raises:
-        JournalCorruptError: It is damaged where no crash can damage it.
-        JournalVersionError: A newer tunekit wrote it.
-        StorageError: The store does not let us.
-    """
-    digest = count = 0
-    numbers = _numbers(store, folder)
-    for number, data in _contents(store, folder, numbers):
-        name = f"{store.uri.rstrip('/')}/{folder}/{segment_name(number)}"
-        has_next = partial(len(numbers).__gt__, number)
-        for batch in scan_segment(io.BytesIO(data), name, number, digest, count, has_next=has_next):
-            digest = batch.chain
-            count += len(batch.payloads)
-            yield from map(decode, [line for line in batch.payloads if holding in line])
-
-
-def _numbers(store: Store, folder: str) -> range:
-    return segment_numbers(store.sizes(folder), f"{store.uri.rstrip('/')}/{folder}")
-
-
-def _contents(store: Store, folder: str, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-    """Yield number and content of each segment in order, and read some ahead."""
-
-    def read(number: int) -> bytes:
-        key = f"{folder}/{segment_name(number)}"
-        try:
-            return store.read(key)
-        except FileNotFoundError as error:
-            raise JournalCorruptError(
-                f"the segment {key} of the journal in {store.uri} was there a moment ago, and is gone",
-                hint="Somebody is removing or moving this experiment; look at it again when that has ended.",
-                path=key,
-                offset=0,
-            ) from error
-
-    numbers = list(numbers)
-    if len(numbers) <= _FEW:
-        yield from ((number, read(number)) for number in numbers)
-        return
-    with ThreadPoolExecutor(_AHEAD, thread_name_prefix="tunekit-journal") as pool:
-        waiting: deque[tuple[int, Future[bytes]]] = deque()
-        try:
-            for number in numbers:
-                waiting.append((number, pool.submit(read, number)))
-                if len(waiting) >= _AHEAD:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
