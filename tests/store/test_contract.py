@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunekit.store import LocalStore, MemoryStore, Store, open_store
+from tunekit.store.fsspec_client import FsspecClient
 from tunekit.store.objects import ObjectStore
 from tunekit.testing.faulty_objects import MemoryObjects
 from tunekit.testing.faulty_store import FaultyStore
@@ -45,3 +46,19 @@ class TestObjectStore(StoreContract):
     @pytest.fixture
     def store(self) -> Store:
         return ObjectStore(MemoryObjects(f"contract-{next(_COUNT)}"))
+
+
+class TestObjectStoreThroughFsspec(StoreContract):
+    """No driver of fsspec can decide a race, which the client says and the user is told; the rest holds."""
+
+    def test_put_if_absent_has_one_winner(self, store: Store) -> None:
+        assert isinstance(store, ObjectStore)
+        assert not store.client.atomic
+
+    def test_replace_has_one_winner(self, store: Store) -> None:
+        assert isinstance(store, ObjectStore)
+        assert not store.client.atomic
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return ObjectStore(FsspecClient(f"dir::file://{tmp_path}/a b"))

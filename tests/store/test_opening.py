@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import stat
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("uri", ["ftp://x", "hdfs://name/x", "http://host/x", "file://host/x"])
+@pytest.mark.parametrize("uri", ["nosuch://x", "NoSuch://host/x", "file://host/x"])
 def test_other_schemes_are_refused_naming_what_is_supported(uri: str) -> None:
     """S003-24."""
     with pytest.raises(ConfigError, match=r"storage_path: got .* but must be a local path, file://") as caught:
@@ -140,3 +141,26 @@ def test_a_lost_reply_to_a_link_is_ours(tmp_path: Path) -> None:
             raise FileExistsError(17, "File exists")
 
     assert LocalStore(tmp_path / "e", ops=LostReply()).put_if_absent("key", b"a") == "created"
+
+
+def test_what_fsspec_knows_is_storage_for_one_driver(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """S003-24."""
+    store = open_store(f"local://{tmp_path}/x/")
+    assert "Only one driver is safe there" in caplog.text
+    assert store.uri == f"local://{tmp_path}/x"
+    store.put_if_absent("deep/key", b"1")
+    assert (tmp_path / "x/deep/key").read_bytes() == b"1"
+    again = pickle.loads(pickle.dumps(store))
+    again.remove("deep")
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec.core
+
+    def missing(uri: str) -> None:
+        raise ImportError("Please install paramiko to use SFTP")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    with pytest.raises(StorageError, match=r"could not open sftp://host/x/: Please install paramiko"):
+        open_store("sftp://host/x")

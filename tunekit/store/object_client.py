@@ -55,6 +55,11 @@ class ObjectClient(Protocol):
     """One folder of one bucket. Keys are relative to it. Safe to be used by several threads; can be pickled."""
 
     @property
+    def atomic(self) -> bool:
+        """Whether nobody else can write between the check of a condition and the write."""
+        ...
+
+    @property
     def uri(self) -> str:
         """The URI of the folder, with what else is needed to reach it, but no secrets."""
         ...

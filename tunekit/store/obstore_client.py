@@ -53,6 +53,8 @@ class ObstoreClient:
         uri: Where it is.
     """
 
+    atomic = True
+
     def __init__(self, uri: ObjectUri) -> None:
         """Remember the place; nothing is asked yet."""
         self._uri = uri

@@ -11,15 +11,18 @@ from urllib.parse import unquote, urlsplit
 from tunekit.errors import ConfigError, ConfigTypeError
 from tunekit.store import object_uri
 from tunekit.store.base import Store, probe, storage_error
+from tunekit.store.fsspec_client import FsspecClient
 from tunekit.store.local import LocalStore
 from tunekit.store.memory import MemoryStore
-from tunekit.store.object_client import Patience
-from tunekit.store.object_uri import ObjectUri
+from tunekit.store.object_client import ObjectClient, Patience
 from tunekit.store.objects import ObjectStore
 
 _logger = logging.getLogger("tunekit")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_SUPPORTED = "a local path, file:///absolute/path, memory://name, s3://bucket/folder, gs://… or az://…"
+_SUPPORTED = (
+    "a local path, file:///absolute/path, memory://name, s3://bucket/folder, gs://…, az://… "
+    "or a URI that fsspec has a driver for"
+)
 _FIRST_ANSWER_S = 15.0
 """Seconds to wait for an object store that has not answered yet; later on, patience is greater."""
 
@@ -40,21 +43,27 @@ def open_store(path_or_uri: str | os.PathLike[str], *, create: bool = True) -> S
     uri = resolve(path_or_uri)
     if uri.startswith("memory://"):
         return MemoryStore(uri)
-    if place := object_uri.parse(uri):
-        return _open_objects(place, create=create)
+    if client := _client_for(uri):
+        return _open_objects(client, create=create)
     store = LocalStore(Path(uri), create=create)
     if create and not os.access(uri, os.R_OK | os.W_OK | os.X_OK):
         raise storage_error("write to", uri, PermissionError(13, ""))
     return store
 
 
-def _open_objects(place: ObjectUri, *, create: bool) -> ObjectStore:
-    from tunekit.store.obstore_client import ObstoreClient  # noqa: PLC0415 - loaded by those who use one
-
-    client = ObstoreClient(place)
+def _open_objects(client: ObjectClient, *, create: bool) -> ObjectStore:
     if create:
         begin(ObjectStore(client, patience=Patience(_FIRST_ANSWER_S)))
     return ObjectStore(client)
+
+
+def _client_for(uri: str) -> ObjectClient | None:
+    """Return who asks for what is at a URI, or None if it is a local path."""
+    if place := object_uri.parse(uri):
+        from tunekit.store.obstore_client import ObstoreClient  # noqa: PLC0415 - loaded by those who use one
+
+        return ObstoreClient(place)
+    return FsspecClient(uri) if _SCHEME.match(uri) else None
 
 
 def begin(store: ObjectStore) -> None:
@@ -64,10 +73,10 @@ def begin(store: ObjectStore) -> None:
         StorageError: It cannot.
     """
     store.check()
-    if not probe(store):
+    if not probe(store) or not store.client.atomic:
         _logger.warning(
-            "%s ignores the conditions of conditional writes. Only one driver is safe there: tunekit cannot notice a "
-            "second one that runs the same experiment at the same time.",
+            "%s has no conditional writes that are honoured. Only one driver is safe there: tunekit cannot be sure to "
+            "notice a second one that runs the same experiment at the same time.",
             store.uri,
         )
 
@@ -101,11 +110,20 @@ def resolve(path_or_uri: str | os.PathLike[str], *, what: str = "storage_path") 
     parts = urlsplit(text)
     if scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.startswith("/"):
         return _absolute(Path(unquote(parts.path)))
+    if scheme != "file" and _is_known(scheme):
+        return f"{scheme}://{text[match.end() :].rstrip('/')}"
     raise ConfigError(
         f"{what}: got {text!r}, but must be {_SUPPORTED}",
         hint="mount it as a folder, or run in a local folder and copy it afterwards",
         scheme=scheme,
     )
+
+
+def _is_known(scheme: str) -> bool:
+    """Return whether fsspec has a driver for a scheme, installed or not."""
+    from fsspec import available_protocols  # noqa: PLC0415 - loaded by those who use one
+
+    return scheme in available_protocols()
 
 
 def _absolute(path: Path) -> str:

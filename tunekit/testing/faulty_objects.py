@@ -34,6 +34,7 @@ class MemoryObjects:
         honours_conditions: Whether conditional writes are conditional; some services ignore it.
     """
 
+    atomic = True
     _buckets: ClassVar[dict[str, dict[str, _Held]]] = {}
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
@@ -126,6 +127,11 @@ class FaultyObjects:
         self._client = client
         self.faults = faults or Faults()
         self.reply_lost = reply_lost
+
+    @property
+    def atomic(self) -> bool:
+        """As the client inside."""
+        return self._client.atomic
 
     @property
     def uri(self) -> str:
