@@ -107,6 +107,13 @@ class ValidationError(TrainableError):
     ``expected`` and ``found`` (the two values, as text), ``traceback`` (text, if user code raised; else empty).
     """
 
+    problem: str
+    step: int | None
+    key: str
+    expected: str
+    found: str
+    traceback: str
+
 
 class ReportError(TunekitError, ValueError):
     """``report()`` or ``step()`` gave something that cannot be recorded."""

@@ -1,0 +1,76 @@
+"""A checkpoint that travels through Ray's object store, and leaves no file."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+import ray
+
+import tunekit as tk
+from tunekit.errors import ValidationError
+
+pytestmark = pytest.mark.ray
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class InFolder(tk.Trainable):
+    def setup(self, config: dict[str, Any]) -> None:
+        self.value = 0
+
+    def step(self) -> dict[str, Any]:
+        self.value += 1
+        return {"value": self.value}
+
+    def save_checkpoint(self, path: str) -> Any:
+        Path(path, "inner").mkdir()
+        Path(path, "inner", "value.txt").write_text(str(self.value))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.value = int(Path(checkpoint, "inner", "value.txt").read_text())
+
+
+class Forgetful(InFolder):
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Every place for files but Ray's own is below the folder that is given."""
+    ray_folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # sockets have short paths
+    for name in ("home", "temporary", "work"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("RAY_TMPDIR", ray_folder)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.chdir(tmp_path / "work")
+    yield tmp_path
+    shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+def test_no_file_is_left_and_ray_is_as_it_was(folder: Path) -> None:
+    """S003-17, R8: Ray 2.60 has no such call; storage unchanged, no temporary file, Ray joined or started."""
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        before = listing(folder)
+        assert tk.validate_save_restore(InFolder, steps=1, use_object_store=True) is True
+        with pytest.raises(ValidationError) as caught:
+            tk.validate_save_restore(Forgetful, steps=1, use_object_store=True)
+        assert caught.value.fields["problem"] == "no-op load"
+        assert listing(folder) == before
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*"))
