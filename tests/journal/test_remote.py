@@ -12,7 +12,7 @@ import pytest
 from tunekit.core.codec import Record
 from tunekit.core.events import ResultReported, TimerFired
 from tunekit.errors import ExperimentExistsError, JournalCorruptError, ReportError, StorageError
-from tunekit.journal.lease import DriverLease
+from tunekit.journal.lease import LEASE_NAME, DriverLease
 from tunekit.journal.log import Journal
 from tunekit.journal.remote import RemoteJournal
 from tunekit.journal.remote_segments import read_remote_records
@@ -287,6 +287,18 @@ def test_what_a_slow_driver_still_writes_is_read_by_the_one_that_takes_its_place
     assert raised.value.fields["pid"] == os.getpid()
     second.write([5])
     assert list(read_remote_records(store, "journal")) == [*second.found, *rows(5, 2)]
+
+
+def test_two_that_would_write_the_same_are_told_apart() -> None:
+    """Somebody has removed the lease, so that both believe that they are alone."""
+    store = new_store()
+    first = Driver(store)
+    store.remove(LEASE_NAME)
+    second = Driver(store)
+    second.write([0])
+    with pytest.raises(ExperimentExistsError):
+        first.write([0])
+    assert list(read_remote_records(store, "journal")) == rows(0)
 
 
 # -- damage, and journals that come from a disk ------------------------------------------------------------------------
