@@ -418,6 +418,30 @@ def test_dict_that_cannot_be_read_again() -> None:
     refused(Unreadable, "unreadable checkpoint", "no such place here")
 
 
+class WritesLate(Honest):
+    """Keeps the file of its last checkpoint open."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        super().setup(config)
+        self.file: Any = None
+
+    def step(self) -> dict[str, Any]:
+        if self.file:
+            self.file.write(b"more")
+        return super().step()
+
+    def save_checkpoint(self, path: str) -> Any:
+        self.file = Path(path, "state").open("wb", buffering=0)  # noqa: SIM115 - that it stays open is the point
+        self.file.write(b"some")
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        pass
+
+
+def test_files_that_are_written_to_later() -> None:
+    refused(WritesLate, "changed checkpoint", "after it was saved", "close all files")
+
+
 # -- functions ---------------------------------------------------------------------------------------------------------
 
 
@@ -472,6 +496,15 @@ def saves_nothing(config: dict[str, Any]) -> None:
         tk.report({"epoch": epoch})
 
 
+TOTAL = {"rows": 0}
+
+
+def shares_a_global(config: dict[str, Any]) -> None:
+    for _ in range(5):
+        TOTAL["rows"] += 1
+        tk.report({"rows": TOTAL["rows"]}, checkpoint=State())
+
+
 @pytest.mark.parametrize(
     ("function", "problem", "text"),
     [
@@ -479,6 +512,7 @@ def saves_nothing(config: dict[str, Any]) -> None:
         (restores_nothing, "no-op load", "'value'"),
         (forgets_the_epoch, "forgotten iteration", "'epoch' begins again"),
         (trains_too_long, "forgotten iteration", "at iteration 6 there is a result, expected none"),
+        (shares_a_global, "shared state", "a second trial in the same process"),
         (saves_nothing, "missing methods", "reports nothing that can be saved"),
     ],
 )

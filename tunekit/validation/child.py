@@ -37,7 +37,7 @@ from tunekit.store.local import LocalStore
 from tunekit.trainable import BoundTrainable, describe
 from tunekit.trainable.bound import as_bound
 from tunekit.validation.files import state_of
-from tunekit.validation.jobs import Job, Outcome, Reply, Row, Run, Saved, Trouble
+from tunekit.validation.jobs import RESTORING, Job, Outcome, Reply, Row, Run, Saved, Trouble
 from tunekit.validation.probe import Probe, watching
 
 SEED = 1
@@ -193,7 +193,7 @@ class Attempt:
 
     def _note(self, event: TrialRaised | RestoreFailed | LaunchFailed) -> None:
         error = event.error
-        method = self._probe.method_of(error.type) if isinstance(event, TrialRaised) else ""
+        method = self._probe.method_of(error.type) if isinstance(event, TrialRaised) else RESTORING
         self._outcome.trouble = Trouble(
             method, self._probe.iteration, error.type, error.message, error.traceback, error.hint
         )

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from tunekit.errors import ValidationError
 from tunekit.validation.compare import Difference
-from tunekit.validation.jobs import Change, Outcome, Trouble
+from tunekit.validation.jobs import RESTORING, Change, Outcome, Trouble
 from tunekit.validation.laboratory import ProcessDiedError
 
 
@@ -28,6 +28,7 @@ class Problem(StrEnum):
     SAVE_CHANGES_TRAINING = "save changes training"
     MUTATED_DICT = "mutated dict"
     UNREADABLE = "unreadable checkpoint"
+    CHANGED_CHECKPOINT = "changed checkpoint"
     ABSOLUTE_PATH = "absolute path"
     NEVER_RESTORES = "never restores"
     MISSING_GENERATOR = "missing random generator"
@@ -160,6 +161,14 @@ class Complaints:
             )
         if kind == "SaveError" and not trouble.method:
             return self._of_save_error(outcome, trouble)
+        if trouble.method == RESTORING:
+            return self.of(
+                Problem.CHANGED_CHECKPOINT,
+                f"a checkpoint was changed after it was saved: {trouble.message}",
+                hint="close all files before save_checkpoint() returns, and leave its folder alone from then on",
+                step=step,
+                found=trouble.message,
+            )
         if not trouble.method and kind == "CheckpointCorruptError":
             return self.of(
                 Problem.UNREADABLE,

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import cloudpickle
 import xxhash
 
 from tunekit.config.problems import shorten
@@ -39,7 +40,9 @@ def leaves(value: Any, roots: Iterable[str] = (), *, name: str = "") -> State:
     try:
         walk.visit(value, name)
     except (RecursionError, _TooManyError) as error:
-        walk.found[name] = Leaf("", f"{type(value).__qualname__}, too {_reason(error)} to compare", is_opaque=True)
+        # What has been found counts; the rest is known by its bytes alone.
+        shown = f"the rest of a {type(value).__qualname__} that is too {_reason(error)} to be looked through"
+        walk.found[f"{name}…"] = Leaf(_of_bytes(value), shown, is_opaque=True)
     return walk.found
 
 
@@ -57,6 +60,13 @@ def digest_of(state: State) -> str:
 
 class _TooManyError(Exception):
     """There are more values than are worth it."""
+
+
+def _of_bytes(value: Any) -> str:
+    try:
+        return xxhash.xxh3_128_hexdigest(cloudpickle.dumps(value))
+    except Exception:  # noqa: BLE001 - reduce methods may raise anything
+        return ""
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,9 @@ from typing import Any
 
 import msgspec
 
+RESTORING = "restoring"
+"""Stands for a method where tunekit itself could not open the checkpoint."""
+
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt of the trial."""
