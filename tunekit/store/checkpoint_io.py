@@ -40,7 +40,7 @@ from tunekit.store.base import Store, storage_errors
 from tunekit.store.layout import CheckpointKey
 from tunekit.store.manifest import FileEntry, Manifest
 from tunekit.store.ops import Ops
-from tunekit.store.sealing import hash_all
+from tunekit.store.sealing import hash_all, is_checkpoint
 from tunekit.store.verify import size_problems, verify_folder
 from tunekit.types import Json
 
@@ -106,7 +106,7 @@ class CheckpointIO:
                 hint="write the files first, then report the folder that holds them",
                 path=str(src),
             )
-        published = _is_checkpoint(src)
+        published = is_checkpoint(src)
         path = self.begin(trial_name, iteration, attempt)
         if path.resolve().is_relative_to(src.resolve()):
             self.discard(trial_name, iteration, attempt)
@@ -393,13 +393,3 @@ class CheckpointIO:
 
     def _path(self, folder: str) -> str:
         return f"{self._store.uri.rstrip('/')}/{folder}"
-
-
-def _is_checkpoint(folder: Path) -> bool:
-    """Return whether a folder is a published checkpoint, rather than the user's own."""
-    path = folder / layout.MANIFEST
-    try:
-        manifests.decode(path.read_bytes(), str(folder))
-    except (OSError, CheckpointCorruptError):
-        return False
-    return True

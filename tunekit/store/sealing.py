@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tunekit.errors import SaveError
-from tunekit.store import folders
+from tunekit.errors import CheckpointCorruptError, SaveError
+from tunekit.store import folders, layout
+from tunekit.store import manifest as manifests
 from tunekit.store.manifest import FileEntry
 
 
@@ -37,3 +38,13 @@ def hash_all(folder: Path, known: Sequence[FileEntry] = ()) -> list[FileEntry]:
 def _stamp(path: Path) -> tuple[int, int, int]:
     info = path.lstat()
     return info.st_ino, info.st_size, info.st_mtime_ns
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Return whether a folder is a published checkpoint, rather than the user's own."""
+    path = folder / layout.MANIFEST
+    try:
+        manifests.decode(path.read_bytes(), str(folder))
+    except (OSError, CheckpointCorruptError):
+        return False
+    return True
