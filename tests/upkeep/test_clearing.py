@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tunekit.errors import ConfigError, ExperimentExistsError, JournalCorruptError
 from tunekit.journal.lock import DriverLock
-from tunekit.store import layout
+from tunekit.store import LocalStore, layout
 from tunekit.store.contents import Kind, kind_of, take_apart
 from tunekit.store.copying import plan
 from tunekit.store.garbage import Why, garbage
@@ -117,6 +117,19 @@ def test_without_its_journal_nobody_knows_what_is_garbage(exp: Path) -> None:
     with pytest.raises(JournalCorruptError):
         clear(exp)
     assert content(exp) == before
+
+
+def test_uploads_that_nobody_finished_are_dropped(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def abort_uploads(store: LocalStore, older_than_s: float) -> list[str]:
+        asked.append(older_than_s)
+        return ["walk_00001/checkpoint_000009/d-1/model.bin"]
+
+    monkeypatch.setattr(LocalStore, "abort_uploads", abort_uploads)
+    assert (clear(exp, dry_run=True).uploads, asked) == ([], [])
+    assert clear(exp, older_than_s=5).uploads == ["walk_00001/checkpoint_000009/d-1/model.bin"]
+    assert asked == [5]
 
 
 # -- pure parts --------------------------------------------------------------------------------------------------------

@@ -116,6 +116,10 @@ def _tell_garbage(console: Console, report: ClearReport) -> None:
     for item in report.items:
         line = f"  {item.place}  {size(item.num_bytes)}, {_count(item.num_files, 'file')}: {item.why}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for key in report.uploads:
+        console.print(
+            f"  {key}: an upload that nobody finished, dropped", markup=False, highlight=False, soft_wrap=True
+        )
     done = "removed" if report.removed else "would be removed"
     told = f"{size(report.num_bytes)} {done}" if report.items else "nothing to remove"
     console.print(f"{escape(report.path)}: {told}", soft_wrap=True)

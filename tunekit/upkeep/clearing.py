@@ -29,6 +29,8 @@ class ClearReport:
     path: str
     removed: bool
     items: list[Garbage] = field(default_factory=list)
+    uploads: list[str] = field(default_factory=list)
+    """Files in a bucket whose upload nobody will finish, and that was dropped. A dry run cannot see them."""
 
     @property
     def num_bytes(self) -> int:
@@ -73,7 +75,8 @@ def clear(
         )
         for item in [] if dry_run else items:
             place.shelf.clear(item.place)
-    return ClearReport(place.uri, removed=not dry_run, items=items)
+        uploads = [] if dry_run else place.shelf.store.abort_uploads(older_than_s)
+    return ClearReport(place.uri, removed=not dry_run, items=items, uploads=uploads)
 
 
 def _own(shelf: Shelf, parts: Contents) -> dict[str, set[str]]:

@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,10 +15,9 @@ from tunekit.store import LocalStore
 from tunekit.store.contents import HEADER, JOURNAL
 from tunekit.store.shelf import Found, Shelf
 from tunekit.upkeep.history import Segment
+from tunekit.upkeep.threads import each
 
 _BLOCK_BYTES = 1 << 20
-_AT_ONCE = 16
-"""A journal in a bucket is many small segments."""
 
 
 def journal_name(shelf: Shelf) -> str:
@@ -52,9 +50,8 @@ def local_journal(shelf: Shelf, name: str, files: Iterable[str]) -> Iterator[Pat
             with shelf.opened(key) as path:
                 shutil.copyfile(path, folder / key.rpartition("/")[2])
 
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="tunekit-journal") as threads:
-            for _ in threads.map(fetch, files):
-                pass
+        for _ in each(fetch, files, shelf):
+            pass
         yield folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from tunekit.store.layout import MANIFEST
 from tunekit.store.manifest import Manifest
 from tunekit.store.shelf import Found, Shelf
 from tunekit.upkeep.report import Meter, Report
+from tunekit.upkeep.threads import each
 
 _DAMAGED = "it was left out of the copy: mend it, or copy again after the next checkpoint"
 
@@ -65,21 +65,34 @@ class Transfer:
 
     def readable(self, parts: Contents) -> dict[str, Wanted]:
         """Return the manifests of the checkpoints that can be copied; what is wrong with the others is reported."""
-        found = {}
-        for folder, inside in parts.visible.items():
+        visible = parts.visible
+
+        def read(folder: str) -> Wanted | CheckpointError:
             try:
-                found[folder] = Wanted(folder, *read_visible(self.source, folder, inside, self._where(folder)))
+                return Wanted(folder, *read_visible(self.source, folder, visible[folder], self._where(folder)))
             except CheckpointError as error:
-                self._report_damage(folder, error)
+                return error
+
+        found = {}
+        for folder, answer in zip(visible, each(read, visible, self.source), strict=True):
+            if isinstance(answer, Wanted):
+                found[folder] = answer
+            else:
+                self._report_damage(folder, answer)
         return found
 
     def shown(self, parts: Contents) -> dict[str, bytes]:
         """Return the manifests of what the target shows and what is as large as it should be."""
-        found = {}
-        for folder, inside in parts.visible.items():
-            with contextlib.suppress(CheckpointError):
-                found[folder] = read_visible(self.target, folder or self.name, inside, folder)[0]
-        return found
+        visible = parts.visible
+
+        def read(folder: str) -> bytes:
+            try:
+                return read_visible(self.target, folder or self.name, visible[folder], folder)[0]
+            except CheckpointError:
+                return b""
+
+        found = zip(visible, each(read, visible, self.target), strict=True)
+        return {folder: data for folder, data in found if data}
 
     def checkpoints(self, wanted: Mapping[str, Wanted], present: Mapping[str, bytes]) -> list[str]:
         """Bring the checkpoints over that the target lacks or has otherwise, and return the folders it has beyond.
@@ -92,15 +105,20 @@ class Transfer:
         todo = plan({folder: each.data for folder, each in wanted.items()}, whole)
         for folder in todo.copy:
             self.meter.expect(sum(entry.size for entry in wanted[folder].manifest.files))
-        for folder in todo.copy:
-            self._checkpoint(folder, wanted[folder])
+        copied = each(lambda folder: self._checkpoint(folder, wanted[folder]), todo.copy, self.source, self.target)
+        for folder, num_bytes in zip(todo.copy, copied, strict=True):
+            if isinstance(num_bytes, CheckpointCorruptError):
+                self._report_damage(folder, num_bytes)
+                continue
+            self.copied.add(folder)
+            self.report.bytes_copied += num_bytes
         self.kept = {*todo.keep} - self.copied
         self.report.num_kept, self.report.num_copied = len(self.kept), len(self.copied)
         return sorted(present.keys() - wanted.keys())
 
-    def _checkpoint(self, folder: str, wanted: Wanted) -> None:
+    def _checkpoint(self, folder: str, wanted: Wanted) -> int | CheckpointCorruptError:
         try:
-            self.report.bytes_copied += copy_checkpoint(
+            return copy_checkpoint(
                 self.source,
                 wanted.at,
                 self.target,
@@ -111,9 +129,7 @@ class Transfer:
                 on_bytes=self.meter.advance,
             )
         except CheckpointCorruptError as error:
-            self._report_damage(folder, error)
-        else:
-            self.copied.add(folder)
+            return error
 
     def files(self, wanted: Mapping[str, Found], present: Mapping[str, Found]) -> None:
         """Bring single files over that the target lacks or has otherwise.

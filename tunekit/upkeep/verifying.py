@@ -22,6 +22,7 @@ from tunekit.upkeep.journals import journal_name, local_journal
 from tunekit.upkeep.places import Place, find
 from tunekit.upkeep.refusals import MARKER
 from tunekit.upkeep.report import Meter, NoMeter, Report
+from tunekit.upkeep.threads import each
 
 _NOTHING = "nothing is to be done"
 
@@ -100,33 +101,36 @@ class _Check:
     def checkpoints(self, parts: Contents) -> dict[str, Manifest]:
         """Compare every byte, and return the manifests of those checkpoints that are in order."""
         shown = {}
-        for folder, inside in parts.checkpoints.items():
-            if layout.MANIFEST not in inside:
-                self.note(folder, "it has no manifest, so it is no checkpoint", "tunekit gc removes it")
+        visible = parts.visible
+        for folder in sorted(parts.checkpoints.keys() - visible.keys()):
+            self.note(folder, "it has no manifest, so it is no checkpoint", "tunekit gc removes it")
+        found = each(lambda folder: self.checkpoint(folder, visible[folder]), visible, self.place.shelf)
+        for folder, answer in zip(visible, found, strict=True):
+            if answer is None:
                 continue
-            manifest = self.checkpoint(folder, inside)
-            if manifest is not None:
+            manifest, problems = answer
+            self.report.problems += problems
+            self.report.num_checkpoints += 1
+            self.report.num_files += len(visible[folder])
+            self.report.num_bytes += sum(max(0, file.size) for file in visible[folder].values())
+            if manifest is not None and not problems:
                 shown[folder] = manifest
         loose = [*parts.others.values(), *parts.journal.values()]
         self.report.num_files += len(loose)
         self.report.num_bytes += sum(max(0, found.size) for found in loose)
         return shown
 
-    def checkpoint(self, folder: str, inside: Mapping[str, Found]) -> Manifest | None:
-        """Compare one checkpoint with its manifest."""
+    def checkpoint(self, folder: str, inside: Mapping[str, Found]) -> tuple[Manifest | None, list[Problem]] | None:
+        """Compare one checkpoint with its manifest; None if a running experiment has deleted it meanwhile."""
         shelf = self.place.shelf
         manifest, problems = inspect_checkpoint(shelf, folder, inside, on_bytes=self.meter.advance)
-        key = f"{folder}/{layout.MANIFEST}" if folder else layout.MANIFEST
-        if problems and key not in {f"{folder}/{name}".lstrip("/") for name in shelf.files(folder)}:
-            return None  # a running experiment has deleted it meanwhile
+        if problems and layout.MANIFEST not in shelf.files(folder):
+            return None
         if manifest is not None and not problems and (expected := self.misplaced(folder, manifest)):
+            key = f"{folder}/{layout.MANIFEST}"
             remedy = f"give the folder the name {expected} again"
             problems = [Problem(key, f"it is the manifest of {expected}", remedy)]
-        self.report.problems += problems
-        self.report.num_checkpoints += 1
-        self.report.num_files += len(inside)
-        self.report.num_bytes += sum(max(0, found.size) for found in inside.values())
-        return manifest if not problems else None
+        return manifest, problems
 
     def misplaced(self, folder: str, manifest: Manifest) -> str:
         """Return where a checkpoint should be, or an empty string if it is there."""
