@@ -77,3 +77,11 @@ def test_half_of_the_credentials_is_an_error_at_once(monkeypatch: pytest.MonkeyP
         open_store("s3://bucket/x?endpoint=http://127.0.0.1:9")
     assert "credentials" in caught.value.hint
     assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["s3://b/x?skip_signature=true", "gs://b/x", "az://c/x?account_name=a&use_azure_cli=1"])
+def test_a_client_of_each_service_can_be_made(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options mean something to it; whether the service answers is not known."""
+    place = parse(uri)
+    assert place is not None
+    assert ObstoreClient(place)._store.prefix == "x"

@@ -20,6 +20,8 @@ from typing import NamedTuple, Protocol, TypeVar
 from tunekit.errors import StorageError
 
 _T = TypeVar("_T")
+PART_BYTES = 5 << 20
+"""Files larger than this are transferred in parts, several at a time, and so one file after the other."""
 
 
 class Listed(NamedTuple):

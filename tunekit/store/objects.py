@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,7 @@ from typing import TypeVar
 from tunekit.errors import StorageError
 from tunekit.store import layout
 from tunekit.store.base import PutOutcome, storage_errors
-from tunekit.store.object_client import ConflictError, Listed, ObjectClient, Patience
+from tunekit.store.object_client import PART_BYTES, ConflictError, Listed, ObjectClient, Patience
 from tunekit.store.object_folders import FOLDERS, LocalFolders
 from tunekit.store.object_places import EMPTY, Place, data_of, manifest_key, place_of, staged, stays, visible
 
@@ -27,7 +27,7 @@ _logger = logging.getLogger("tunekit")
 _T = TypeVar("_T")
 _A = TypeVar("_A")
 _FILES_AT_ONCE = 8
-"""Requests under way at the same time; the parts of a large file are more, within each."""
+"""Small files under way at the same time."""
 
 
 class ObjectStore:
@@ -99,7 +99,9 @@ class ObjectStore:
             return  # uploaded before
         self._folders.uploaded.add(full)
         prefix = place_of(staging).prefix
-        self._each(files, lambda name: self._ask("upload", prefix + name, lambda: self._upload(prefix, name, path)))
+        with storage_errors("read", path):
+            sizes = {name: (path / name).stat().st_size for name in files}
+        self._transfer(sizes, lambda name: self._ask("upload", prefix + name, lambda: self._upload(prefix, name, path)))
         self._mark(prefix, files)
         self._folders.scratch.pop(full, None)
         shutil.rmtree(path, ignore_errors=True)
@@ -177,13 +179,13 @@ class ObjectStore:
         found = self._staged_listing(folder) if folder.startswith(f"{layout.STAGING}/") else self._published(folder)
         if not found:
             raise FileNotFoundError(errno.ENOENT, "no such folder", self._where(folder))
-        names = [name for name in found if name.rpartition("/")[2] != EMPTY]
+        sizes = {name: entry.size for name, entry in found.items() if name.rpartition("/")[2] != EMPTY}
         prefix = place_of(folder).prefix
 
         def fill(path: Path) -> None:
             for parent in {(path / name).parent for name in found}:
                 parent.mkdir(parents=True, exist_ok=True)
-            self._each(names, lambda name: self._download(prefix + name, path / name))
+            self._transfer(sizes, lambda name: self._download(prefix + name, path / name))
 
         return self._folders.downloaded(fill)
 
@@ -360,6 +362,13 @@ class ObjectStore:
 
     def _copy_all(self, targets: dict[str, str]) -> None:
         self._each(targets, lambda key: self._ask("copy", key, lambda: self._client.copy(key, targets[key])))
+
+    def _transfer(self, sizes: Mapping[str, int], work: Callable[[str], None]) -> None:
+        """Transfer files: large ones one after the other, since each is many requests, then small ones side by side."""
+        for name, size in sizes.items():
+            if size > PART_BYTES:
+                work(name)
+        self._each([name for name, size in sizes.items() if size <= PART_BYTES], work)
 
     def _each(self, items: Iterable[_A], work: Callable[[_A], None]) -> None:
         """Do something for each of many, several at a time."""

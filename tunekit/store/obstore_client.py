@@ -18,11 +18,10 @@ from typing import Any
 import obstore
 from obstore import exceptions
 
-from tunekit.store.object_client import ConflictError, Listed, RequestError
+from tunekit.store.object_client import PART_BYTES, ConflictError, Listed, RequestError
 from tunekit.store.object_uri import ObjectUri
 from tunekit.store.s3_uploads import S3Uploads
 
-PART_BYTES = 5 << 20
 _MAX_PARTS = 9_000
 """S3 takes 10,000 of one upload."""
 _PARTS_AT_ONCE = 12
@@ -32,7 +31,7 @@ _RETRY: Any = {
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=3), "base": 2},
 }
 # Plain HTTP is used where the user names such an endpoint, and nowhere else.
-_CLIENT: Any = {"timeout": timedelta(seconds=120), "connect_timeout": timedelta(seconds=10), "allow_http": True}
+_CLIENT: Any = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=10), "allow_http": True}
 _STATUS = re.compile(r"status code: (4[0-9][0-9])")
 """How obstore words an answer that it has no exception of its own for."""
 _MAY_PASS = {"408", "409", "425", "429"}
@@ -90,13 +89,12 @@ class ObstoreClient:
     def download(self, key: str, path: Path) -> None:
         """Get it in parts, several at a time if it is large."""
         with _translated():
-            answer = obstore.get(self._store, key)
-            size = answer.meta["size"]
+            size = obstore.head(self._store, key)["size"]
             with path.open("xb", buffering=0) as file:
                 if size <= PART_BYTES:
-                    file.write(answer.bytes())
-                    return
-                self._download_parts(key, file, size)
+                    _write_at(file, memoryview(obstore.get(self._store, key).bytes()), 0)
+                else:
+                    self._download_parts(key, file, size)
 
     def put(self, key: str, source: bytes | Path) -> None:
         """Put it, in parts if it is large."""
