@@ -270,13 +270,11 @@ def test_damaged_checkpoint_is_told_and_no_user_code_runs(trial: Run, tmp_path: 
 
 def test_damage_of_the_only_checkpoint_is_not_tried_again(trial: Run, tmp_path: Path) -> None:
     """S003-12: the trial fails with what to do about it, rather than to start over unasked."""
-    made = trial(Counter, stop=1)
-    made.run()
+    (made := trial(Counter, stop=1)).run()
     (tmp_path / "trial_00000/checkpoint_000001/value.txt").write_text("3")
     (event,) = made.resume().events
     assert isinstance(event, LaunchFailed)
-    assert not event.retryable
-    assert event.error.type == "tunekit.errors.CheckpointCorruptError"
+    assert (event.retryable, event.error.type) == (False, "tunekit.errors.CheckpointCorruptError")
     assert "value.txt" in event.error.message
     assert "resume_errored=True" in event.error.hint
 
