@@ -54,19 +54,21 @@ def ray_head(num_cpus: int = 2) -> Iterator[str]:
             head.communicate("", timeout=60)
 
 
-def start(script: str, *arguments: str, address: str | None = None) -> subprocess.Popen[str]:
+def start(script: str, *arguments: str, address: str | None = None, **environment: str) -> subprocess.Popen[str]:
     """Start a script as a process group of its own.
 
     Args:
         script: Its name.
         arguments: What it is given.
         address: The Ray cluster to join; empty: none is there, but one may be started; None: Ray is not needed.
+        environment: What else it finds in its environment.
     """
     env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     if address is not None:
         env |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     if address:
         env["RAY_ADDRESS"] = address
+    env |= environment
     return subprocess.Popen(
         [sys.executable, str(SCRIPTS / script), *arguments],
         stdin=subprocess.PIPE,
