@@ -106,6 +106,8 @@ class S3Server:
             "-filer",
             "-s3",
             f"-s3.config={config}",
+            f"-filer.localSocket={self._folder}/filer.sock",
+            f"-s3.localSocket={self._folder}/s3.sock",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-s3.iam=false",
