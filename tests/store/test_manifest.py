@@ -7,6 +7,7 @@ import platform
 import socket
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,13 @@ def test_the_environment_names_what_is_loaded_and_loads_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [tunekit.__version__, platform.python_version(), "cpu"]
+
+
+def test_a_strange_torch_costs_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    strange = types.ModuleType("torch")
+    strange.__version__ = "0"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", strange)
+    assert manifests.environment()["torch"] == "0"
 
 
 def test_the_environment_tells_nothing_about_the_machine_or_the_user() -> None:

@@ -11,6 +11,7 @@ what the driver writes is to the letter what the worker sealed.
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -124,12 +125,17 @@ def environment() -> dict[str, Json]:
     }
     found |= {name: str(sys.modules[name].__version__) for name in ("numpy", "torch") if _is_loaded(name)}
     if "torch" in found:
-        torch = sys.modules["torch"]
-        found["threads"] = int(torch.get_num_threads())
-        if torch.cuda.is_initialized():
-            found["device"] = "cuda"
-            found["device_name"] = str(torch.cuda.get_device_name())
-            found["cuda"] = str(torch.version.cuda or torch.version.hip)
+        with contextlib.suppress(Exception):  # Whatever goes by that name, it must not cost a checkpoint.
+            found |= _of_torch(sys.modules["torch"])
+    return found
+
+
+def _of_torch(torch: Any) -> dict[str, Json]:
+    found: dict[str, Json] = {"threads": int(torch.get_num_threads())}
+    if torch.cuda.is_initialized():
+        found["device"] = "cuda"
+        found["device_name"] = str(torch.cuda.get_device_name())
+        found["cuda"] = str(torch.version.cuda or torch.version.hip)
     return found
 
 
