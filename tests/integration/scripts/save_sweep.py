@@ -24,7 +24,7 @@ class Heavy(tk.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         self.form = config["form"]
         self.drift = config["drift"]
-        self.state = {"numbers": np.arange(config["numbers"], dtype=np.float64), "steps": 0}
+        self.state: dict[str, Any] = {"numbers": np.arange(config["numbers"], dtype=np.float64), "steps": 0}
 
     def step(self) -> dict[str, Any]:
         numbers = self.state["numbers"]

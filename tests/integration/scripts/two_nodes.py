@@ -6,12 +6,13 @@ Prints its address, then reads ``kill`` (the second node, by SIGKILL) or ``add``
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from ray.cluster_utils import Cluster
 
 
 def main() -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second = cluster.add_node(num_cpus=1)
     print(cluster.address, flush=True)
     for line in sys.stdin:
