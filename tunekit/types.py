@@ -43,6 +43,8 @@ class TrialStatus(StrEnum):
     FAILED = "failed"
     """Its failure budget is used up."""
 
+    __hash__ = str.__hash__  # An Enum's own is a function in Python, and every event looks something up by its status.
+
     @property
     def is_live(self) -> bool:
         """Whether a worker may be holding the trial."""

@@ -1,4 +1,4 @@
-"""The simulator can fail: a core that keeps, deletes or trusts the wrong checkpoints is caught within some hundred seeds."""
+"""The simulator can fail: a core that keeps, deletes or trusts the wrong checkpoints is caught within a few seeds."""
 
 from __future__ import annotations
 

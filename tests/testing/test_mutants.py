@@ -169,7 +169,9 @@ def enters_a_rung_again(patch: Patch) -> None:
     decide = ASHAState.decide
 
     def forgetful(self: ASHAState, trial: TrialId, iteration: int, value: float | None) -> Any:
-        self._decided.pop((trial, iteration), None)
+        for stages in self._stages:
+            if iteration in stages:
+                stages[iteration].decided.pop(trial, None)
         self._stopped.pop(trial, None)
         return decide(self, trial, iteration, value)
 

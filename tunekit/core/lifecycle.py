@@ -13,14 +13,14 @@ point, gets the same decision, and saves.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, assert_never
+from typing import Any, TypeAlias
 
 from msgspec import structs
 
 from tunekit.core import ledger
 from tunekit.core.checkpoints import valid
 from tunekit.core.commands import Command, ContinueTrial, StopTrial
-from tunekit.core.decisions import Continue, Decision, Pause, Stop
+from tunekit.core.decisions import Continue, Pause, Stop
 from tunekit.core.events import (
     CheckpointStaged,
     ErrorInfo,
@@ -42,14 +42,18 @@ from tunekit.core.trial import CheckpointStatus, TrialState
 from tunekit.errors import ExperimentError
 from tunekit.types import Intent, LossCause, Outcome, TrialStatus
 
+# The members of an enum are slow to look up, and these are looked up at every row.
+_LAUNCHING, _RUNNING, _STOPPING = TrialStatus.LAUNCHING, TrialStatus.RUNNING, TrialStatus.STOPPING
+_PAUSE, _STOP = Intent.PAUSE, Intent.STOP
+
 
 def on_started(state: State, trial: TrialState, event: TrialStarted, out: list[Command]) -> None:
     """User code is running."""
     del out
     trial.place = event.place
-    if trial.status is TrialStatus.LAUNCHING:
-        state.move(trial, TrialStatus.RUNNING)
-    elif trial.status is TrialStatus.RUNNING:
+    if trial.status is _LAUNCHING:
+        state.move(trial, _RUNNING)
+    elif trial.status is _RUNNING:
         state.num_stale += 1
 
 
@@ -60,13 +64,13 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
         state.num_stale += 1
         return
     trial.last = event
-    if trial.status is TrialStatus.LAUNCHING:
-        state.move(trial, TrialStatus.RUNNING)
-    if event.final or trial.intent is Intent.STOP:
+    if trial.status is _LAUNCHING:
+        state.move(trial, _RUNNING)
+    if event.final or trial.intent is _STOP:
         return
     if event.stop:
         trial.own_stop = True
-        stop(state, trial, Intent.STOP, event.stop, out)
+        stop(state, trial, _STOP, event.stop, out)
     elif trial.until is not None and event.iteration >= trial.until:
         _decide(state, trial, event, out)
     elif state.settings.asks_every_result:
@@ -76,35 +80,37 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
 def _decide(state: State, trial: TrialState, event: ResultReported, out: list[Command]) -> None:
     metric = state.settings.metric
     value = score(event.metrics, metric) if metric is not None else None
-    decision = _asked(state, trial, event.iteration, value)
-    match decision:
-        case Continue():
-            trial.until = decision.until
-            _go_on(state, trial, out)
-        case Stop():
-            stop(state, trial, Intent.STOP, decision.reason, out)
-        case Pause():
-            stop(state, trial, Intent.PAUSE, decision.reason, out)
-        case _:
-            assert_never(decision)
+    try:
+        decision = state.scheduler.decide(trial.trial, event.iteration, value)
+    except Exception as error:
+        raise _scheduler_failed(state, event, value, error) from error
+    if isinstance(decision, Continue):
+        trial.until = decision.until
+        _go_on(state, trial, out)
+    elif isinstance(decision, Stop):
+        stop(state, trial, _STOP, decision.reason, out)
+    else:
+        _pause(state, trial, decision, out)
+
+
+def _pause(state: State, trial: TrialState, decision: Pause, out: list[Command]) -> None:
+    stop(state, trial, _PAUSE, decision.reason, out)
 
 
 def _go_on(state: State, trial: TrialState, out: list[Command]) -> None:
     """Answer a trial that waits, unless it was told to pause: then that is its answer."""
-    if trial.status is not TrialStatus.STOPPING:
-        out.append(ContinueTrial(trial=trial.trial, attempt=trial.attempt, until=worker_horizon(state, trial)))
+    if trial.status is not _STOPPING:
+        until = worker_horizon(state, trial) if state.settings.asks_every_result else trial.until
+        out.append(ContinueTrial(trial=trial.trial, attempt=trial.attempt, until=until))
 
 
-def _asked(state: State, trial: TrialState, iteration: int, value: float | None) -> Decision:
-    try:
-        return state.scheduler.decide(trial.trial, iteration, value)
-    except Exception as error:
-        name = type(state.scheduler).__name__
-        raise ExperimentError(
-            f"{name}.decide raised {type(error).__name__}: {error}, asked about trial {trial.trial} at iteration "
-            f"{iteration} with the value {value}",
-            hint="mend the scheduler and run the script again: the row is recorded, and the decision will be asked for",
-        ) from error
+def _scheduler_failed(state: State, event: ResultReported, value: float | None, error: Exception) -> ExperimentError:
+    name = type(state.scheduler).__name__
+    return ExperimentError(
+        f"{name}.decide raised {type(error).__name__}: {error}, asked about trial {event.trial} at iteration "
+        f"{event.iteration} with the value {value}",
+        hint="mend the scheduler and run the script again: the row is recorded, and the decision will be asked for",
+    )
 
 
 def worker_horizon(state: State, trial: TrialState) -> int | None:
@@ -119,11 +125,11 @@ def stop(state: State, trial: TrialState, intent: Intent, reason: str, out: list
     """Tell a live trial to stop or pause, and set the deadline for harder measures."""
     trial.intent = max(trial.intent, intent)
     trial.reason = reason
-    if trial.status is TrialStatus.STOPPING:
+    if trial.status is _STOPPING:
         return
-    state.move(trial, TrialStatus.STOPPING)
+    state.move(trial, _STOPPING)
     state.set_deadline(trial, state.now + state.settings.stop_grace_s)
-    pause = trial.intent is Intent.PAUSE
+    pause = trial.intent is _PAUSE
     out.append(StopTrial(trial=trial.trial, attempt=trial.attempt, reason=reason, pause=pause))
 
 

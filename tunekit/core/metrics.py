@@ -62,7 +62,9 @@ def number(metrics: Metrics, key: str) -> float | None:
 
 def score(metrics: Metrics, key: str) -> float | None:
     """Return the finite number at ``key``; None when there is none."""
-    value = number(metrics, key)
+    value = metrics.get(key)
+    if type(value) is not float:
+        value = number(metrics, key)
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -10,14 +10,14 @@ rung again, in a later attempt, is given its first answer and is not recorded tw
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from dataclasses import asdict, dataclass
+from itertools import pairwise
+from math import inf, isfinite
 from typing import ClassVar
 
 from tunekit.config.problems import Problems
 from tunekit.core.decisions import Continue, Decision, Stop
-from tunekit.core.metrics import rank_key
 from tunekit.core.rng import uniform
 from tunekit.schedulers.rung import Rung
 from tunekit.types import Mode, TrialId
@@ -113,12 +113,12 @@ class ASHAState:
         """Begin with empty rungs."""
         rungs = asha.rungs
         self._max_t = asha.max_t
-        self._eta = asha.reduction_factor
-        self._mode = Mode(mode)
+        self._sign = -1.0 if mode == Mode.MAX else 1.0
         self._milestones = [rungs[s:] for s in range(asha.brackets)]
-        self._rungs = [{milestone: Rung(self._eta) for milestone in tail} for tail in self._milestones]
-        self._sizes = _bracket_sizes([len(tail) for tail in self._milestones], self._eta)
-        self._decided: dict[tuple[TrialId, int], Decision] = {}
+        self._stages = [
+            {at: _Stage(asha, at, until) for at, until in pairwise((*tail, asha.max_t))} for tail in self._milestones
+        ]
+        self._sizes = _bracket_sizes([len(tail) for tail in self._milestones], asha.reduction_factor)
         self._stopped: dict[TrialId, tuple[int, Stop]] = {}
 
     def bracket(self, trial: TrialId) -> int:
@@ -141,21 +141,21 @@ class ASHAState:
 
     def decide(self, trial: TrialId, iteration: int, value: float | None) -> Decision:
         """Decide about a trial at a rung, once; between rungs it just goes on."""
-        stopped_at, stop = self._stopped.get(trial, (0, None))
-        if stop is not None and iteration >= stopped_at:
-            return stop
+        if trial in self._stopped:
+            stopped_at, stop = self._stopped[trial]
+            if iteration >= stopped_at:
+                return stop
         if iteration >= self._max_t:
             return Stop(reason=f"max_t {self._max_t} reached")
-        bracket = self.bracket(trial)
-        rung = self._rungs[bracket].get(iteration)
-        until = self._next_milestone(bracket, iteration)
-        if rung is None:
+        bracket = 0 if len(self._stages) == 1 else self.bracket(trial)
+        stage = self._stages[bracket].get(iteration)
+        if stage is None:
+            until = self._next_milestone(bracket, iteration)
             return Continue(until=until, reason=f"iteration {iteration} is no rung; the next is {until}")
-        decision = self._decided.get((trial, iteration))
+        decision = stage.decided.get(trial)
         if decision is None:
-            decision = self._compare(rung, iteration, until, value)
-            self._decided[trial, iteration] = decision
-            if isinstance(decision, Stop):
+            decision = stage.decided[trial] = self._compare(stage, value)
+            if type(decision) is Stop:
                 self._stopped[trial] = (iteration, decision)
         return decision
 
@@ -164,19 +164,35 @@ class ASHAState:
         at = bisect_right(milestones, iteration)
         return milestones[at] if at < len(milestones) else self._max_t
 
-    def _compare(self, rung: Rung, iteration: int, until: int, value: float | None) -> Decision:
-        key = rank_key(value, self._mode)
-        standing = rung.record(key)
-        if value is None or key == math.inf:
-            return Stop(reason=f"rung {iteration}: {value} is no finite number")
-        if standing.cutoff is None:
-            return Continue(
-                until=until, reason=f"rung {iteration}: fewer than {self._eta} values ({standing.num_recorded}) so far"
-            )
-        cutoff = -standing.cutoff if self._mode is Mode.MAX else standing.cutoff
-        best = f"the best {standing.num_best} of {standing.num_recorded} values end at {cutoff:.6g}"
-        reason = f"rung {iteration}: {value:.6g}, where {best}"
-        return Continue(until=until, reason=reason) if key <= standing.cutoff else Stop(reason=reason)
+    def _compare(self, stage: _Stage, value: float | None) -> Decision:
+        if value is None or not isfinite(value):
+            stage.rung.record(inf)
+            return Stop(reason=f"rung {stage.milestone}: {value} is no finite number")
+        key = value * self._sign
+        cutoff = stage.rung.record(key)
+        if cutoff is None:
+            return stage.passes_early
+        if key <= cutoff:
+            return stage.passes
+        best = f"the best {stage.rung.num_best} of {stage.rung.num_recorded} values end at {cutoff * self._sign:.6g}"
+        return Stop(reason=f"rung {stage.milestone}: {value:.6g}, where {best}")
+
+
+class _Stage:
+    """A rung of one bracket, and what was decided there.
+
+    That a trial goes on is recorded nowhere, and is said so often that it has one answer for all.
+    """
+
+    __slots__ = ("decided", "milestone", "passes", "passes_early", "rung")
+
+    def __init__(self, asha: ASHA, milestone: int, until: int) -> None:
+        eta = asha.reduction_factor
+        self.milestone = milestone
+        self.rung = Rung(eta)
+        self.decided: dict[TrialId, Decision] = {}
+        self.passes = Continue(until=until, reason=f"rung {milestone}: among the best 1/{eta}")
+        self.passes_early = Continue(until=until, reason=f"rung {milestone}: fewer than {eta} values so far")
 
 
 def _bracket_sizes(num_rungs: list[int], eta: int) -> list[int]:

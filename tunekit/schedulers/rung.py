@@ -7,19 +7,7 @@ O(log n), however many trials have passed.
 
 from __future__ import annotations
 
-import heapq
-from typing import NamedTuple
-
-
-class Standing(NamedTuple):
-    """Where a newcomer stands in a rung."""
-
-    num_recorded: int
-    """n: how many trials came to the rung, the newcomer included."""
-    num_best: int
-    """⌊n/η⌋: how many places there are among the best."""
-    cutoff: float | None
-    """Key of the last place among the best; None while there is no place."""
+from heapq import heappop, heappush, heappushpop
 
 
 class Rung:
@@ -29,20 +17,26 @@ class Rung:
         reduction_factor: η: one trial in so many belongs to the best.
     """
 
+    __slots__ = ("_best", "_eta", "_rest", "num_recorded")
+
     def __init__(self, reduction_factor: int) -> None:
         """Begin with nothing recorded."""
+        self.num_recorded = 0
+        """n: how many trials came to the rung."""
         self._eta = reduction_factor
         self._best: list[float] = []  # negated: heapq pops the smallest
         self._rest: list[float] = []
 
-    def __len__(self) -> int:
-        """Return how many keys are recorded."""
-        return len(self._best) + len(self._rest)
+    @property
+    def num_best(self) -> int:
+        """⌊n/η⌋: how many places there are among the best."""
+        return len(self._best)
 
-    def record(self, key: float) -> Standing:
-        """Add a key, which must not be NaN, and return how things stand with it included."""
-        heapq.heappush(self._rest, -heapq.heappushpop(self._best, -key) if self._best else key)
-        num_best = len(self) // self._eta
-        if len(self._best) < num_best:
-            heapq.heappush(self._best, -heapq.heappop(self._rest))
-        return Standing(len(self), num_best, -self._best[0] if self._best else None)
+    def record(self, key: float) -> float | None:
+        """Add a key, which must not be NaN, and return that of the last place among the best; None: there is none."""
+        best = self._best
+        self.num_recorded += 1
+        heappush(self._rest, -heappushpop(best, -key) if best else key)
+        if len(best) < self.num_recorded // self._eta:
+            heappush(best, -heappop(self._rest))
+        return -best[0] if best else None
