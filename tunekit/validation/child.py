@@ -38,7 +38,8 @@ from tunekit.trainable import BoundTrainable, describe
 from tunekit.trainable.bound import as_bound
 from tunekit.validation.files import state_of
 from tunekit.validation.jobs import RESTORING, Job, Outcome, Reply, Row, Run, Saved, Trouble
-from tunekit.validation.probe import Probe, watching
+from tunekit.validation.probe import Probe
+from tunekit.validation.watching import watching
 
 SEED = 1
 Send = Callable[[Reply], None]

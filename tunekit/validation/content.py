@@ -24,8 +24,8 @@ _MANY = 100
 """A list of so many plain values is one value."""
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _MOMENTS = frozenset({"timestamp", "date", "pid", "hostname", "node_ip"})
-_INSIDE_ROOT = r"(?:/[^\s'\"]*?\.staging/[^/\s'\"]+|/[^/\s'\"]+/[^/\s'\"]+/checkpoint_\d+)?"
-"""What comes after the root in the path of a checkpoint's folder."""
+_INSIDE_ROOT = r"(?:/\d+)?(?:/\.staging/[^/\s'\"]+|/[^/\s'\"]+/checkpoint_\d+)?"
+"""What comes after the root in the path of an experiment, and of a checkpoint in it."""
 
 
 def leaves(value: Any, roots: Iterable[str] = (), *, name: str = "") -> State:
