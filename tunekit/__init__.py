@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     )
     from tunekit.trainable import PIN_CHECKPOINT, SHOULD_CHECKPOINT, Trainable, with_parameters, with_resources
     from tunekit.tuner import Tuner, inline
-    from tunekit.validation import validate_save_restore
+    from tunekit.validation.validate import validate_save_restore
 
 __version__ = "0.1.0"
 
@@ -133,7 +133,7 @@ _NAMES_OF = {
     " sample_from uniform",
     "trainable": "PIN_CHECKPOINT SHOULD_CHECKPOINT Trainable with_parameters with_resources",
     "tuner": "Tuner inline",
-    "validation": "validate_save_restore",
+    "validation.validate": "validate_save_restore",
 }
 """Public names by the module that defines them. Every public name that ends in ``Error`` lives in ``errors``."""
 
