@@ -94,6 +94,7 @@ def test_what_is_damaged_is_found_and_mended(source: Path, s3_uri: str) -> None:
     assert stored(s3_uri) == content(source)
 
 
+@pytest.mark.chaos
 def test_sigkill_at_random_moments(tmp_path: Path, s3_uri: str, kills: int) -> None:
     """At every moment each visible checkpoint in the bucket is whole, and the end equals the source byte for byte."""
     source = tmp_path / "exp"

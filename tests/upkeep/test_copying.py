@@ -13,11 +13,22 @@ from pathlib import Path
 
 import pytest
 from experiments import Built, built, content, whole
+from scripts import moving_sweep
 
+import tunekit as tk
 from tunekit.core.events import DriverStarted, Settings
-from tunekit.errors import ConfigError, ExperimentExistsError, ExperimentNotFoundError, JournalCorruptError
-from tunekit.journal.lock import DriverLock
+from tunekit.errors import (
+    ConfigError,
+    ExperimentExistsError,
+    ExperimentNotFoundError,
+    JournalCorruptError,
+    StorageError,
+)
+from tunekit.journal.lease import LEASE_NAME
+from tunekit.journal.lock import GENERATION_NAME, LOCK_NAME, DriverLock
 from tunekit.store import CheckpointIO, LocalStore, layout, open_store
+from tunekit.store.contents import Kind, take_apart
+from tunekit.store.shelf import Found
 from tunekit.store.shelves import shelf_of
 from tunekit.testing.faulty_store import Faults, FaultyOps, SimulatedCrash
 from tunekit.upkeep import copying
@@ -143,11 +154,16 @@ def test_files_of_the_user_are_copied_and_those_of_this_place_are_not(source: Pa
     (source / ".trash" / "x").mkdir(parents=True)
     (source / ".trash" / "x" / "y").touch()
     (source / "driver.generation").touch()
+    (source / "driver.py").write_text("of the user")
+    (source / ".hydra").mkdir()
+    (source / ".hydra" / "config.yaml").touch()
+    (source / ".experiment.json.1.draft").touch()
     (source / "link").symlink_to("/etc/hosts")
     report = copy(source, tmp_path / "copy")
     names = {str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*") if path.is_file()}
-    assert {"notes.txt", "walk_00000/log/events", ".quarantine/walk_00000.1.0/model.bin"} < names
-    assert not {"driver.generation", ".trash/x/y", "link"} & names
+    users = {"notes.txt", "walk_00000/log/events", "driver.py", ".hydra/config.yaml"}
+    assert {*users, ".quarantine/walk_00000.1.0/model.bin"} < names
+    assert not {"driver.generation", ".trash/x/y", "link", ".experiment.json.1.draft"} & names
     assert [note.file for note in report.notes] == ["link"]
     (source / "notes.txt").write_text("best")
     assert copy(source, tmp_path / "copy").bytes_copied > 0
@@ -248,6 +264,11 @@ def test_a_driver_cannot_start_while_its_experiment_is_copied(
     DriverLock(source).acquire()
 
 
+def test_names_that_mean_something_at_one_place_only_are_those_of_the_journal(tmp_path: Path) -> None:
+    names = [LOCK_NAME, GENERATION_NAME, LEASE_NAME]
+    assert take_apart(dict.fromkeys(names, Found(1)), Kind.EXPERIMENT).bound.keys() == {*names}
+
+
 def test_a_copy_that_is_being_run_is_refused(source: Path, tmp_path: Path) -> None:
     copy(source, tmp_path / "copy")
     with DriverLock(tmp_path / "copy"), pytest.raises(ExperimentExistsError, match="end it first"):
@@ -258,6 +279,26 @@ def test_places_that_lie_in_one_another_are_refused(source: Path) -> None:
     for target in (source, source / "copy", source.parent, f"{source}/../exp"):
         with pytest.raises(ConfigError, match="lie in the source"):
             copy(source, target)
+
+
+def test_nothing_is_begun_where_a_copy_is_not_complete(source: Path, tmp_path: Path) -> None:
+    """The script would begin a new experiment, and the copy could not be gone on with."""
+
+    class Full:
+        def expect(self, num_bytes: int) -> None:
+            """Nothing."""
+
+        def advance(self, num_bytes: int) -> None:
+            """The disk is full."""
+            raise StorageError("no space left", errno=28)
+
+    with pytest.raises(StorageError):
+        copy(source, tmp_path / "walks", meter=Full())
+    with pytest.raises(ExperimentExistsError, match="not complete\n\nhint: run the tunekit cp again"):
+        tk.inline(moving_sweep.tuner(str(tmp_path)))
+    assert not (tmp_path / "walks/experiment.json").exists()
+    copy(source, tmp_path / "walks", verify=True)
+    assert content(tmp_path / "walks") == content(source)
 
 
 def test_what_is_no_experiment_is_refused(source: Path, tmp_path: Path) -> None:
@@ -379,6 +420,7 @@ def test_crash_at_every_operation(tmp_path: Path) -> None:
         assert not (target / ".staging").exists()
 
 
+@pytest.mark.chaos
 def test_sigkill_at_random_moments(tmp_path: Path, kills: int) -> None:
     """At every moment each visible checkpoint of the copy is whole, and the end equals the source byte for byte."""
     source, target = tmp_path / "exp", tmp_path / "copy"

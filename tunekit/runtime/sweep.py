@@ -39,6 +39,7 @@ from tunekit.store import CheckpointIO, open_store
 from tunekit.store.layout import staging_name
 from tunekit.trainable import check_picklable
 from tunekit.types import Mode, Outcome
+from tunekit.upkeep.refusals import refuse_half_a_copy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +141,7 @@ def _settle(plan: Plan, folder: ExperimentFolder) -> int:
     """
     header = folder.header()
     if header is None:
+        refuse_half_a_copy(open_store(plan.path))
         seed = plan.draw_seed()
         folder.begin(_header(plan, seed))
         return seed

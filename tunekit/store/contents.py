@@ -16,9 +16,15 @@ from tunekit.store.shelf import Found
 
 HEADER = "experiment.json"
 JOURNAL = "journal"
+COPYING = ".copying"
+"""Holds, until a copy is complete, what says of what it is one."""
+_OF_THIS_PLACE = {"driver.lock", "driver.generation", "driver.lease"}
+_DRAFT = re.compile(r"\.(?:.+\.draft|[0-9a-f]{32})")
+"""What a write that was interrupted leaves beside the file that it was to become."""
 
 Listing = Mapping[str, Found]
 
+_ASIDE = {layout.STAGING, layout.TRASH, layout.QUARANTINE}
 _DATA = re.compile(r"d-[0-9]{1,18}/")
 
 
@@ -63,8 +69,19 @@ def kind_of(listing: Listing) -> Kind | None:
     return None
 
 
-def take_apart(listing: Listing, kind: Kind) -> Contents:
-    """Return the parts of a listing."""
+def is_draft(name: str) -> bool:
+    """Return whether a file is what an interrupted write of ours has left."""
+    return _DRAFT.fullmatch(name) is not None
+
+
+def take_apart(listing: Listing, kind: Kind, *, journal: str = JOURNAL) -> Contents:
+    """Return the parts of a listing.
+
+    Args:
+        listing: The files.
+        kind: What they are.
+        journal: Folder of the journal.
+    """
     parts = Contents({}, {}, {}, {}, {})
     depth = {Kind.EXPERIMENT: 2, Kind.TRIAL: 1, Kind.CHECKPOINT: 0}[kind]
     folders = _checkpoint_folders(listing, depth)
@@ -74,11 +91,11 @@ def take_apart(listing: Listing, kind: Kind) -> Contents:
         folder = "/".join(split[:depth])
         if folder in folders and len(split) > depth:
             parts.checkpoints.setdefault(folder, {})["/".join(split[depth:])] = found
-        elif split[0] in {layout.STAGING, layout.TRASH, layout.QUARANTINE} and len(split) > 1 and split[1]:
+        elif split[0] in _ASIDE and len(split) > 1 and split[1]:
             parts.aside.setdefault(f"{split[0]}/{split[1]}", {})["/".join(split[2:])] = found
-        elif kind is Kind.EXPERIMENT and split[0] == JOURNAL and len(split) > 1 and split[1]:
+        elif kind is Kind.EXPERIMENT and split[0] == journal and len(split) > 1 and split[1]:
             parts.journal[name] = found
-        elif split[0].startswith(".") or (kind is Kind.EXPERIMENT and name.startswith("driver.")):
+        elif name in _OF_THIS_PLACE or is_draft(name) or split[0] in _ASIDE or split[0] == COPYING:
             parts.bound[name] = found
         elif not name.endswith("/"):
             parts.others[name] = found

@@ -13,12 +13,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from tunekit.store import layout
-from tunekit.store.contents import HEADER, Contents
+from tunekit.store.contents import COPYING, HEADER, Contents, is_draft
 from tunekit.store.shelf import Found
 
 _DATA = re.compile(r"d-[0-9]{1,18}/")
-_DRAFT = re.compile(r"\.(?:.+\.draft|[0-9a-f]{32})")
-_COPYING = ".copying"
 
 
 class Why(StrEnum):
@@ -68,7 +66,7 @@ def garbage(
         Garbage(
             place,
             why,
-            num_files=sum(not name.endswith("/") for name in files),
+            num_files=sum(name != "" and not name.endswith("/") for name in files),
             num_bytes=sum(max(0, file.size) for file in files.values()),
             age_s=now - max((file.modified for file in files.values()), default=0.0),
         )
@@ -89,7 +87,7 @@ def _candidates(
             yield place, why, files
     yield from _out_of_sight(parts, own)
     for name, file in parts.bound.items():
-        if _DRAFT.fullmatch(name) or (name.startswith(f"{_COPYING}/") and HEADER in parts.others):
+        if is_draft(name) or (name.startswith(f"{COPYING}/") and HEADER in parts.others):
             yield name, Why.DRAFT, {name: file}
 
 

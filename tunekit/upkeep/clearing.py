@@ -64,7 +64,7 @@ def clear(
     if place.kind is not Kind.EXPERIMENT:
         raise ConfigError(f"{place.uri} is a {place.kind}", hint="give the folder of the experiment that it belongs to")
     with standing_still(place.shelf.store, alone=not dry_run, hint=_RUNNING):
-        parts = take_apart(place.shelf.files(), Kind.EXPERIMENT)
+        parts = take_apart(place.shelf.files(), Kind.EXPERIMENT, journal=journal_name(place.shelf))
         items = garbage(
             parts,
             own=_own(place.shelf, parts) if place.shelf.stages_inside else {},

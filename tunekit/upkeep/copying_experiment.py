@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tunekit.errors import ExperimentNotFoundError, JournalCorruptError, StorageError
-from tunekit.store import layout
+from tunekit.store import folders, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.contents import HEADER, Contents, Kind, take_apart
 from tunekit.store.inspection import Problem
@@ -87,18 +87,17 @@ def _pass(transfer: Transfer, *, is_complete: bool, while_running: bool) -> None
         files = [key for key in sorted(source.files(name)) if not key.endswith("/")]
         folder = stack.enter_context(local_journal(source, name, [f"{name}/{key}" for key in files]))
         history = read_history(folder)
-        parts = take_apart(source.files(), Kind.EXPERIMENT)
-        there = take_apart(target.files(), Kind.EXPERIMENT)
-        ours = {key: found for key, found in there.journal.items() if key.startswith(f"{name}/")}
-        if not is_beginning(target, ours, history.segments, folder) or len(ours) < len(there.journal):
+        parts = take_apart(source.files(), Kind.EXPERIMENT, journal=name)
+        there = take_apart(target.files(), Kind.EXPERIMENT, journal=name)
+        if not is_beginning(target, there.journal, history.segments, folder):
             raise refused(transfer, "it has gone on by itself since, or its journal is another one")
         readable = transfer.readable(parts)
         wanted = _known(history, parts, readable) if while_running else readable
         wanted = wanted | _waiting(transfer, history, readable, while_running=while_running)
         beyond = transfer.checkpoints(wanted, transfer.shown(there))
-        others = {key: found for key, found in parts.others.items() if key != HEADER}
+        others = {key: found for key, found in parts.others.items() if key != HEADER and not folders.is_dropping(key)}
         transfer.files({**others, **_quarantined(parts)}, {**there.others, **_quarantined(there)})
-        _journal(transfer, name, history, folder, ours)
+        _journal(transfer, name, history, folder, there.journal)
         transfer.files({HEADER: parts.others[HEADER]}, there.others)
     target.store.remove(MARKER.partition("/")[0])
     target.tidy()

@@ -68,14 +68,15 @@ def is_beginning(target: Shelf, listed: Mapping[str, Found], segments: Iterable[
     names = [name.rpartition("/")[2] for name in listed]
     if names != sorted(expected)[: len(names)]:
         return False
-    for number, (key, found) in enumerate(listed.items(), start=1):
-        name = names[number - 1]
-        is_last = number == len(names)
-        if found.size > expected[name] or (not is_last and found.size < expected[name]):
-            return False
-        if not _begins_with(target, key, journal / name):
-            return False
-    return True
+    sizes = [found.size for found in listed.values()]
+    full = [expected[name] for name in names]
+    if sizes[:-1] != full[:-1] or sizes[-1:] > full[-1:]:
+        return False
+
+    def is_same(key: str) -> bool:
+        return _begins_with(target, key, journal / key.rpartition("/")[2])
+
+    return all(each(is_same, listed, target))
 
 
 def _begins_with(target: Shelf, key: str, longer: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tunekit.errors import StorageError
 from tunekit.store import LocalStore, Store, layout, open_store, resolve
+from tunekit.store.base import storage_errors
 from tunekit.store.contents import HEADER, JOURNAL, Kind, is_checkpoint_name, is_trial_with_checkpoint, kind_of
 from tunekit.store.joining import parent_of
 from tunekit.store.shelf import Found, Shelf
@@ -67,7 +68,11 @@ def _peek(store: Store, shelf: Shelf) -> dict[str, Found]:
     """Return enough of a listing to tell what it is, without walking through a whole disk."""
     if not isinstance(store, LocalStore):
         return shelf.files()
-    root = Path(store.uri)
+    with storage_errors("read", store.uri):
+        return _peek_locally(Path(store.uri))
+
+
+def _peek_locally(root: Path) -> dict[str, Found]:
     names = [entry.name for entry in root.iterdir() if not entry.name.startswith(".")]
     found = {name: Found(0) for name in names if name in {HEADER, layout.MANIFEST}}
     deeper = [f"{name}/" for name in names if name == JOURNAL or is_checkpoint_name(name)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from tunekit.errors import ExperimentExistsError
-from tunekit.store import layout
-from tunekit.store.contents import HEADER, Contents
+from tunekit.store import Store, folders, layout
+from tunekit.store.contents import COPYING, HEADER, Contents
 from tunekit.store.shelf import Found
 from tunekit.upkeep.transfer import Transfer, Wanted
 
@@ -68,8 +68,25 @@ def check_experiment(transfer: Transfer, header: bytes, listing: Mapping[str, Fo
     return False
 
 
-MARKER = ".copying/experiment.json"
+MARKER = f"{COPYING}/{HEADER}"
 """Says, until the copy is complete, of what it is one."""
+
+
+def refuse_half_a_copy(store: Store) -> None:
+    """Refuse to begin an experiment where a copy of one is not complete yet.
+
+    Raises:
+        ExperimentExistsError: It is so.
+    """
+    try:
+        store.read(MARKER)
+    except FileNotFoundError:
+        return
+    raise ExperimentExistsError(
+        f"{store.uri} is a copy of an experiment that is not complete",
+        hint="run the tunekit cp again that was interrupted: it goes on where it stopped",
+        path=store.uri,
+    )
 
 
 def refused(transfer: Transfer, what: str) -> ExperimentExistsError:
@@ -82,5 +99,5 @@ def refused(transfer: Transfer, what: str) -> ExperimentExistsError:
 
 def _refuse_files(transfer: Transfer, there: Iterable[str], expected: Collection[str]) -> None:
     for name in there:
-        if name not in expected and not name.endswith("/"):
+        if name not in expected and not name.endswith("/") and not folders.is_dropping(name):
             raise refused(transfer, f"{name} is there")

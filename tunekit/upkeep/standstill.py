@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +22,13 @@ from pathlib import Path
 import msgspec
 
 from tunekit.errors import ExperimentExistsError
-from tunekit.journal.lease import LEASE_NAME, DriverLease, is_gone, parse_holder
+from tunekit.journal.holder import is_gone, parse_holder
+from tunekit.journal.lease import LEASE_NAME, DriverLease
 from tunekit.journal.lock import LOCK_NAME
 from tunekit.store import LocalStore, Store
 from tunekit.store.base import storage_errors
 
+_logger = logging.getLogger("tunekit")
 _LOOK_S = 1.0
 """Seconds between two looks at a lease."""
 
@@ -57,6 +61,8 @@ def standing_still(store: Store, *, alone: bool, hint: str) -> Iterator[None]:
             fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise _is_driven(store.uri, descriptor, hint) from error
+        if alone:
+            _sign(descriptor)
         yield
     finally:
         os.close(descriptor)
@@ -101,6 +107,8 @@ def _until_nobody_lives(store: Store, hint: str) -> str | None:
             raise ExperimentExistsError(f"{_running(store.uri)} ({holder})", hint=hint, path=store.uri)
         if time.monotonic() - began > holder.lease_s:
             return tag
+        if first is None:
+            _logger.warning("watching for up to %.0f s whether a driver lives: %s", holder.lease_s, holder)
         first = tag
         time.sleep(min(_LOOK_S, holder.lease_s / 20))
 
@@ -114,6 +122,13 @@ def _read_lease(store: Store) -> tuple[bytes, str | None]:
 
 def _running(where: str) -> str:
     return f"the experiment in {where} is running or being copied"
+
+
+def _sign(descriptor: int) -> None:
+    """Write down who we are, so that whoever is refused because of us learns it."""
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, msgspec.json.encode(holder) + b"\n", 0)
 
 
 def _is_driven(where: str, descriptor: int, hint: str) -> ExperimentExistsError:

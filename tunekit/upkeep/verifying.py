@@ -60,7 +60,7 @@ class _Check:
         if is_experiment:
             self.header()
         history = self.history() if is_experiment else None
-        parts = take_apart(self.place.shelf.files(), self.place.kind)
+        parts = take_apart(self.place.shelf.files(), self.place.kind, journal=journal_name(self.place.shelf))
         self.meter.expect(sum(found.size for inside in parts.visible.values() for found in inside.values()))
         shown = self.checkpoints(parts)
         if MARKER in parts.bound:
