@@ -1,43 +1,15 @@
-"""Copies are whole at every moment, are gone on with, and are never made over something else."""
+"""Copies hold every byte, are brought up to date, and leave out what is damaged."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from experiments import Built, built, content, whole
-from scripts import moving_sweep
 
-import tunekit as tk
-from tunekit.core.events import DriverStarted, Settings
-from tunekit.errors import (
-    ConfigError,
-    ExperimentExistsError,
-    ExperimentNotFoundError,
-    JournalCorruptError,
-    StorageError,
-)
-from tunekit.journal.lease import LEASE_NAME
-from tunekit.journal.lock import GENERATION_NAME, LOCK_NAME, DriverLock
 from tunekit.store import CheckpointIO, LocalStore, layout, open_store
-from tunekit.store.contents import Kind, take_apart
-from tunekit.store.shelf import Found
-from tunekit.store.shelves import shelf_of
-from tunekit.testing.faulty_store import Faults, FaultyOps, SimulatedCrash
-from tunekit.upkeep import copying
 from tunekit.upkeep.copying import copy
-from tunekit.upkeep.copying_experiment import copy_experiment
 from tunekit.upkeep.history import read_history
-from tunekit.upkeep.places import find
-from tunekit.upkeep.report import NothingHereError
-from tunekit.upkeep.transfer import CopyReport, Transfer
 from tunekit.upkeep.verifying import verify
 
 CHECKPOINT = "walk_00001/checkpoint_000002"
@@ -198,126 +170,6 @@ def test_a_checkpoint_is_copied(source: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["best"]
 
 
-# -- refusals ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("part", ["", "walk_00001", CHECKPOINT])
-def test_nothing_else_is_overwritten(source: Path, tmp_path: Path, part: str) -> None:
-    target = tmp_path / "thesis"
-    target.mkdir()
-    (target / "thesis.txt").write_text("two years of work")
-    with pytest.raises(ExperimentExistsError, match=r"thesis\.txt is there\n\nhint: name another target"):
-        copy(source / part, target)
-    assert [path.name for path in target.iterdir()] == ["thesis.txt"]
-
-
-@pytest.mark.parametrize("part", ["", "walk_00001", CHECKPOINT])
-def test_another_experiment_trial_or_checkpoint_is_not_overwritten(source: Path, tmp_path: Path, part: str) -> None:
-    other = Built(tmp_path / "other", num_bytes=3000)
-    for step in (1, 2):
-        other.save(1, step)
-    other.record(DriverStarted(generation=2, settings=Settings()))
-    other.close()
-    before = content(tmp_path / "other")
-    with pytest.raises(ExperimentExistsError, match="not an earlier copy"):
-        copy(source / part, tmp_path / "other" / part)
-    assert content(tmp_path / "other") == before
-
-
-def test_a_copy_that_went_on_by_itself_is_not_overwritten(source: Path, tmp_path: Path) -> None:
-    target = tmp_path / "copy"
-    copy(source, target)
-    segment = target / "journal/000000000001.jsonl"
-    with Built.journal_of(target) as journal:
-        journal.append([DriverStarted(generation=2, settings=Settings())])
-    before = segment.read_bytes()
-    with pytest.raises(ExperimentExistsError, match="gone on by itself"):
-        copy(source, target)
-    assert segment.read_bytes() == before
-
-
-def test_a_running_experiment_is_refused_unless_asked_for(source: Path, tmp_path: Path) -> None:
-    with DriverLock(source):
-        for part in ("", "walk_00001"):
-            with pytest.raises(ExperimentExistsError, match=rf"process {os.getpid()} on .*\n\nhint: .*--while-running"):
-                copy(source / part, tmp_path / "copy")
-        assert not (tmp_path / "copy").exists()
-        copy(source, tmp_path / "copy", while_running=True)
-        copy(source / CHECKPOINT, tmp_path / "best")
-    assert content(tmp_path / "copy") == content(source)
-
-
-def test_a_driver_cannot_start_while_its_experiment_is_copied(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried = []
-
-    def look(transfer: Transfer, *, while_running: bool) -> None:
-        copy_experiment(transfer, while_running=while_running)
-        with pytest.raises(ExperimentExistsError):
-            DriverLock(source).acquire()
-        tried.append(True)
-
-    monkeypatch.setattr(copying, "copy_experiment", look)
-    copy(source, tmp_path / "copy")
-    assert tried
-    DriverLock(source).acquire()
-
-
-def test_names_that_mean_something_at_one_place_only_are_those_of_the_journal(tmp_path: Path) -> None:
-    names = [LOCK_NAME, GENERATION_NAME, LEASE_NAME]
-    assert take_apart(dict.fromkeys(names, Found(1)), Kind.EXPERIMENT).bound.keys() == {*names}
-
-
-def test_a_copy_that_is_being_run_is_refused(source: Path, tmp_path: Path) -> None:
-    copy(source, tmp_path / "copy")
-    with DriverLock(tmp_path / "copy"), pytest.raises(ExperimentExistsError, match="end it first"):
-        copy(source, tmp_path / "copy")
-
-
-def test_places_that_lie_in_one_another_are_refused(source: Path) -> None:
-    for target in (source, source / "copy", source.parent, f"{source}/../exp"):
-        with pytest.raises(ConfigError, match="lie in the source"):
-            copy(source, target)
-
-
-def test_nothing_is_begun_where_a_copy_is_not_complete(source: Path, tmp_path: Path) -> None:
-    """The script would begin a new experiment, and the copy could not be gone on with."""
-
-    class Full:
-        def expect(self, num_bytes: int) -> None:
-            """Nothing."""
-
-        def advance(self, num_bytes: int) -> None:
-            """The disk is full."""
-            raise StorageError("no space left", errno=28)
-
-    with pytest.raises(StorageError):
-        copy(source, tmp_path / "walks", meter=Full())
-    with pytest.raises(ExperimentExistsError, match="not complete\n\nhint: run the tunekit cp again"):
-        tk.inline(moving_sweep.tuner(str(tmp_path)))
-    assert not (tmp_path / "walks/experiment.json").exists()
-    copy(source, tmp_path / "walks", verify=True)
-    assert content(tmp_path / "walks") == content(source)
-
-
-def test_what_is_no_experiment_is_refused(source: Path, tmp_path: Path) -> None:
-    for path in (tmp_path / "nowhere", source.parent, source / "journal"):
-        with pytest.raises(NothingHereError, match="neither an experiment nor a trial nor a checkpoint"):
-            copy(path, tmp_path / "copy")
-    (source / "experiment.json").unlink()
-    with pytest.raises(ExperimentNotFoundError, match=r"has no experiment\.json"):
-        copy(source, tmp_path / "copy")
-
-
-def test_a_damaged_journal_is_refused(source: Path, tmp_path: Path) -> None:
-    segment = source / "journal/000000000001.jsonl"
-    segment.write_bytes(segment.read_bytes().replace(b'"iteration":2', b'"iteration":3', 1))
-    with pytest.raises(JournalCorruptError):
-        copy(source, tmp_path / "copy")
-    assert not (tmp_path / "copy/experiment.json").exists()
-
-
 # -- while it runs -----------------------------------------------------------------------------------------------------
 
 
@@ -355,105 +207,6 @@ def test_a_running_experiment_is_copied_as_it_was_at_one_moment(tmp_path: Path) 
     }
     copy(source, target)
     assert content(target) == content(source)
-
-
-# -- interruptions -----------------------------------------------------------------------------------------------------
-
-
-class Counting:
-    """A meter that is a system call like the others: the process may die at it."""
-
-    def __init__(self, faults: Faults) -> None:
-        self.faults = faults
-
-    def expect(self, num_bytes: int) -> None:
-        self.faults.run("begin", lambda: None)
-
-    def advance(self, num_bytes: int) -> None:
-        self.faults.run("copy", lambda: None)
-
-
-def copy_with(source: Path, target: Path, ops: FaultyOps) -> None:
-    transfer = Transfer(
-        source=find(source).shelf,
-        target=shelf_of(LocalStore(target, ops=ops)),
-        report=CopyReport(str(source), find(source).kind, target=str(target)),
-        meter=Counting(ops.faults),
-    )
-    copy_experiment(transfer, while_running=False)
-
-
-def test_crash_at_every_operation(tmp_path: Path) -> None:
-    """Each checkpoint that can be seen is whole, and the copy is gone on with to the same end. S000-14."""
-    source = tmp_path / "exp"
-    made = built(source, trials=2, steps=2, num_bytes=200)
-    copy(source, tmp_path / "older")
-    older = Built.again(source)
-    older.save(0, 2, attempt=2)
-    older.delete(1, 1)
-    older.stage(1, 3)
-    older.close()
-    del made
-    undisturbed = FaultyOps()
-    copy_with(source, tmp_path / "undisturbed", undisturbed)
-    assert undisturbed.faults.count > 60
-    end = content(tmp_path / "undisturbed")
-    assert content(source).items() <= end.items()
-    assert {name.rpartition("/")[0] for name in end.keys() - content(source).keys()} == {
-        "walk_00001/checkpoint_000003",
-        "walk_00001/checkpoint_000003/deep",
-    }
-    for number in range(1, undisturbed.faults.count + 1):
-        target = tmp_path / str(number)
-        updates = number % 3 == 0
-        if updates:
-            copy(tmp_path / "older", target)
-        ops = FaultyOps(Faults(crash_at=number))
-        with contextlib.suppress(SimulatedCrash):
-            copy_with(source, target, ops)
-        ops.close()
-        seen = whole(target)
-        if not updates and (target / "experiment.json").exists():
-            assert seen == 4
-        copy(source, target)
-        assert content(target) == end
-        assert not (target / ".staging").exists()
-
-
-@pytest.mark.chaos
-def test_sigkill_at_random_moments(tmp_path: Path, kills: int) -> None:
-    """At every moment each visible checkpoint of the copy is whole, and the end equals the source byte for byte."""
-    source, target = tmp_path / "exp", tmp_path / "copy"
-    built(source, trials=4, steps=4, num_bytes=400_000)
-    code = "import sys; from tunekit.upkeep.copying import copy; print('go', flush=True); copy(*sys.argv[1:])"
-
-    def start(to: Path) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(source), str(to)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "go\n"
-        return process
-
-    began = time.monotonic()
-    start(tmp_path / "undisturbed").communicate(timeout=60)
-    takes = time.monotonic() - began
-    chance = random.Random(7)
-    partial = 0
-    for _ in range(kills):
-        process = start(target)
-        time.sleep(chance.uniform(0, takes / 2))
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
-        if target.exists():
-            seen = whole(target)
-            partial += 0 < seen < 16
-            if seen < 16:
-                assert not (target / "experiment.json").exists()
-    report = copy(source, target, verify=True)
-    assert report.verified
-    assert content(target) == content(source) == content(tmp_path / "undisturbed")
-    print(f"{partial} of {kills} kills left a part of the checkpoints")
 
 
 # -- other stores ------------------------------------------------------------------------------------------------------

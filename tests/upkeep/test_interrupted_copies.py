@@ -1,0 +1,118 @@
+"""A copy that is interrupted at any moment shows nothing partial, and is gone on with to the same end."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from experiments import Built, built, content, whole
+
+from tunekit.store import LocalStore
+from tunekit.store.shelves import shelf_of
+from tunekit.testing.faulty_store import Faults, FaultyOps, SimulatedCrash
+from tunekit.upkeep.copying import copy
+from tunekit.upkeep.copying_experiment import copy_experiment
+from tunekit.upkeep.places import find
+from tunekit.upkeep.transfer import CopyReport, Transfer
+
+
+class Counting:
+    """A meter that is a system call like the others: the process may die at it."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+
+    def expect(self, num_bytes: int) -> None:
+        self.faults.run("begin", lambda: None)
+
+    def advance(self, num_bytes: int) -> None:
+        self.faults.run("copy", lambda: None)
+
+
+def copy_with(source: Path, target: Path, ops: FaultyOps) -> None:
+    transfer = Transfer(
+        source=find(source).shelf,
+        target=shelf_of(LocalStore(target, ops=ops)),
+        report=CopyReport(str(source), find(source).kind, target=str(target)),
+        meter=Counting(ops.faults),
+    )
+    copy_experiment(transfer, while_running=False)
+
+
+def test_crash_at_every_operation(tmp_path: Path) -> None:
+    """Each checkpoint that can be seen is whole, and the copy is gone on with to the same end. S000-14."""
+    source = tmp_path / "exp"
+    made = built(source, trials=2, steps=2, num_bytes=200)
+    copy(source, tmp_path / "older")
+    older = Built.again(source)
+    older.save(0, 2, attempt=2)
+    older.delete(1, 1)
+    older.stage(1, 3)
+    older.close()
+    del made
+    undisturbed = FaultyOps()
+    copy_with(source, tmp_path / "undisturbed", undisturbed)
+    assert undisturbed.faults.count > 60
+    end = content(tmp_path / "undisturbed")
+    assert content(source).items() <= end.items()
+    assert {name.rpartition("/")[0] for name in end.keys() - content(source).keys()} == {
+        "walk_00001/checkpoint_000003",
+        "walk_00001/checkpoint_000003/deep",
+    }
+    for number in range(1, undisturbed.faults.count + 1):
+        target = tmp_path / str(number)
+        updates = number % 3 == 0
+        if updates:
+            copy(tmp_path / "older", target)
+        ops = FaultyOps(Faults(crash_at=number))
+        with contextlib.suppress(SimulatedCrash):
+            copy_with(source, target, ops)
+        ops.close()
+        seen = whole(target)
+        if not updates and (target / "experiment.json").exists():
+            assert seen == 4
+        copy(source, target)
+        assert content(target) == end
+        assert not (target / ".staging").exists()
+
+
+@pytest.mark.chaos
+def test_sigkill_at_random_moments(tmp_path: Path, kills: int) -> None:
+    """At every moment each visible checkpoint of the copy is whole, and the end equals the source byte for byte."""
+    source, target = tmp_path / "exp", tmp_path / "copy"
+    built(source, trials=4, steps=4, num_bytes=400_000)
+    code = "import sys; from tunekit.upkeep.copying import copy; print('go', flush=True); copy(*sys.argv[1:])"
+
+    def start(to: Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(source), str(to)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "go\n"
+        return process
+
+    began = time.monotonic()
+    start(tmp_path / "undisturbed").communicate(timeout=60)
+    takes = time.monotonic() - began
+    chance = random.Random(7)
+    partial = 0
+    for _ in range(kills):
+        process = start(target)
+        time.sleep(chance.uniform(0, takes / 2))
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        if target.exists():
+            seen = whole(target)
+            partial += 0 < seen < 16
+            if seen < 16:
+                assert not (target / "experiment.json").exists()
+    report = copy(source, target, verify=True)
+    assert report.verified
+    assert content(target) == content(source) == content(tmp_path / "undisturbed")
+    print(f"{partial} of {kills} kills left a part of the checkpoints")
