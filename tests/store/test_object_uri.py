@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pickle
 
+import obstore
 import pytest
 
 from tunekit.errors import ConfigError, StorageError
 from tunekit.store import open_store, resolve
 from tunekit.store.joining import joined
+from tunekit.store.object_client import ConflictError, RequestError
 from tunekit.store.object_uri import parse
 from tunekit.store.obstore_client import ObstoreClient
 
@@ -85,3 +87,20 @@ def test_a_client_of_each_service_can_be_made(uri: str, monkeypatch: pytest.Monk
     place = parse(uri)
     assert place is not None
     assert ObstoreClient(place)._store.prefix == "x"
+
+
+def test_an_upload_that_is_not_found_any_more_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a lost reply to its end; a small object that cannot be put has no bucket."""
+    place = parse("s3://bucket/x?skip_signature=true")
+    assert place is not None
+
+    def not_found(*args: object, **kwargs: object) -> None:
+        raise FileNotFoundError("NoSuchUpload")
+
+    monkeypatch.setattr(obstore, "put", not_found)
+    for size, may_pass in [(10, False), (6 << 20, True)]:
+        with pytest.raises(RequestError, match="NoSuchUpload") as caught:
+            ObstoreClient(place).put("key", bytes(size))
+        assert caught.value.may_pass is may_pass
+    with pytest.raises(ConflictError):
+        ObstoreClient(place).swap("key", b"", "tag")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import obstore
 import pytest
+from flaky_proxy import Trouble, flaky_proxy
 from s3_server import BUCKET, S3Server
 
 from tunekit.errors import StorageError
-from tunekit.store import CheckpointIO, Store, open_store
+from tunekit.store import CheckpointIO, PutOutcome, Store, open_store
 from tunekit.store.layout import staging_name
 from tunekit.store.object_uri import parse
 from tunekit.store.s3_uploads import S3Uploads
@@ -95,3 +98,58 @@ def test_options_travel_in_the_uri(s3_uri: str, s3_server: S3Server, monkeypatch
     store.put_if_absent("key", b"here")
     assert open_store(store.uri, create=False).read("key") == b"here"
     assert obstore.get(s3_server.client(), f"{s3_uri.removeprefix(f's3://{BUCKET}/')}/key").bytes() == b"here"
+
+
+# -- trouble on the wire -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def once(
+    what: Trouble, method: str, *, conditional: bool, mark: str = ""
+) -> Iterator[Callable[[str, str, bool], Trouble]]:
+    """Give trouble for the first request of a kind, of which there must be one."""
+
+    def trouble(asked: str, path: str, is_conditional: bool) -> Trouble:  # noqa: FBT001 - as the proxy calls it
+        is_meant = asked == method and is_conditional == conditional and mark in path
+        return left.pop() if left and is_meant else ""
+
+    left = [what]
+    yield trouble
+    assert left == [], "there was no such request"
+
+
+@pytest.mark.parametrize(("what", "outcome"), [("reply lost", PutOutcome.MINE), ("busy", PutOutcome.CREATED)])
+def test_a_lost_reply_is_told_from_a_lost_race(
+    s3_uri: str, s3_server: S3Server, what: Trouble, outcome: PutOutcome
+) -> None:
+    """By client and service themselves: the write was done, the connection broke, and the second try conflicts."""
+    with once(what, "PUT", conditional=True) as trouble, flaky_proxy(s3_server.endpoint, trouble) as endpoint:
+        store = open_store(f"{s3_uri}?endpoint={endpoint}", create=False)
+        assert store.put_if_absent("key", b"ours") is outcome
+        assert store.put_if_absent("key", b"theirs") is PutOutcome.LOST
+    with once(what, "PUT", conditional=True) as trouble, flaky_proxy(s3_server.endpoint, trouble) as endpoint:
+        store = open_store(f"{s3_uri}?endpoint={endpoint}", create=False)
+        _, tag = store.read_tagged("key")
+        assert store.replace("key", b"newer", tag) is outcome
+        assert store.replace("key", b"theirs", tag) is PutOutcome.LOST
+        assert store.read("key") == b"newer"
+
+
+@pytest.mark.parametrize("what", ["reply lost", "busy"])
+@pytest.mark.parametrize(
+    "kind", ["PUT partNumber=2", "POST uploads", "POST uploadId=", "POST delete", "GET list", "GET"]
+)
+def test_trouble_that_passes_is_not_noticed(s3_uri: str, s3_server: S3Server, kind: str, what: Trouble) -> None:
+    """A part of an upload, its begin and its end, a deletion, a listing, a download."""
+    method, _, mark = kind.partition(" ")
+    with (
+        once(what, method, conditional=False, mark=mark) as trouble,
+        flaky_proxy(s3_server.endpoint, trouble) as endpoint,
+    ):
+        io = CheckpointIO(open_store(f"{s3_uri}?endpoint={endpoint}", create=False))
+        (io.begin(TRIAL, 5, 1) / "model").write_bytes(bytes(range(256)) * (6 << 12))
+        io.publish(TRIAL, 5, 1, io.seal(TRIAL, 5, 1, metadata={}))
+        assert io.visible(TRIAL) == [(5, 1)]
+        io.verify(TRIAL, 5)
+        io.delete(TRIAL, 5, 1)
+    assert open_store(s3_uri).sizes("") == {}

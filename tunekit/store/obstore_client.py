@@ -100,7 +100,8 @@ class ObstoreClient:
         """Put it, in parts if it is large."""
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         part = max(PART_BYTES, -(-size // _MAX_PARTS))
-        with _translated(writing=True):
+        # When the reply to the end of an upload was lost, a second try finds no such upload: then from the beginning.
+        with _translated(writing=True, may_pass=size > part):
             obstore.put(
                 self._store,
                 key,
@@ -118,10 +119,13 @@ class ObstoreClient:
     def swap(self, key: str, data: bytes, tag: str) -> None:
         """Put it under the condition that the tag is the same."""
         e_tag, _, version = tag.partition("\n")
-        with _translated(writing=True):
-            known = {"e_tag": e_tag, "version": version}
-            mode: Any = {name: value for name, value in known.items() if value}
-            obstore.put(self._store, key, data, mode=mode)
+        known = {"e_tag": e_tag, "version": version}
+        mode: Any = {name: value for name, value in known.items() if value}
+        try:
+            with _translated():
+                obstore.put(self._store, key, data, mode=mode)
+        except FileNotFoundError as error:  # Some services say so of a condition on what is gone.
+            raise ConflictError(key) from error
 
     def copy(self, source: str, target: str) -> None:
         """Let the service copy; what it finds too large streams through here."""
@@ -193,15 +197,20 @@ def _tag(meta: Any) -> str:
 
 
 @contextmanager
-def _translated(*, writing: bool = False) -> Iterator[None]:
-    """Turn obstore's exceptions into those of ``ObjectClient``."""
+def _translated(*, writing: bool = False, may_pass: bool = False) -> Iterator[None]:
+    """Turn obstore's exceptions into those of ``ObjectClient``.
+
+    Args:
+        writing: Whether something that is not there is no answer.
+        may_pass: Whether it may be there at the next try.
+    """
     try:
         yield
     except (exceptions.AlreadyExistsError, exceptions.PreconditionError, exceptions.NotModifiedError) as error:
         raise ConflictError(_brief(error)) from error
     except FileNotFoundError as error:
         if writing:
-            raise RequestError(f"there is no such bucket ({_brief(error)})", may_pass=False) from error
+            raise RequestError(f"there is no such bucket ({_brief(error)})", may_pass=may_pass) from error
         raise FileNotFoundError(_brief(error)) from error
     except _FOR_GOOD as error:
         raise RequestError(_brief(error), may_pass=False) from error
