@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,3 +104,29 @@ def test_through_memory_and_back(tmp_path: Path, undisturbed: Any) -> None:
     )
     copy(tmp_path / "b/walks", f"{there}/walks", verify=True)
     assert json.loads(json.dumps(moving_sweep.outcome(tk.inline(moving_sweep.tuner(there))))) == undisturbed
+
+
+def test_a_running_sweep_is_copied_again_and_again_and_each_copy_goes_on(tmp_path: Path, undisturbed: Any) -> None:
+    """It saves, publishes and deletes meanwhile; every copy is an earlier state of it, and whole."""
+    source = tmp_path / "live" / "walks"
+    copies: list[Path] = []
+    command = [sys.executable, str(SCRIPT), str(source.parent), "--pause", "0.03"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            if not (source / "journal/000000000001.jsonl").exists():
+                time.sleep(0.02)
+                continue
+            target = tmp_path / f"copy {len(copies)}" / "walks"
+            copy(source, target, while_running=True, verify=True)
+            report = verify(target)
+            assert report.problems == []
+            assert verify(source).problems == []
+            copies.append(target)
+            time.sleep(0.05)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.read()) == undisturbed
+    assert len(copies) >= 3
+    ends = [(path / "journal/000000000001.jsonl").read_bytes() for path in [*copies, source]]
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(ends))
+    for target in (copies[0], copies[len(copies) // 2], copies[-1]):
+        assert live(target.parent) == undisturbed

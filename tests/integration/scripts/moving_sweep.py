@@ -1,6 +1,6 @@
 """A sweep without Ray whose driver is killed after a number of steps, and that can be gone on with anywhere.
 
-Usage: moving_sweep.py STORAGE_PATH [--name NAME] [--die-after STEPS]
+Usage: moving_sweep.py STORAGE_PATH [--name NAME] [--die-after STEPS] [--pause SECONDS]
 
 Prints the table and the digests of all checkpoints, as one line of JSON, when it comes to its end.
 """
@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ class Walk(tk.Trainable):
 
     steps_left = -1
     """Of the driver's life; negative: it lives on."""
+    pause_s = 0.0
+    """That each step takes."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.random = random.Random(config["start"])
@@ -35,6 +38,7 @@ class Walk(tk.Trainable):
         if Walk.steps_left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         Walk.steps_left -= 1
+        time.sleep(Walk.pause_s)
         self.position += self.random.gauss(0.0, 1.0)
         return {"position": self.position}
 
@@ -88,7 +92,9 @@ def main() -> None:
     parser.add_argument("storage_path")
     parser.add_argument("--name", default="walks")
     parser.add_argument("--die-after", type=int, default=-1)
+    parser.add_argument("--pause", type=float, default=0.0)
     options = parser.parse_args()
+    Walk.pause_s = options.pause
     Walk.steps_left = options.die_after
     results = tk.inline(tuner(options.storage_path, options.name))
     sys.stdout.write(json.dumps(outcome(results)) + "\n")
