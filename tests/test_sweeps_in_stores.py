@@ -28,6 +28,7 @@ from tunekit.journal.lease import LEASE_NAME
 from tunekit.store import Store, open_store
 from tunekit.store.joining import joined
 from tunekit.store.memory import MemoryStore
+from tunekit.store.objects import ObjectStore
 from tunekit.testing.faulty_store import Faults, FaultyStore, SimulatedCrash, When
 from tunekit.types import TrialStatus
 
@@ -108,6 +109,20 @@ def test_it_is_restored_from_its_uri(root: str) -> None:
     restored = tk.Tuner.restore(uri, Counter)
     assert outcome(restored.get_results()) == expected
     assert outcome(tk.inline(restored)) == expected
+
+
+def test_who_only_looks_writes_nothing(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = outcome(tk.inline(tuner(root)))
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        pytest.fail("somebody writes")
+
+    for store in (MemoryStore, ObjectStore):
+        for name in ("put_if_absent", "replace", "remove", "commit"):
+            monkeypatch.setattr(store, name, refuse)
+    uri = joined(root, "exp")
+    assert tk.Tuner.can_restore(uri)
+    assert outcome(tk.Tuner.restore(uri, Counter).get_results()) == expected
 
 
 def test_another_sweep_of_the_name_is_refused_unless_nothing_has_started(root: str) -> None:

@@ -75,7 +75,7 @@ class Tuner:
         again: the trainable, a space with Python objects in it, a stop function.
 
         Args:
-            path: The experiment's folder.
+            path: The experiment's folder: a local path, or a URI such as ``s3://bucket/sweeps/digits``.
             trainable: The same trainable; its code may have changed.
             param_space: The search space; None: as recorded.
             tune_config: As recorded if None.
@@ -125,7 +125,7 @@ class Tuner:
 
         Raises:
             ExperimentMismatchError: The folder holds an experiment with another identity or space.
-            ExperimentExistsError: Another driver is running it.
+            ExperimentExistsError: Another driver is running it, or has taken over from this one.
             StorageError: The storage path cannot be used.
             ResourcesError: No node could ever hold one trial.
             TrialError: A trial failed under ``fail_fast="raise"``.

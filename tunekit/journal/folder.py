@@ -246,7 +246,7 @@ def experiment_folder(place: str | os.PathLike[str] | Store) -> ExperimentFolder
     if not isinstance(place, str | os.PathLike):
         return RemoteExperiment(place)
     where = resolve(place)
-    return RemoteExperiment(open_store(where)) if "://" in where else LocalExperiment(Path(where))
+    return RemoteExperiment(open_store(where, create=False)) if "://" in where else LocalExperiment(Path(where))
 
 
 def experiment_nonce(path: str) -> str:
