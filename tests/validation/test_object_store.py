@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import numpy as np
 import pytest
 import ray
 
@@ -20,25 +22,33 @@ pytestmark = pytest.mark.ray
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-class InFolder(tk.Trainable):
+class WithArray(tk.Trainable):
+    """Leaves temporary files, and is large enough to be staged in a buffer."""
+
     def setup(self, config: dict[str, Any]) -> None:
-        self.value = 0
+        self.value = np.zeros(100_000)
+        os.close(tempfile.mkstemp()[0])
 
     def step(self) -> dict[str, Any]:
         self.value += 1
+        return {"value": self.value[0]}
+
+    def save_checkpoint(self, path: str) -> Any:
         return {"value": self.value}
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.value = checkpoint["value"]
+
+
+class InFolder(WithArray):
+    """Finds what it has written, and cannot use it."""
 
     def save_checkpoint(self, path: str) -> Any:
         Path(path, "inner").mkdir()
-        Path(path, "inner", "value.txt").write_text(str(self.value))
+        np.save(Path(path, "inner", "value.npy"), self.value)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        self.value = int(Path(checkpoint, "inner", "value.txt").read_text())
-
-
-class Forgetful(InFolder):
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        pass
+        raise ValueError(f"found {np.load(Path(checkpoint, 'inner', 'value.npy'))[0]}")
 
 
 @pytest.fixture
@@ -62,10 +72,10 @@ def test_no_file_is_left_and_ray_is_as_it_was(folder: Path) -> None:
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         before = listing(folder)
-        assert tk.validate_save_restore(InFolder, steps=1, use_object_store=True) is True
+        assert tk.validate_save_restore(WithArray, steps=1, use_object_store=True) is True
         with pytest.raises(ValidationError) as caught:
-            tk.validate_save_restore(Forgetful, steps=1, use_object_store=True)
-        assert caught.value.fields["problem"] == "no-op load"
+            tk.validate_save_restore(InFolder, steps=1, use_object_store=True)
+        assert (caught.value.problem, caught.value.found) == ("exception", "ValueError: found 1.0")
         assert listing(folder) == before
         assert ray.is_initialized()
     finally:

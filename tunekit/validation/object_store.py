@@ -6,6 +6,7 @@ is in the object store before the actor ends, and the folder is gone; the driver
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -126,8 +127,11 @@ class _Worker:
             wanted = [tree[name] for name, tree in zip(names, trees, strict=True)]
             given = [_written(tree, base / f"given_{number}") for number, tree in enumerate(wanted)]
             asked = msgspec.msgpack.decode(job, type=Job)
-            root = base / "run"
+            root, temporary = base / "run", base / "tmp"
             root.mkdir()
+            temporary.mkdir()
+            # What user code leaves in temporary files goes with the rest.
+            os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
             asked = msgspec.structs.replace(
                 asked,
                 root=str(root),
