@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tunekit.store.finding import parent_of
-from tunekit.store.joining import joined
+from tunekit.store.joining import joined, parent_of
 
 
 @pytest.mark.parametrize(
