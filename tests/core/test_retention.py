@@ -1,0 +1,110 @@
+"""Which checkpoints retention keeps, against an oracle that is written differently.
+
+Holds S003-19 (num_to_keep), S003-20 (score attribute), S003-21 (score order).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunekit.core.checkpoints import superfluous
+from tunekit.core.metrics import score
+from tunekit.core.trial import CheckpointState, CheckpointStatus
+from tunekit.testing.events import Script, saved
+
+scores = st.none() | st.floats() | st.integers(-2, 2).map(float)
+orders = st.sampled_from(["min", "max"])
+
+
+def entries(values: Sequence[float | None]) -> list[CheckpointState]:
+    return [
+        CheckpointState(iteration=i, attempt=1, status=CheckpointStatus.PUBLISHED, score=value)
+        for i, value in enumerate(values, start=1)
+    ]
+
+
+def kept(values: Sequence[float | None], keep: int | None, order: str | None, pinned: Sequence[int] = ()) -> set[int]:
+    """Return the iterations that stay; without an order, the newest count."""
+    gone = superfluous(
+        entries(values), num_to_keep=keep, by_score=order is not None, order=order or "max", pinned=pinned
+    )
+    return set(range(1, len(values) + 1)) - {entry.iteration for entry in gone}
+
+
+def oracle(values: Sequence[float | None], keep: int, order: str | None, pinned: Sequence[int]) -> set[int]:
+    """A checkpoint stays if fewer than ``keep`` are better, or if it is the newest or pinned."""
+
+    def beats(one: int, other: int) -> bool:
+        a, b = values[one - 1], values[other - 1]
+        if order is not None:
+            has_a, has_b = a is not None and not math.isnan(a), b is not None and not math.isnan(b)
+            if has_a != has_b:
+                return has_a
+            if a is not None and b is not None and has_a and a != b:
+                return a > b if order == "max" else a < b
+        return one > other
+
+    everyone = range(1, len(values) + 1)
+    best = {i for i in everyone if sum(beats(other, i) for other in everyone) < keep}
+    return best | {len(values)} | (set(pinned) & set(everyone))
+
+
+@given(st.lists(scores, min_size=1, max_size=9), st.integers(1, 5), st.none() | orders, st.sets(st.integers(1, 9)))
+def test_any_checkpoints_are_kept_as_the_oracle_says(
+    values: list[float | None], keep: int, order: str | None, pinned: set[int]
+) -> None:
+    assert kept(values, keep, order, sorted(pinned)) == oracle(values, keep, order, sorted(pinned))
+
+
+@given(st.lists(scores, max_size=9), st.none() | orders)
+def test_without_a_number_all_are_kept(values: list[float | None], order: str | None) -> None:
+    assert kept(values, None, order) == set(range(1, len(values) + 1))
+
+
+@given(st.lists(scores, min_size=1, max_size=9), st.integers(1, 5), orders, st.data())
+def test_deleting_at_each_publication_never_loses_what_would_be_kept_at_the_end(
+    values: list[float | None], keep: int, order: str, data: st.DataObject
+) -> None:
+    """Whoever is among the best of all was among the best of those before it; only the newest are kept besides."""
+    pinned = data.draw(st.sets(st.integers(1, len(values))))
+    there: list[CheckpointState] = []
+    for entry in entries(values):
+        there.append(entry)
+        gone = superfluous(there, num_to_keep=keep, by_score=True, order=order, pinned=pinned)
+        there = [other for other in there if other not in gone]
+    assert {entry.iteration for entry in there} == kept(values, keep, order, sorted(pinned))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(("order", "expected"), [("max", {2, 4, 6}), ("min", {1, 6})])
+def test_the_figures_of_the_requirements(order: str, expected: set[int], *, nested: bool) -> None:
+    """S003-20, S003-21: .1 .9 .3 .8 NaN .2, two of them kept, by a flat attribute or a nested one."""
+    values = [0.1, 0.9, 0.3, 0.8, math.nan, 0.2]
+    rows: list[dict[str, Any]] = [{"val": {"acc": value}} if nested else {"val/acc": value} for value in values]
+    play = Script()
+    play.begin(num_to_keep=2, score_attribute="val/acc", score_order=order)
+    for i, metrics in enumerate(rows, start=1):
+        play(*saved(0, i, score=score(metrics, "val/acc")))
+    known = play.trial(0).checkpoints
+    assert {i for i, entry in known.items() if entry.status is CheckpointStatus.PUBLISHED} == expected
+
+
+@pytest.mark.parametrize("metrics", [{}, {"acc": "high"}, {"acc": None}, {"acc": [1.0]}, {"acc": math.nan}])
+@pytest.mark.parametrize("order", ["min", "max"])
+def test_what_is_no_number_ranks_last_in_both_orders(metrics: dict[str, Any], order: str) -> None:
+    """S003-20."""
+    values = [0.5, score(metrics, "acc"), 0.1, score(metrics, "acc")]
+    assert kept(values, 2, order) == {1, 3, 4}
+
+
+@pytest.mark.parametrize("order", ["min", "max"])
+def test_equals_go_to_the_newer_one(order: str) -> None:
+    """S003-20: rewards that are all alike keep the newest."""
+    assert kept([0.5] * 5, 2, order) == {4, 5}
+    assert kept([None] * 5, 2, order) == {4, 5}
