@@ -26,6 +26,7 @@ def flaky_proxy(endpoint: str, trouble: Callable[[str, str, bool], Trouble]) -> 
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

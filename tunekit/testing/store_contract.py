@@ -30,6 +30,7 @@ TRIAL = "train_00007"
 STAGED = staging_name(TRIAL, 5, 1)
 SECOND = staging_name(TRIAL, 5, 2)
 PUBLISHED = checkpoint_path(TRIAL, 5)
+_RACERS = 5
 
 
 def stage(store: Store, staging: str, files: dict[str, bytes]) -> None:
@@ -57,15 +58,15 @@ def files_in(store: Store, folder: str, staging: str = STAGED) -> dict[str, int]
 
 
 def at_once(put: Callable[[int], PutOutcome]) -> list[PutOutcome]:
-    """Return what eight callers are answered who put at the same moment."""
-    barrier = threading.Barrier(8)
+    """Return what several callers are answered who put at the same moment."""
+    barrier = threading.Barrier(_RACERS)
 
     def wait_and_put(number: int) -> PutOutcome:
         barrier.wait()
         return put(number)
 
-    with ThreadPoolExecutor(8) as threads:
-        return list(threads.map(wait_and_put, range(8)))
+    with ThreadPoolExecutor(_RACERS) as threads:
+        return list(threads.map(wait_and_put, range(_RACERS)))
 
 
 class StoreContract:
@@ -283,7 +284,7 @@ class StoreContract:
 
     def test_put_if_absent_has_one_winner(self, store: Store) -> None:
         outcomes = at_once(lambda number: store.put_if_absent("key", b"%d" % number))
-        assert sorted(outcomes) == sorted([PutOutcome.CREATED] + [PutOutcome.LOST] * 7)
+        assert sorted(outcomes) == sorted([PutOutcome.CREATED] + [PutOutcome.LOST] * (_RACERS - 1))
         assert store.read("key") == b"%d" % outcomes.index(PutOutcome.CREATED)
 
     def test_replace_needs_the_tag_of_what_is_there(self, store: Store) -> None:
@@ -312,7 +313,7 @@ class StoreContract:
         store.put_if_absent("key", b"first")
         _, tag = store.read_tagged("key")
         outcomes = at_once(lambda number: store.replace("key", b"%d" % number, tag))
-        assert sorted(outcomes) == sorted([PutOutcome.CREATED] + [PutOutcome.LOST] * 7)
+        assert sorted(outcomes) == sorted([PutOutcome.CREATED] + [PutOutcome.LOST] * (_RACERS - 1))
         assert store.read("key") == b"%d" % outcomes.index(PutOutcome.CREATED)
 
     def test_reading_what_is_not_there_says_so(self, store: Store) -> None:
