@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from tunekit.store import open_store
 pytestmark = [pytest.mark.ray, pytest.mark.s3]
 
 SAMPLES = ["--samples", "4"]
+INLINE = ["--inline", "--step-s", "0.02", "--samples", "8"]
 
 
 def wait_for_results(experiment: str, process: subprocess.Popen[str], count: int) -> None:
@@ -49,3 +51,38 @@ def test_a_driver_on_ray_is_killed_and_the_sweep_ends_bit_for_bit_as_it_would_ha
     assert any(record.restored_from for record in journal if isinstance(record, TrialStarted))
     elsewhere = {path.name for path in tmp_path.iterdir()}
     assert elsewhere == {"walks"}
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
+def test_a_driver_in_one_process_is_killed_at_random_moments(s3_uri: str, tmp_path: Path, kills: int) -> None:
+    """Promises 1 and 2: also in the middle of a put, of taking the lease, of looking at what is there."""
+    chance = random.Random(kills)
+    undisturbed = sweeps.start("walk_sweep.py", str(tmp_path), *INLINE)
+    killed = 0
+    for _ in range(kills):
+        process = sweeps.start("walk_sweep.py", s3_uri, *INLINE)
+        wait_for_driver(f"{s3_uri}/walks", process)
+        time.sleep(chance.random() * 0.5)
+        if process.poll() is not None:
+            break
+        sweeps.kill(process)
+        killed += 1
+    sweeps.finish(sweeps.start("walk_sweep.py", s3_uri, *INLINE))
+    sweeps.finish(undisturbed)
+    assert sweeps.table(f"{s3_uri}/walks") == sweeps.table(tmp_path / "walks")
+    assert killed >= min(kills, 3)
+
+
+def wait_for_driver(experiment: str, process: subprocess.Popen[str]) -> None:
+    """Wait until the process holds the lease, or has ended."""
+    store = open_store(experiment)
+    end = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            holder = parse_holder(store.read(LEASE_NAME))
+        except FileNotFoundError:
+            holder = None
+        if holder is not None and holder.pid == process.pid:
+            return
+        time.sleep(0.02)
