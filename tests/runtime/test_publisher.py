@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from typing import Any
 
 from tunekit.core.commands import DeleteCheckpoint, PublishCheckpoint
@@ -91,6 +92,56 @@ def test_the_thread_answers_into_the_inbox_in_order() -> None:
     assert publisher.submit([]) == []
     publisher.submit(COMMANDS[1:])
     publisher.close()
-    deliveries = [inbox.get_nowait() for _ in range(inbox.qsize())]
-    assert [len(delivery.events) for delivery in deliveries] == [1, 2]
+    answered = [event for _ in range(inbox.qsize()) for event in inbox.get_nowait().events]
+    assert [type(event) for event in answered] == [CheckpointPublished, CheckpointDeleted, CheckpointDeleted]
     assert [call[0] for call in io.calls] == ["publish", "delete", "quarantine"]
+
+
+class SlowIO(FakeIO):
+    """Stands still at the first command until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stands, self.goes_on = threading.Event(), threading.Event()
+
+    def _note(self, *call: Any) -> None:
+        self.stands.set()
+        assert self.goes_on.wait(30)
+        super()._note(*call)
+
+
+def publish(trial: int, iteration: int, attempt: int = 1) -> PublishCheckpoint:
+    return PublishCheckpoint(trial=trial, attempt=attempt, iteration=iteration, manifest={})
+
+
+def test_publications_do_not_wait_for_deletions_unless_they_are_about_the_same_place() -> None:
+    io = SlowIO()
+    publisher = ThreadedPublisher(direct(io), queue.SimpleQueue())
+    publisher.submit([publish(0, 9)])
+    assert io.stands.wait(30)
+    delete = [DeleteCheckpoint(trial=0, attempt=1, iteration=iteration) for iteration in (1, 2, 3)]
+    publisher.submit([*delete, publish(0, 8), publish(0, 2, 2)])
+    publisher.submit([publish(1, 1)])
+    io.goes_on.set()
+    publisher.close()
+    assert [(call[0], call[2]) for call in io.calls] == [
+        ("publish", 9),
+        ("publish", 8),
+        ("delete", 2),
+        ("publish", 2),
+        ("publish", 1),
+        ("delete", 1),
+        ("delete", 3),
+    ]
+
+
+def test_trials_take_their_own_ways_and_each_keeps_its_order() -> None:
+    io = FakeIO()
+    inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+    publisher = ThreadedPublisher(direct(io), inbox, num_threads=3)
+    for iteration in range(1, 21):
+        publisher.submit([publish(trial, iteration) for trial in range(7)])
+    publisher.close()
+    for trial in range(7):
+        assert [call[2] for call in io.calls if call[1] == f"t_{trial:05d}"] == list(range(1, 21))
+    assert sum(len(inbox.get_nowait().events) for _ in range(inbox.qsize())) == 140

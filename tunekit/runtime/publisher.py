@@ -1,14 +1,15 @@
 """Carries the core's commands to the store out, and answers each with one event.
 
 On local disk a publication is two small writes, a rename and an fsync: too slow for the driver's thread at hundreds of
-checkpoints a second, so that it runs on a thread of its own, in the order of the commands. Whatever goes wrong is an
-answer, never an exception: the core decides what follows from it.
+checkpoints a second, so that it runs on a thread of its own. Whatever goes wrong is an answer, never an exception: the
+core decides what follows from it.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -95,32 +96,82 @@ def _about(command: StoreCommand) -> dict[str, Any]:
 
 
 class ThreadedPublisher:
-    """Carries commands out on one thread, in order; what has piled up meanwhile is answered in one delivery.
+    """Carries commands out on threads; what has piled up meanwhile is answered in one delivery.
+
+    Publications go before deletions: somebody waits for them, and nobody for the space. Commands about the same place
+    keep their order.
 
     Args:
         direct: Carries the commands out.
         inbox: Where the answers go.
+        num_threads: How many commands are under way at once. One is best on a disk; across a network each command is a
+            few round trips, which several trials need not wait for one after the other.
     """
 
-    def __init__(self, direct: DirectPublisher, inbox: queue.SimpleQueue[Delivery]) -> None:
-        """Start the thread."""
-        self._direct = direct
-        self._inbox = inbox
-        self._commands: queue.SimpleQueue[Sequence[StoreCommand] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="tunekit-publisher", daemon=True)
-        self._thread.start()
+    def __init__(self, direct: DirectPublisher, inbox: queue.SimpleQueue[Delivery], *, num_threads: int = 1) -> None:
+        """Start the threads."""
+        self._lanes = [_Lane(direct, inbox) for _ in range(num_threads)]
 
     def submit(self, commands: Sequence[StoreCommand]) -> list[Event]:
-        """Queue the commands; their answers reach the inbox."""
-        if commands:
-            self._commands.put(commands)
+        """Queue the commands; their answers reach the inbox. All of one trial take the same thread."""
+        num = len(self._lanes)
+        for index, lane in enumerate(self._lanes):
+            if mine := [command for command in commands if command.trial % num == index]:
+                lane.commands.put(mine)
         return []
 
     def close(self) -> None:
-        """Finish what was submitted, and end the thread."""
-        self._commands.put(None)
-        self._thread.join()
+        """Finish what was submitted, and end the threads."""
+        for lane in self._lanes:
+            lane.commands.put(None)
+        for lane in self._lanes:
+            lane.thread.join()
+
+
+class _Lane:
+    """One thread and what it has to do."""
+
+    def __init__(self, direct: DirectPublisher, inbox: queue.SimpleQueue[Delivery]) -> None:
+        self.commands: queue.SimpleQueue[Sequence[StoreCommand] | None] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._work, name="tunekit-publisher", daemon=True)
+        self._direct = direct
+        self._inbox = inbox
+        self._later: deque[DeleteCheckpoint] = deque()
+        self._is_closing = False
+        self.thread.start()
 
     def _work(self) -> None:
-        while (commands := self._commands.get()) is not None:
-            self._inbox.put(Delivery(self._direct.submit(commands)))
+        while not self._is_closing or self._later:
+            ready = self._next()
+            if ready:
+                self._inbox.put(Delivery(self._direct.submit(ready)))
+
+    def _next(self) -> list[StoreCommand]:
+        """Return what is to be done now: all publications that wait, or else one deletion."""
+        ready: list[StoreCommand] = []
+        while not self._is_closing:
+            try:
+                commands = self.commands.get(block=not (ready or self._later))
+            except queue.Empty:
+                break
+            if commands is None:
+                self._is_closing = True
+                break
+            for command in commands:
+                self._sort(command, ready)
+        if not ready and self._later:
+            return [self._later.popleft()]
+        return ready
+
+    def _sort(self, command: StoreCommand, ready: list[StoreCommand]) -> None:
+        if isinstance(command, DeleteCheckpoint):
+            self._later.append(command)
+            return
+        first = [other for other in self._later if _place(other) == _place(command)]
+        for other in first:
+            self._later.remove(other)
+        ready += [*first, command]
+
+
+def _place(command: StoreCommand) -> tuple[TrialId, int]:
+    return command.trial, command.iteration
