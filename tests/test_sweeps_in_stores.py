@@ -356,6 +356,12 @@ def test_memory_is_for_one_process(tmp_path: Path) -> None:
     assert not open_store("memory://sweeps/ray/exp").sizes("")
 
 
+def test_a_name_may_follow_the_scheme_at_once_in_memory() -> None:
+    name = f"alone{next(_NUMBER)}"
+    tk.inline(tuner("memory://", square, name=name))
+    assert len(tk.inline(tk.Tuner.restore(f"memory://{name}", square))) == 2
+
+
 def test_the_lease_is_given_back(root: str) -> None:
     tk.inline(tuner(root, square))
     assert b'"released":true' in open_store(joined(root, "exp")).read(LEASE_NAME)

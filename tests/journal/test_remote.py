@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tunekit.core.codec import Record
 from tunekit.core.events import ResultReported, TimerFired
 from tunekit.errors import ExperimentExistsError, JournalCorruptError, ReportError, StorageError
 from tunekit.journal.lease import LEASE_NAME, DriverLease
-from tunekit.journal.log import Journal
+from tunekit.journal.log import Journal, read_records
 from tunekit.journal.remote import RemoteJournal
 from tunekit.journal.remote_segments import read_remote_records
 from tunekit.journal.segments import segment_name
@@ -321,7 +322,7 @@ def test_damage_is_refused_and_named(number: int) -> None:
 
 @pytest.mark.parametrize("torn", [0, 1, 30, 200])
 @pytest.mark.parametrize("whole", [0, 2])
-def test_a_journal_from_a_disk_goes_on_here_and_back_on_the_disk(tmp_path: Any, whole: int, torn: int) -> None:
+def test_a_journal_from_a_disk_goes_on_here_and_back_on_the_disk(tmp_path: Path, whole: int, torn: int) -> None:
     """S003-5, promise 5: it was copied after a crash, so its end may be torn."""
     disk = Journal.open(tmp_path)
     for batch in range(whole):
@@ -343,3 +344,26 @@ def test_a_journal_from_a_disk_goes_on_here_and_back_on_the_disk(tmp_path: Any, 
     again.append(rows(1))
     again.close()
     assert list(Journal.open(tmp_path).records()) == [*found, *rows(1)]
+
+
+def test_a_place_that_was_taken_over_goes_on_on_a_disk(tmp_path: Path) -> None:
+    """The segment that closes the end holds nothing, and is none the worse for that."""
+    store = new_store()
+    Driver(store).write([0])
+    second = Driver(store, by=2)
+    second.write([1])
+    assert second.journal._number == 3
+    for name in store.sizes("journal"):
+        (tmp_path / name).write_bytes(store.read(f"journal/{name}"))
+    journal, found = Journal.replayed(tmp_path, list)
+    assert found == [*rows(0), *rows(1, 2)]
+    journal.append(rows(2))
+    journal.close()
+    assert list(read_records(tmp_path)) == [*found, *rows(2)]
+    Driver(store, by=3)
+    for name in ("000000000004.jsonl", "000000000003.jsonl", "000000000002.jsonl"):
+        (tmp_path / name).write_bytes(store.read(f"journal/{name}"))
+    journal, found = Journal.replayed(tmp_path, list)
+    journal.append(rows(2))
+    journal.close()
+    assert list(read_records(tmp_path)) == [*rows(0), *rows(1, 2), *rows(2)]

@@ -41,6 +41,8 @@ LEASE_S = 30.0
 """Seconds without a renewal after which a driver counts as dead."""
 _RENEWALS = 6
 """How often a lease is renewed in its time."""
+_FAREWELL_S = 5.0
+"""Seconds to wait for a renewal that is under way."""
 _TRIES = 5
 """How often a lease is asked for when the store does not say what became of it, or others are quicker."""
 
@@ -256,7 +258,7 @@ class DriverLease:
     def _end(self) -> None:
         self._done.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_FAREWELL_S)  # a store that does not answer may hold it up; then its tag is outdated
             self._thread = None
 
     def _keep(self, done: threading.Event) -> None:

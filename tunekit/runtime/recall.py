@@ -94,7 +94,7 @@ def recall(
         _check_all_given(param_space=param_space, tune_config=tune, run_config=run)
     if run is None:
         run = _run_config(recorded)
-    around, name = parent_of(recorded.path)
+    around, name = _apart(recorded.path)
     return Plan(
         trainable=trainable,
         param_space=_space(recorded) if param_space is None else param_space,
@@ -103,6 +103,18 @@ def recall(
         resume_errored=resume_errored,
         restart_errored=restart_errored,
     )
+
+
+def _apart(path: str) -> tuple[str, str]:
+    """Return storage path and name of an experiment."""
+    around, name = parent_of(path)
+    if not around and path.startswith("memory://"):
+        return "memory://", name
+    if not around:
+        raise ConfigError(
+            f"path: got {path!r}, but an experiment needs a folder of its own", hint="copy it into one: tunekit cp"
+        )
+    return around, name
 
 
 def _check_all_given(**given: Any) -> None:
