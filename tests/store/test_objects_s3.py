@@ -13,7 +13,7 @@ from s3_server import BUCKET, S3Server
 
 from tunekit.errors import StorageError
 from tunekit.store import CheckpointIO, PutOutcome, Store, open_store
-from tunekit.store.layout import staging_name
+from tunekit.store.layout import checkpoint_path, staging_name
 from tunekit.store.object_uri import parse
 from tunekit.store.s3_uploads import S3Uploads
 from tunekit.testing.store_contract import StoreContract
@@ -71,6 +71,21 @@ def test_a_large_file_goes_up_and_comes_down_in_parts(s3_uri: str, tmp_path: Pat
     assert (io.verify(TRIAL, 5) / "model").read_bytes() == data
     with pytest.raises(FileNotFoundError):
         io.store.read(f"{staging_name(TRIAL, 5, 1)}/model")
+
+
+def test_what_is_too_large_to_be_copied_inside_streams_through(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 copies up to 5 GB."""
+    io = CheckpointIO(open_store(s3_uri))
+    data = bytes(range(256)) * (24 << 10)
+    (io.begin(TRIAL, 5, 1) / "model").write_bytes(data)
+    io.publish(TRIAL, 5, 1, io.seal(TRIAL, 5, 1, metadata={}))
+
+    def too_large(*args: object) -> None:
+        raise obstore.exceptions.GenericError("non-2xx status code: 400 Bad Request: EntityTooLarge")
+
+    monkeypatch.setattr(obstore, "copy", too_large)
+    io.store.clone(checkpoint_path(TRIAL, 5), staging_name(TRIAL, 6, 1))
+    assert (io.store.local(staging_name(TRIAL, 6, 1)) / "model").read_bytes() == data
 
 
 def test_wrong_credentials_are_an_error_before_anything_happens(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,8 +206,9 @@ class ObjectStore:
         return place_of(staging).data
 
     def abort_uploads(self, older_than_s: float) -> list[str]:
-        """Drop the parts of large files whose writers died."""
-        return self._ask("clear up", "", lambda: self._client.abort_uploads(older_than_s))
+        """Drop the parts of large files whose writers died. Not tried again: that is done another day."""
+        once = Patience(deadline_s=0.0)
+        return once.until_done("clear up", self._where(""), lambda: self._client.abort_uploads(older_than_s))
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 

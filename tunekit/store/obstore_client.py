@@ -132,11 +132,14 @@ class ObstoreClient:
         try:
             with _translated():
                 obstore.copy(self._store, source, target)
-        except RequestError:
+        except RequestError as error:
+            if error.may_pass:
+                raise
             with _translated():
                 answer = obstore.get(self._store, source)
                 part = max(PART_BYTES, -(-answer.meta["size"] // _MAX_PARTS))
-                obstore.put(self._store, target, answer.stream(part), chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
+                chunks = (chunk for chunk in answer.stream(part))  # one that cannot be taken for asynchronous
+                obstore.put(self._store, target, chunks, chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete many with few requests."""

@@ -12,16 +12,19 @@ import hmac
 import http.client
 import os
 import re
+import urllib.request
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
+from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree as ET
 
 from tunekit.store.object_client import RequestError
 from tunekit.store.object_uri import ObjectUri
 
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 10.0
+_MAY_PASS = {429, 500, 502, 503, 504}
 _NO_BODY = hashlib.sha256().hexdigest()
 _NAMESPACE = re.compile(r"^\{[^}]*\}")
 
@@ -68,15 +71,11 @@ class S3Uploads:
         prefix = f"{self._place.folder}/" if self._place.folder else ""
         query = {"uploads": "", "prefix": prefix}
         while True:
-            page = ET.fromstring(self._ask("GET", "", query))  # noqa: S314 - the answer of the user's own service
-            for each in page:
-                if _name(each) == "Upload":
-                    said = {_name(field): field.text or "" for field in each}
-                    yield Upload(said["Key"], said["UploadId"], datetime.fromisoformat(said["Initiated"]))
-            said = {_name(field): field.text or "" for field in page}
-            if said.get("IsTruncated") != "true":
+            found, following = _parsed(self._ask("GET", "", query))
+            yield from found
+            if following is None:
                 return
-            query |= {"key-marker": said["NextKeyMarker"], "upload-id-marker": said["NextUploadIdMarker"]}
+            query |= following
 
     def abort(self, upload: Upload) -> None:
         """Drop the parts of an upload. Not being there is fine.
@@ -89,22 +88,22 @@ class S3Uploads:
     def _ask(self, method: str, path: str, query: Mapping[str, str], *, may_be_gone: bool = False) -> bytes:
         text = "&".join(f"{quote(name, safe='-_.~')}={quote(query[name], safe='-_.~')}" for name in sorted(query))
         where = self._path + path
-        secure = self._endpoint.scheme != "http"
-        connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = connect(self._endpoint.netloc, timeout=_TIMEOUT_S)
+        scheme = "http" if self._endpoint.scheme == "http" else "https"
+        request = urllib.request.Request(  # noqa: S310 - it is one of the two
+            f"{scheme}://{self._endpoint.netloc}{where}?{text}",
+            method=method,
+            headers=self._signed(method, where, text),
+        )
         try:
-            connection.request(method, f"{where}?{text}", headers=self._signed(method, where, text))
-            answer = connection.getresponse()
-            body = answer.read()
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - as above
+                return bytes(answer.read())
+        except HTTPError as error:
+            with error:
+                if may_be_gone and error.code == http.client.NOT_FOUND:
+                    return b""
+                raise RequestError(f"{error.code} {error.reason}", may_pass=error.code in _MAY_PASS) from error
         except (OSError, http.client.HTTPException) as error:
             raise RequestError(f"{self._endpoint.netloc}: {error}") from error
-        finally:
-            connection.close()
-        gone = may_be_gone and answer.status == http.client.NOT_FOUND
-        if not gone and not http.client.OK <= answer.status < http.client.MULTIPLE_CHOICES:
-            again = answer.status >= http.client.INTERNAL_SERVER_ERROR
-            raise RequestError(f"{answer.status} {answer.reason}", may_pass=again)
-        return body
 
     def _signed(self, method: str, path: str, query: str) -> dict[str, str]:
         """Return the headers of a request, by AWS Signature Version 4."""
@@ -126,6 +125,20 @@ class S3Uploads:
 
     def _first(self, *names: str) -> str:
         return next((value for name in names if (value := self._environment.get(name))), "")
+
+
+def _parsed(answer: bytes) -> tuple[list[Upload], dict[str, str] | None]:
+    """Return the uploads on a page, and what to ask for the next page with."""
+    try:
+        page = ET.fromstring(answer)  # noqa: S314 - the answer of the user's own service
+        fields = [{_name(field): field.text or "" for field in each} for each in page if _name(each) == "Upload"]
+        found = [Upload(each["Key"], each["UploadId"], datetime.fromisoformat(each["Initiated"])) for each in fields]
+        said = {_name(each): each.text or "" for each in page}
+        if said.get("IsTruncated") != "true":
+            return found, None
+        return found, {"key-marker": said["NextKeyMarker"], "upload-id-marker": said["NextUploadIdMarker"]}
+    except (ET.ParseError, KeyError, ValueError) as error:
+        raise RequestError(f"the list of uploads is not what S3 answers ({error})", may_pass=False) from error
 
 
 def _name(element: ET.Element) -> str:
