@@ -26,6 +26,9 @@ from tunekit.runtime.spec import Delivery
 from tunekit.store.checkpoint_io import CheckpointIO
 from tunekit.types import TrialId
 
+LANES_ACROSS_A_NETWORK = 8
+"""Commands under way at once where each takes a few round trips."""
+
 StoreCommand: TypeAlias = PublishCheckpoint | DeleteCheckpoint
 
 

@@ -30,7 +30,7 @@ from tunekit.results import ResultGrid
 from tunekit.runtime.clock import Clock
 from tunekit.runtime.driver import Driver, Observer
 from tunekit.runtime.plan import PREFETCH, Plan
-from tunekit.runtime.publisher import DirectPublisher, Publisher, ThreadedPublisher
+from tunekit.runtime.publisher import LANES_ACROSS_A_NETWORK, DirectPublisher, Publisher, ThreadedPublisher
 from tunekit.runtime.signals import SweepInterrupted, interruptible
 from tunekit.runtime.spec import AttemptSpec, Delivery
 from tunekit.runtime.stocktaking import take_stock
@@ -220,7 +220,8 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     observers: list[Observer] = [Alarm(plan.trial_name), Notices(), *progress]
     _sweep_garbage(sweep)
     found = take_stock(sweep.experiment.state.trials, sweep.io, plan.trial_name, sweep.rows)
-    publisher: Publisher = direct if inline else ThreadedPublisher(direct, inbox)
+    lanes = LANES_ACROSS_A_NETWORK if sweep.journal.patience_s else 1
+    publisher: Publisher = direct if inline else ThreadedPublisher(direct, inbox, num_threads=lanes)
     driver = Driver(
         experiment=sweep.experiment,
         journal=sweep.journal,
