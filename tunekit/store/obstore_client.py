@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -128,18 +129,16 @@ class ObstoreClient:
             raise ConflictError(key) from error
 
     def copy(self, source: str, target: str) -> None:
-        """Let the service copy; what it finds too large streams through here."""
+        """Let the service copy; what it finds too large comes here and goes back."""
         try:
             with _translated():
                 obstore.copy(self._store, source, target)
         except RequestError as error:
             if error.may_pass:
                 raise
-            with _translated():
-                answer = obstore.get(self._store, source)
-                part = max(PART_BYTES, -(-answer.meta["size"] // _MAX_PARTS))
-                chunks = (chunk for chunk in answer.stream(part))  # one that cannot be taken for asynchronous
-                obstore.put(self._store, target, chunks, chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
+            with tempfile.TemporaryDirectory(prefix="tunekit-") as folder:
+                self.download(source, Path(folder, "copy"))
+                self.put(target, Path(folder, "copy"))
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete many with few requests."""
