@@ -73,7 +73,7 @@ def test_a_large_file_goes_up_and_comes_down_in_parts(s3_uri: str, tmp_path: Pat
         io.store.read(f"{staging_name(TRIAL, 5, 1)}/model")
 
 
-def test_what_is_too_large_to_be_copied_inside_is_copied_all_the_same(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_large_is_copied_all_the_same(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """S3 copies up to 5 GB."""
     io = CheckpointIO(open_store(s3_uri))
     data = bytes(range(256)) * (24 << 10)
