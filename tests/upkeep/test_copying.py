@@ -8,8 +8,9 @@ import pytest
 from experiments import Built, built, content, whole
 
 from tunekit.store import CheckpointIO, LocalStore, layout, open_store
+from tunekit.upkeep import copying_experiment
 from tunekit.upkeep.copying import copy
-from tunekit.upkeep.history import read_history
+from tunekit.upkeep.history import History, read_history
 from tunekit.upkeep.verifying import verify
 
 CHECKPOINT = "walk_00001/checkpoint_000002"
@@ -207,6 +208,33 @@ def test_a_running_experiment_is_copied_as_it_was_at_one_moment(tmp_path: Path) 
     }
     copy(source, target)
     assert content(target) == content(source)
+
+
+def test_what_is_saved_and_deleted_behind_the_journal_that_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer checkpoint waits for the next copy; for one that is gone meanwhile, the journal is read anew."""
+    source, target = tmp_path / "exp", tmp_path / "copy"
+    made = Built(source)
+    made.save(0, 1)
+    made.save(0, 2)
+    made.save(1, 1)
+    changes = [lambda: made.delete(0, 1), lambda: made.save(0, 3)]
+
+    def read(folder: Path) -> History:
+        history = read_history(folder)
+        if changes:
+            changes.pop(0)()
+        return history
+
+    monkeypatch.setattr(copying_experiment, "read_history", read)
+    copy(source, target, while_running=True)
+    made.close()
+    assert sorted(str(path.parent.relative_to(target)) for path in target.glob(f"*/*/{layout.MANIFEST}")) == [
+        "walk_00000/checkpoint_000002", "walk_00001/checkpoint_000001"
+    ]  # fmt: skip
+    report = verify(target)
+    assert (report.problems, report.notes) == ([], [])
 
 
 # -- other stores ------------------------------------------------------------------------------------------------------

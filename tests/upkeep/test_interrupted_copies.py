@@ -116,3 +116,57 @@ def test_sigkill_at_random_moments(tmp_path: Path, kills: int) -> None:
     assert report.verified
     assert content(target) == content(source) == content(tmp_path / "undisturbed")
     print(f"{partial} of {kills} kills left a part of the checkpoints")
+
+
+def test_what_lies_aside_from_an_earlier_try_is_not_trusted(tmp_path: Path) -> None:
+    """A file that is there, as large as it should be and torn by a loss of power; and a stranger."""
+    source, target = tmp_path / "exp", tmp_path / "copy"
+    built(source, trials=1, steps=1)
+
+    class DiedError(Exception):
+        pass
+
+    class Dying:
+        def expect(self, num_bytes: int) -> None:
+            """Nothing."""
+
+        def advance(self, num_bytes: int) -> None:
+            """Die as soon as the model has been copied."""
+            if num_bytes == 2000:
+                raise DiedError
+
+    with pytest.raises(DiedError):
+        copy(source, target, meter=Dying())
+    aside = target / ".staging" / "copy~walk_00000~checkpoint_000001"
+    assert (aside / "model.bin").stat().st_size == 2000
+    (aside / "model.bin").write_bytes(b"\0" * 2000)
+    (aside / "stranger").mkdir()
+    (aside / "stranger" / "file").touch()
+    report = copy(source, target, verify=True)
+    assert report.bytes_copied > 2000
+    assert content(target) == content(source)
+
+
+def test_files_that_were_copied_are_not_copied_again(tmp_path: Path) -> None:
+    source, target = tmp_path / "exp", tmp_path / "copy"
+    built(source, trials=1, steps=1)
+    copied: list[int] = []
+
+    class Meter:
+        def expect(self, num_bytes: int) -> None:
+            """Nothing."""
+
+        def advance(self, num_bytes: int) -> None:
+            """Die at the second file."""
+            copied.append(num_bytes)
+            if len(copied) == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copy(source, target, meter=Meter())
+    report = copy(source / "walk_00000/checkpoint_000001", tmp_path / "alone")
+    assert report.bytes_copied == 3000
+    done = sum(copied)
+    journal = sum(path.stat().st_size for path in [source / "experiment.json", *(source / "journal").iterdir()])
+    assert copy(source, target).bytes_copied == 3000 + journal - done
+    assert content(target) == content(source)

@@ -12,7 +12,9 @@ from experiments import Built, built, content
 
 from tunekit.core.events import TimerFired
 from tunekit.journal.lock import DriverLock
+from tunekit.upkeep import verifying
 from tunekit.upkeep.copying import copy
+from tunekit.upkeep.history import History, read_history
 from tunekit.upkeep.refusals import MARKER
 from tunekit.upkeep.report import NothingHereError
 from tunekit.upkeep.verifying import verify
@@ -179,6 +181,26 @@ def test_a_running_experiment_can_be_verified(exp: Path) -> None:
     made.close()
     assert report.problems == []
     assert not [note for note in report.notes if "does not know" in note.problem]
+
+
+def test_what_is_deleted_between_two_looks_is_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Built(tmp_path / "exp")
+    made.save(0, 1)
+    made.save(1, 1)
+    looks = []
+
+    def read(folder: Path) -> History:
+        history = read_history(folder)
+        if not looks:
+            made.delete(0, 1)
+            made.save(1, 2)
+        looks.append(folder)
+        return history
+
+    monkeypatch.setattr(verifying, "read_history", read)
+    report = verify(tmp_path / "exp")
+    made.close()
+    assert (report.problems, report.notes) == ([], [])
 
 
 def test_a_copy_of_a_part_is_verified(exp: Path, tmp_path: Path) -> None:
