@@ -6,11 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from experiments import Built, built, content
 
-from tunekit.core.events import TimerFired
+from tunekit.core.commands import PublishCheckpoint
+from tunekit.core.events import CheckpointPublished, CheckpointStaged, TimerFired
 from tunekit.journal.lock import DriverLock
 from tunekit.upkeep import verifying
 from tunekit.upkeep.copying import copy
@@ -187,7 +189,7 @@ def test_what_is_deleted_between_two_looks_is_not_missing(tmp_path: Path, monkey
     made = Built(tmp_path / "exp")
     made.save(0, 1)
     made.save(1, 1)
-    looks = []
+    looks: list[Path] = []
 
     def read(folder: Path) -> History:
         history = read_history(folder)
@@ -201,6 +203,26 @@ def test_what_is_deleted_between_two_looks_is_not_missing(tmp_path: Path, monkey
     report = verify(tmp_path / "exp")
     made.close()
     assert (report.problems, report.notes) == ([], [])
+
+
+def test_failure_checkpoints_are_copied_and_checked_like_others(exp: Path, tmp_path: Path) -> None:
+    made = Built.again(exp)
+    (made.io.begin("walk_00000", 3, 1, exact=False) / "wreck").write_bytes(b"12345")
+    manifest = dict(made.io.seal("walk_00000", 3, 1, metadata={}, exact=False))
+    key: dict[str, Any] = {"trial": 0, "iteration": 3, "attempt": 1, "exact": False}
+    made.record(CheckpointStaged(manifest=manifest, **key))
+    made.io.publish("walk_00000", 3, 1, manifest, exact=False)
+    made.record(CheckpointPublished(**key), PublishCheckpoint(manifest=manifest, **key))
+    made.close()
+    report = copy(exp, tmp_path / "copy", verify=True)
+    assert (report.num_copied, report.verified, report.notes) == (10, True, [])
+    assert (tmp_path / "copy/walk_00000/failure_000003_1/wreck").read_bytes() == b"12345"
+    assert verify(tmp_path / "copy").notes == []
+    flip(tmp_path / "copy/walk_00000/failure_000003_1/wreck", 1)
+    shutil.rmtree(tmp_path / "copy/walk_00000/checkpoint_000003")
+    assert [problem.file for problem in verify(tmp_path / "copy").problems] == [
+        "walk_00000/failure_000003_1/wreck", "walk_00000/checkpoint_000003"
+    ]  # fmt: skip
 
 
 def test_a_copy_of_a_part_is_verified(exp: Path, tmp_path: Path) -> None:
