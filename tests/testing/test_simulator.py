@@ -23,6 +23,18 @@ SMALL: dict[str, SimOptions] = {
     "fifo": SimOptions(num_trials=2, iterations=4, num_to_keep=1, max_failures=0),
     "asha": SimOptions(num_trials=4, iterations=4, scheduler=ASHA(max_t=4, grace_period=1, reduction_factor=2)),
     "judged": SimOptions(num_trials=2, iterations=4, judged=True, learns=True, counts=False),
+    "behind": SimOptions(
+        num_trials=2,
+        iterations=4,
+        save_every=1,
+        num_to_keep=2,
+        by_score=True,
+        pin_every=3,
+        max_bytes=12,
+        saves_failures=True,
+        persist_s=3.0,
+        faults=Faults(raises=0.1),
+    ),
 }
 
 

@@ -86,7 +86,7 @@ class Experiment:
             self._handle_trial_event(event, out)
         _wind_up(state, out)
         _launch(state, out)
-        if state.limit is not None:
+        if state.limit is not None and type(event) not in _TAKING_OVER:
             ledger.make_room(state, out)
         _end(state, out)
         return out
@@ -94,9 +94,8 @@ class Experiment:
     def next_deadline(self) -> float | None:
         """Return when a ``TimerFired`` is due, in experiment seconds; None while nothing waits for time to pass."""
         state = self.state
-        while state.deadlines and state.trials[state.deadlines[0][1]].deadline != state.deadlines[0][0]:
-            heapq.heappop(state.deadlines)
-        due = [state.deadlines[0][0]] if state.deadlines else []
+        first = state.deadlines.next()
+        due = [first] if first is not None else []
         if state.settings.time_budget_s is not None and state.outcome is None and not state.is_done():
             due.append(state.settings.time_budget_s)
         return min(due) if due and not state.ended else None
@@ -164,8 +163,6 @@ def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
 def _on_capacity(state: State, event: CapacityChanged, out: list[Command]) -> None:
     del out
     state.max_live = event.max_live
-    if state.limit is not None:
-        state.limit.is_ready = True
 
 
 def _on_stop_requested(state: State, event: StopRequested, out: list[Command]) -> None:
@@ -174,15 +171,17 @@ def _on_stop_requested(state: State, event: StopRequested, out: list[Command]) -
 
 
 def _on_timer(state: State, event: TimerFired, out: list[Command]) -> None:
-    """Take harder measures against trials that did not stop in time."""
-    while state.deadlines and state.deadlines[0][0] <= event.at:
-        deadline, index = heapq.heappop(state.deadlines)
+    """Look at each trial whose moment has come."""
+    while (index := state.deadlines.pop(event.at)) is not None:
         trial = state.trials[index]
-        if trial.deadline == deadline:
+        if trial.status is TrialStatus.STOPPING:
             _escalate(state, trial, out)
+        else:
+            lifecycle.look_after(state, trial, out)
 
 
 def _escalate(state: State, trial: TrialState, out: list[Command]) -> None:
+    """Take harder measures against a trial that did not stop in time."""
     trial.escalation += 1
     trial.deadline = None
     if trial.escalation == 1:
@@ -303,6 +302,8 @@ _EXPERIMENT: dict[type, ExperimentHandler] = {
     SearcherFailed: _on_searcher_failed,
     StopCriterionFailed: _on_stop_criterion_failed,
 }
+_TAKING_OVER = frozenset({DriverStarted, CheckpointAdopted, CheckpointMissing})
+"""What a new driver says first. Until it is said, it is not known which checkpoints there are to give up others for."""
 _STORE: dict[type, lifecycle.Handler] = {
     CheckpointPublished: ledger.on_published,
     PublishFailed: ledger.on_publish_failed,

@@ -51,6 +51,8 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
         trial.checkpoints[event.iteration] = entry
     else:
         trial.failures_saved[event.attempt] = entry
+    state.hear(trial)
+    state.deadlines.watch(trial.trial)
     state.publish(trial, entry, out)
 
 
@@ -175,12 +177,9 @@ def on_missing(state: State, trial: TrialState, event: CheckpointMissing, out: l
 
 
 def make_room(state: State, out: list[Command]) -> None:
-    """Delete what is too much for the limit of the experiment, or tell the user that what must stay is.
-
-    A new driver waits for the executor first: until then it may learn that checkpoints are missing.
-    """
+    """Delete what is too much for the limit of the experiment, or tell the user that what must stay is."""
     limit = state.limit
-    if limit is None or limit.num_bytes <= limit.max_bytes or not limit.is_ready:
+    if limit is None or limit.num_bytes <= limit.max_bytes:
         return
     while (found := limit.pick(state.trials)) is not None:
         state.delete(*found, out)

@@ -63,8 +63,6 @@ class ByteLimit:
     """How many they are."""
     is_unmet: bool = False
     """Whether what must stay is more than the limit, and the user has been told so."""
-    is_ready: bool = False
-    """Whether a new driver has told what it found missing, so that it is known who has what."""
     newest: dict[TrialId, int] = field(default_factory=dict)
     """Iteration of the newest checkpoint that the trial can go on from."""
     expendable: list[Ranked] = field(default_factory=list)
