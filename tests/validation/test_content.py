@@ -85,6 +85,15 @@ def test_what_names_a_moment_or_a_folder_does_not_count() -> None:
     assert leaves({"time_steps": 1}) != leaves({"time_steps": 2})
 
 
+def test_keys_of_any_kind() -> None:
+    class Key:
+        pass
+
+    one, other = {Key(): 1, (1, "a"): 2, int: 3, "x" * 300: 4}, {Key(): 1, (1, "a"): 2, int: 3, "x" * 300: 4}
+    assert leaves(one) == leaves(other)
+    assert len(leaves({("x" * 300, number): number for number in range(3)})) == 3
+
+
 def test_ways_are_readable() -> None:
     found = leaves({"model": {"0.weight": torch.ones(2)}, "list": [{"x": 1}], 3: "three"})
     assert {path for path in found if not path.startswith("len(")} == {"model.0.weight", "list[0].x", "[3]"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -77,7 +78,7 @@ def of_states(expected: State, found: State, step: int, *, unlike: set[str]) -> 
     for key in {**expected, **found}:
         one, other = expected.get(key), found.get(key)
         if (one and one.digest) != (other and other.digest) and not (key in unlike and _is_opaque(one, other)):
-            return Difference(step, key, _shown(one, other), _shown(other, one), is_state=True)
+            return Difference(step, key, shown(one, other), shown(other, one), is_state=True)
     return None
 
 
@@ -136,7 +137,13 @@ def _is_opaque(one: Leaf | None, other: Leaf | None) -> bool:
     return bool(one and other and one.is_opaque and other.is_opaque)
 
 
-def _shown(leaf: Leaf | None, other: Leaf | None) -> str:
+def first_part(path: str) -> str:
+    """Return the attribute, or the key, that the way to a value begins with."""
+    return re.split(r"[.\[(]", path)[0]
+
+
+def shown(leaf: Leaf | None, other: Leaf | None) -> str:
+    """Return a value as a text that tells it from the other one, which it differs from."""
     if leaf is None:
         return _NOTHING
     # Long values may differ where they are not shown.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from tunekit.errors import ValidationError
-from tunekit.validation.compare import Difference
+from tunekit.validation.compare import Difference, first_part
 from tunekit.validation.jobs import RESTORING, Change, Outcome, Trouble
 from tunekit.validation.laboratory import ProcessDiedError
 
@@ -329,5 +329,5 @@ class Complaints:
             f"not everything is restored{blamed}",
             hint=_WHAT_TO_SAVE + (f"; begin with {attributes[0].key}" if attributes else ""),
             difference=difference,
-            attributes=[one.key for one in attributes],
+            attributes=[first_part(one.key) for one in attributes],
         )

@@ -110,9 +110,14 @@ class _Walk:
             self._add(path, name, name)
         elif numpy and isinstance(value, numpy.ndarray) and not value.dtype.hasobject:
             self._add(path, *_of_array(value, "array"))
+        elif numpy and isinstance(value, numpy.generic) and not value.dtype.hasobject:
+            digest, _ = _of_array(numpy.asarray(value), "scalar")
+            self._add(path, digest, shorten(value.item()))
         elif torch and isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized:
             self._add(path, *_of_tensor(value, torch))
         elif torch and isinstance(value, torch.Generator):
+            kind = "torch.Generator"
+            self._add(f"type({path})", kind, kind)
             self.visit(value.get_state(), path)
         else:
             self._visit_object(value, path)
@@ -120,9 +125,9 @@ class _Walk:
     def _visit_mapping(self, value: Mapping[Any, Any], path: str) -> None:
         if not value:
             self._add(path, "{}", "{}")
-        for key, item in value.items():
+        for index, (key, item) in enumerate(value.items()):
             if not is_moment(key, item):
-                self.visit(item, _below(path, key))
+                self.visit(item, _below(path, key, index))
 
     def _visit_sequence(self, value: list[Any] | tuple[Any, ...], path: str) -> None:
         kind = "tuple" if isinstance(value, tuple) else "list"
@@ -170,19 +175,32 @@ class _Walk:
     def _add(self, path: str, exact: str, shown: str, *, is_opaque: bool = False) -> None:
         if len(self.found) >= _MAX_LEAVES:
             raise _TooManyError
-        self.found[path.removesuffix(":")] = Leaf(
-            xxhash.xxh3_128_hexdigest(exact.encode("utf-8", "replace")), shown, is_opaque
-        )
+        self.found[path.removesuffix(":")] = Leaf(_hash(exact), shown, is_opaque)
 
 
 def _exact(value: Any) -> str:
     return "nan" if isinstance(value, float) and math.isnan(value) else repr(value)
 
 
-def _below(path: str, key: Any) -> str:
+def _below(path: str, key: Any, index: int) -> str:
     if isinstance(key, str):
         return f"{path}.{key}" if path and not path.endswith(":") else f"{path}{key}"
-    return f"{path}[{shorten(key)}]"
+    if isinstance(key, type):
+        return f"{path}[{key.__qualname__}]"
+    if not _is_plain(key):
+        return f"{path}[{type(key).__qualname__} {index}]"  # Its text may hold an address.
+    text = repr(key)
+    return f"{path}[{text}]" if len(text) <= _MANY else f"{path}[{shorten(key)} {_hash(text)[:8]}]"
+
+
+def _is_plain(key: Any) -> bool:
+    if type(key) is tuple:
+        return all(map(_is_plain, key))
+    return type(key) in _PLAIN
+
+
+def _hash(text: str) -> str:
+    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "replace"))
 
 
 def _of_array(value: Any, kind: str, dtype: str = "") -> tuple[str, str]:

@@ -9,13 +9,14 @@ import re
 from collections.abc import Sequence
 
 from tunekit.validation import generators
-from tunekit.validation.compare import Comparison, Difference, Record, plain_metrics
+from tunekit.validation.compare import Comparison, Difference, Record, first_part, plain_metrics, shown
 from tunekit.validation.complaints import Complaints
 from tunekit.validation.content import digest_of
-from tunekit.validation.jobs import Change, Look, Run, State
+from tunekit.validation.jobs import Change, Leaf, Look, Run, State
 from tunekit.validation.laboratory import Laboratory, ProcessDiedError
 
-_GENERATORS = re.compile(r"random\.(Random|_generator\.Generator|mtrand\.RandomState)$|torch.*Generator$")
+_GENERATORS = re.compile(r"random\.(Random|_generator\.Generator|mtrand\.RandomState)$|^torch\.Generator$")
+_NO_LEAF = Leaf("", "nothing")
 
 
 class Explanation:
@@ -69,13 +70,13 @@ class Explanation:
             return self._complaints.partial_load([], difference)
         if problem := self._of_generators(difference, again, before, after, step):
             return problem
-        if paths := self._remembered(restored, step):
-            return self._complaints.absolute_path(paths, trouble=None, difference=difference)
-        changed = _changed(before.attributes, after.attributes, step)
+        if outside := [*restored.outcome.read_before, *self._saving.outcome.written_outside]:
+            return self._complaints.absolute_path(outside, trouble=None, difference=difference)
         unloaded = looked.outcome.looks.get("unloaded")
-        if changed and unloaded and digest_of(unloaded.attributes) == digest_of(after.attributes):
-            return self._complaints.no_op_load(step, difference)
-        return self._of_parts(difference, restored, changed, before, step)
+        was_idle = unloaded is not None and digest_of(unloaded.attributes) == digest_of(after.attributes)
+        if was_idle and _unequal(before.attributes, after.attributes):
+            return self._of_no_op(difference, step)
+        return self._of_parts(difference, restored, (before, after), step)
 
     # -- causes --------------------------------------------------------------------------------------------------------
 
@@ -102,22 +103,19 @@ class Explanation:
         records = self._run([_restoring(self._num_steps, step, put_back=state) for state in states], step)
         return [self._comparison.of_records(self._saving, record, after=step) is None for record in records]
 
-    def _remembered(self, restored: Record, step: int) -> list[str]:
-        """Return a path that the trainable used beside its checkpoint, or that its checkpoint names."""
-        outside = [*restored.outcome.read_before, *self._saving.outcome.written_outside]
-        if outside:
-            return outside[:1]
+    def _of_no_op(self, difference: Difference, step: int) -> Exception:
+        """Return why loading did nothing: because there was nothing at a path that the checkpoint names, or so."""
         (state,) = self._laboratory.states([self._saving.kept[step]])
-        return [leaf.shown for key, leaf in state.items() if "<folder>" in leaf.shown and not key.startswith("len(")][
-            :1
-        ]
+        paths = [leaf.shown for key, leaf in state.items() if "<folder>" in leaf.shown and not key.startswith("len(")]
+        if paths:
+            return self._complaints.absolute_path(paths, trouble=None, difference=difference)
+        return self._complaints.no_op_load(step, difference)
 
-    def _of_parts(
-        self, difference: Difference, restored: Record, changed: list[Change], before: Look, step: int
-    ) -> Exception:
-        own = [change for change in changed if _is_generator(change.key, before.attributes)]
-        if own and len(own) == len(changed):
-            names = [f"self.{change.key}" for change in own]
+    def _of_parts(self, difference: Difference, restored: Record, looks: tuple[Look, Look], step: int) -> Exception:
+        before, after = looks
+        changed = _changed(before.attributes, after.attributes, step)
+        if own := _own_generators(before.attributes, after.attributes):
+            names = [f"self.{name}" for name in own]
             how = ["save its state (bit_generator.state, getstate() or get_state()) and set it after loading"]
             return self._complaints.missing_generator(names, how, difference)
         counts = [change for change in changed if _counts_from_start(change, step)]
@@ -171,21 +169,37 @@ def _restoring(num_steps: int, step: int, *, watch: int | None = None, put_back:
     return Run(iterations=num_steps, saves=True, resume_from=step, watch=watch, put_back=put_back or {})
 
 
+def _unequal(before: State, after: State) -> list[str]:
+    """Return the ways to all values that are not as they were."""
+    paths = {**before, **after}
+    return [path for path in paths if before.get(path, _NO_LEAF).digest != after.get(path, _NO_LEAF).digest]
+
+
 def _changed(before: State, after: State, step: int) -> list[Change]:
-    """Return the attributes that are not as they were, each with its first part that differs."""
+    """Return the first part that differs of each attribute that is not as it was."""
     found: dict[str, Change] = {}
-    for path in {**before, **after}:
+    for path in _unequal(before, after):
         one, other = before.get(path), after.get(path)
-        name = re.split(r"[.\[(]", re.sub(r"^(?:len|type)\((.*)\).*", r"\1", path))[0]
-        if (one and one.digest) != (other and other.digest) and name not in found:
-            shown = [leaf.shown if leaf else "nothing" for leaf in (one, other)]
-            found[name] = Change(step, name, *shown)
+        found.setdefault(first_part(_plain(path)), Change(step, path, shown(one, other), shown(other, one)))
     return list(found.values())
 
 
-def _is_generator(name: str, attributes: State) -> bool:
-    kind = attributes.get(f"type({name})")
-    return kind is not None and _GENERATORS.search(kind.shown) is not None
+def _own_generators(before: State, after: State) -> list[str]:
+    """Return the trainable's own generators that are not as they were; nothing if that is true of anything else."""
+    found: dict[str, str] = {}
+    for path in _unequal(before, after):
+        plain = _plain(path)
+        above = [plain[: match.start()] for match in re.finditer(r"[.\[(]|$", plain)]
+        names = [name for name in above if _GENERATORS.search(before.get(f"type({name})", _NO_LEAF).shown)]
+        if not names:
+            return []
+        # The same one may be reached in several ways.
+        found.setdefault(before.get(path, _NO_LEAF).digest, names[0])
+    return list(found.values())
+
+
+def _plain(path: str) -> str:
+    return re.sub(r"^(?:len|type)\((.*)\).*", r"\1", path)
 
 
 def _counts_from_start(change: Change, step: int) -> bool:
