@@ -23,6 +23,7 @@ from tunekit.core.rows import RowTable
 from tunekit.journal.folder import experiment_folder
 from tunekit.journal.replay import replay
 from tunekit.schedulers import FIFO
+from tunekit.store import CheckpointIO, layout, open_store
 from tunekit.types import Mode
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -137,6 +138,20 @@ def table(experiment: Path | str, scheduler: Scheduler | None = None) -> dict[tu
         for trial in trials
         for row in rows.rows(trial)
     }
+
+
+def weights(experiment: Path) -> dict[str, bytes]:
+    """Return every byte of every checkpoint that is left, after finding each as its manifest says."""
+    found = {}
+    io = CheckpointIO(open_store(str(experiment), create=False))
+    for manifest in experiment.glob(f"*/*/{layout.MANIFEST}"):
+        iteration = layout.parse_checkpoint_name(manifest.parent.name)
+        assert iteration is not None
+        io.verify(manifest.parent.parent.name, iteration)
+        for path in manifest.parent.rglob("*"):
+            if path.is_file() and path.name != layout.MANIFEST:
+                found[str(path.relative_to(experiment))] = path.read_bytes()
+    return found
 
 
 def attempts(experiment: Path | str) -> Counter[int]:

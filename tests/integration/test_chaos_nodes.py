@@ -12,7 +12,6 @@ import pytest
 import sweeps
 
 from tunekit.core.events import CheckpointPublished
-from tunekit.store import CheckpointIO, layout, open_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 
@@ -35,20 +34,6 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield cluster, folder / "mlps"
 
 
-def weights(experiment: Path) -> dict[str, bytes]:
-    """Return every byte of every checkpoint that is left, after finding each as its manifest says."""
-    found = {}
-    io = CheckpointIO(open_store(str(experiment), create=False))
-    for manifest in experiment.glob(f"*/*/{layout.MANIFEST}"):
-        iteration = layout.parse_checkpoint_name(manifest.parent.name)
-        assert iteration is not None
-        io.verify(manifest.parent.parent.name, iteration)
-        for path in manifest.parent.rglob("*"):
-            if path.is_file() and path.name != layout.MANIFEST:
-                found[str(path.relative_to(experiment))] = path.read_bytes()
-    return found
-
-
 def assert_published_once(experiment: Path) -> None:
     """Each checkpoint became visible once, or again by a later attempt that came by."""
     published = Counter(
@@ -63,7 +48,7 @@ def assert_published_once(experiment: Path) -> None:
 def test_whatever_dies_or_stops(tmp_path: Path, rig: Rig, kills: int) -> None:
     """S003-12: workers, nodes, mailbox and driver, killed or stopped and continued: metrics and weights agree."""
     cluster, undisturbed = rig
-    expected, kept = sweeps.table(undisturbed), weights(undisturbed)
+    expected, kept = sweeps.table(undisturbed), sweeps.weights(undisturbed)
     assert len(expected) == 6 * 12
     assert len({name.split("/")[0] for name in kept}) == 6
     struck: Counter[tuple[str, str]] = Counter()
@@ -80,7 +65,8 @@ def test_whatever_dies_or_stops(tmp_path: Path, rig: Rig, kills: int) -> None:
         killed += fate.strike(min(STRIKES, kills - killed))
         struck += fate.struck
         assert sweeps.table(folder / "mlps") == expected, fate.story
-        assert weights(folder / "mlps") == kept, fate.story
+        assert sweeps.weights(folder / "mlps") == kept, fate.story
         assert_published_once(folder / "mlps")
         assert not [path for path in folder.glob("mlps/.staging/**/*") if path.is_file()], fate.story
+        print("\n".join(fate.story))
     print(f"{killed} kills in {number} sweeps: {dict(struck)}")
