@@ -140,10 +140,12 @@ def test_several_small_ones_go_for_a_large_one(play: Script) -> None:
 
 
 def test_what_has_no_bytes_makes_no_room(play: Script) -> None:
-    play.begin(max_experiment_bytes=10)
-    save(play, 0, 1, size=0)
-    save(play, 0, 2, size=10)
-    assert save(play, 0, 3, size=10) == [(0, 2)]
+    """Not even when it was the best, and is no longer."""
+    play.begin(max_experiment_bytes=10, score_attribute="acc")
+    save(play, 0, 1, size=0, score=0.1)
+    save(play, 0, 2, size=10, score=0.1)
+    assert save(play, 0, 3, size=10, score=0.1) == [(0, 2)]
+    assert there(play) == {1, 3}
 
 
 # -- when --------------------------------------------------------------------------------------------------------------

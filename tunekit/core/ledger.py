@@ -51,8 +51,6 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
         trial.checkpoints[event.iteration] = entry
     else:
         trial.failures_saved[event.attempt] = entry
-    state.hear(trial)
-    state.deadlines.watch(trial.trial)
     state.publish(trial, entry, out)
 
 

@@ -82,7 +82,7 @@ class ByteLimit:
             before = self.find_best(trials)
             heapq.heappush(self.best, (-ranked.score, -ranked.number, ranked))
             if before is not None and self.best[0][2] is ranked:
-                self._push(trials, before)
+                self.offer(trials, *find(trials, before))
 
     def leave(self, trial: TrialState, entry: CheckpointState) -> None:
         """Do not count a checkpoint any more: it is told to go, damaged, lost or replaced."""
