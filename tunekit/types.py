@@ -79,6 +79,8 @@ class LossCause(StrEnum):
     """The machine was taken away; never charged to the trial."""
     KILLED = "killed"
     """We killed it, because it did not stop in time."""
+    HUNG = "hung"
+    """We killed it, because it did not report for so long."""
     DRIVER_LOST = "driver lost"
     """The driver died; never charged to the trial."""
     NOT_STARTED = "not started"

@@ -64,6 +64,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_failures: int = 0
     """Failures that a trial survives; -1: any number."""
     fail_fast: bool = False
+    hang_timeout_s: float | None = None
+    """Seconds that a running trial may take from one report to the next before it is killed; None: any."""
+    time_limit_s: float | None = None
+    """Seconds that a trial may run in all of its attempts; None: any."""
     num_to_keep: int | None = None
     score_attribute: str | None = None
     score_order: str = "max"

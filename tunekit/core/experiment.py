@@ -94,9 +94,8 @@ class Experiment:
     def next_deadline(self) -> float | None:
         """Return when a ``TimerFired`` is due, in experiment seconds; None while nothing waits for time to pass."""
         state = self.state
-        while state.deadlines and state.trials[state.deadlines[0][1]].deadline != state.deadlines[0][0]:
-            heapq.heappop(state.deadlines)
-        due = [state.deadlines[0][0]] if state.deadlines else []
+        first = state.deadlines.next()
+        due = [first] if first is not None else []
         if state.settings.time_budget_s is not None and state.outcome is None and not state.is_done():
             due.append(state.settings.time_budget_s)
         return min(due) if due and not state.ended else None
@@ -172,15 +171,17 @@ def _on_stop_requested(state: State, event: StopRequested, out: list[Command]) -
 
 
 def _on_timer(state: State, event: TimerFired, out: list[Command]) -> None:
-    """Take harder measures against trials that did not stop in time."""
-    while state.deadlines and state.deadlines[0][0] <= event.at:
-        deadline, index = heapq.heappop(state.deadlines)
+    """Look at each trial whose moment has come."""
+    while (index := state.deadlines.pop(event.at)) is not None:
         trial = state.trials[index]
-        if trial.deadline == deadline:
+        if trial.status is TrialStatus.STOPPING:
             _escalate(state, trial, out)
+        else:
+            lifecycle.look_after(state, trial, out)
 
 
 def _escalate(state: State, trial: TrialState, out: list[Command]) -> None:
+    """Take harder measures against a trial that did not stop in time."""
     trial.escalation += 1
     trial.deadline = None
     if trial.escalation == 1:

@@ -49,6 +49,9 @@ def _check_indexes(state: State) -> Iterator[str]:
         yield f"num_open is {state.num_open}, but must be {num_open}"
     staged = sum(trial.num_staged for trial in state.trials)
     publishing = sum(call[0] == "publish" for call in state.io)
+    unwatched = [trial.trial for trial in state.trials if not state.deadlines.is_watched(trial.trial)]
+    if unwatched:
+        yield f"nobody looks at trials {unwatched} in time"
     yield from _check_limit(state)
     if staged != publishing:
         yield f"{publishing} publications are open, but trials count {staged}"
@@ -99,6 +102,9 @@ def _check_trial(trial: TrialState) -> Iterator[str]:
         yield "has a deadline although it is not stopping"
     if trial.status is TrialStatus.STOPPING and trial.deadline is None and trial.escalation < 2:  # noqa: PLR2004 (2: killed)
         yield "is stopping without a deadline"
+    is_at_work = trial.started_at is not None and trial.status.is_live
+    if (trial.is_hung or trial.suspected_at is not None) and not is_at_work:
+        yield "is taken for hung although it does not run"
     if trial.status is TrialStatus.FAILED and trial.error is None:
         yield "failed without an error"
 

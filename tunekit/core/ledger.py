@@ -51,6 +51,7 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
         trial.checkpoints[event.iteration] = entry
     else:
         trial.failures_saved[event.attempt] = entry
+    state.hear(trial)
     state.publish(trial, entry, out)
 
 

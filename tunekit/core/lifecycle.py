@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 from msgspec import structs
 
 from tunekit.core import ledger
+from tunekit.core.alarms import limit_due
 from tunekit.core.checkpoints import valid
-from tunekit.core.commands import Command, ContinueTrial, StopTrial
+from tunekit.core.commands import Command, ContinueTrial, KillTrial, StopTrial
 from tunekit.core.decisions import Continue, Pause, Stop
 from tunekit.core.events import (
     CheckpointStaged,
@@ -66,6 +67,8 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
     trial.last = event
     if trial.status is _LAUNCHING:
         state.move(trial, _RUNNING)
+    elif state.settings.hang_timeout_s is not None:
+        state.hear(trial)
     if event.final or trial.intent is _STOP:
         return
     if event.stop:
@@ -101,6 +104,7 @@ def _go_on(state: State, trial: TrialState, out: list[Command]) -> None:
     """Answer a trial that waits, unless it was told to pause: then that is its answer."""
     if trial.status is not _STOPPING:
         until = worker_horizon(state, trial) if state.settings.asks_every_result else trial.until
+        state.hear(trial)  # While it waits it cannot speak.
         out.append(ContinueTrial(trial=trial.trial, attempt=trial.attempt, until=until))
 
 
@@ -131,6 +135,24 @@ def stop(state: State, trial: TrialState, intent: Intent, reason: str, out: list
     state.set_deadline(trial, state.now + state.settings.stop_grace_s)
     pause = trial.intent is _PAUSE
     out.append(StopTrial(trial=trial.trial, attempt=trial.attempt, reason=reason, pause=pause))
+
+
+def look_after(state: State, trial: TrialState, out: list[Command]) -> None:
+    """Do what is due about a running trial: stop it if it has run for long enough, kill it if it says nothing.
+
+    It is killed at the second look. A driver that was asleep itself (stopped, or short of processor time) finds every
+    trial silent, and what they said meanwhile waiting at its door.
+    """
+    limit = limit_due(state.settings, trial)
+    if limit is not None and limit <= state.now:
+        trial.own_stop = True
+        stop(state, trial, _STOP, f"time_limit_s={state.settings.time_limit_s:g} is used up", out)
+    elif trial.suspected_at is None:
+        trial.suspected_at = state.now
+        state.deadlines.watch(trial.trial)
+    else:
+        trial.is_hung = True
+        out.append(KillTrial(trial=trial.trial, attempt=trial.attempt))
 
 
 def on_saving(state: State, trial: TrialState, event: TrialSaving, out: list[Command]) -> None:
@@ -183,6 +205,8 @@ def on_lost(state: State, trial: TrialState, event: WorkerLost, out: list[Comman
 
 def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: list[Command]) -> None:
     """Let a live trial that lost its worker end as it was meant to, or try again."""
+    if trial.is_hung and cause is LossCause.KILLED:
+        cause, detail = LossCause.HUNG, f"no report within hang_timeout_s={state.settings.hang_timeout_s:g}"
     trial.error = ErrorInfo(type=str(cause), message=detail)
     if trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
         if cause is LossCause.KILLED:
@@ -225,9 +249,10 @@ def on_restore_failed(state: State, trial: TrialState, event: RestoreFailed, out
 
 def on_save_failed(state: State, trial: TrialState, event: SaveFailed, out: list[Command]) -> None:
     """Storage failed while saving: the trial goes on, and has its previous checkpoints."""
-    del state, out
+    del out
     if trial.last is not None and trial.last.iteration == event.iteration:
         trial.last = structs.replace(trial.last, saves=False)
+    state.hear(trial)
 
 
 def _give_up(state: State, trial: TrialState, error: ErrorInfo) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from tunekit.core.alarms import Alarms, due
 from tunekit.core.commands import Command, DeleteCheckpoint, PublishCheckpoint, TellSearcher
 from tunekit.core.events import Settings
 from tunekit.core.limit import ByteLimit
@@ -70,10 +71,14 @@ class State:
     """Those of them that never began and that the script no longer asks for (derived)."""
     io: set[StoreCall] = field(default_factory=set)
     """Commands to the store without an answer."""
-    deadlines: list[tuple[float, TrialId]] = field(default_factory=list)
-    """Heap of grace deadlines; an entry that differs from its trial's deadline is outdated (derived)."""
+    deadlines: Alarms = field(init=False, repr=False)
+    """When trials want to be looked at (derived)."""
     limit: ByteLimit | None = None
     """What is to be known of all checkpoints under ``max_experiment_bytes`` (derived)."""
+
+    def __post_init__(self) -> None:
+        """Know when to look at trials."""
+        self.deadlines = Alarms(lambda index: due(self.settings, self.trials[index]))
 
     def add(self, trial: TrialState) -> None:
         """Take a new PENDING trial in."""
@@ -88,13 +93,30 @@ class State:
         self.num_open += was.is_ended - status.is_ended
         if status.is_live:
             self.live[trial.trial] = None
+            if status is TrialStatus.RUNNING:
+                trial.started_at = trial.heard_at = self.now
+                self.deadlines.watch(trial.trial)
         else:
             self.live.pop(trial.trial, None)
-            trial.deadline = None
-            trial.escalation = 0
+            self._end_attempt(trial)
             if self.limit is not None and trial.resume_from is not None:
                 self.limit.offer(self.trials, trial, trial.checkpoints.get(trial.resume_from))
         self.enqueue(trial)
+
+    def _end_attempt(self, trial: TrialState) -> None:
+        """Wait for nothing of its attempt any more, and count how long that ran."""
+        if trial.started_at is not None:
+            trial.run_s += self.now - trial.started_at
+        trial.started_at = trial.suspected_at = trial.deadline = None
+        trial.is_hung = False
+        trial.escalation = 0
+
+    def hear(self, trial: TrialState) -> None:
+        """Take note of a sign of life, or that a trial which waited goes on: its silence begins now."""
+        trial.heard_at = self.now
+        trial.suspected_at = None
+        if self.settings.hang_timeout_s is not None:
+            self.deadlines.watch(trial.trial)  # A save or a wait, with which there is more patience, may be over.
 
     def enqueue(self, trial: TrialState) -> None:
         """Queue a waiting trial that is wanted. One that is being published a checkpoint waits for that first."""
@@ -134,7 +156,7 @@ class State:
     def set_deadline(self, trial: TrialState, deadline: float) -> None:
         """Ask to be woken for this trial."""
         trial.deadline = deadline
-        heapq.heappush(self.deadlines, (deadline, trial.trial))
+        self.deadlines.watch(trial.trial)
 
     def publish(self, trial: TrialState, entry: CheckpointState, out: list[Command]) -> None:
         """Issue the command that makes a staged checkpoint visible."""

@@ -83,8 +83,30 @@ class TrialState(msgspec.Struct):
     """How many harder measures were taken: 1 interrupted, 2 killed."""
     place: Place = Place()
     """Where the newest attempt runs or ran."""
+    started_at: float | None = None
+    """When the current attempt began to run, in experiment seconds; None: it has not, or is over."""
+    run_s: float = 0.0
+    """Seconds that its earlier attempts ran."""
+    heard_at: float = 0.0
+    """When the current attempt gave its newest sign of life."""
+    suspected_at: float | None = None
+    """When it was found to be silent for too long; None: it was not, or has spoken since."""
+    is_hung: bool = False
+    """Whether it is being killed for its silence."""
 
     @property
     def iteration(self) -> int:
         """Iteration of the newest row, 0 before the first."""
         return self.last.iteration if self.last else 0
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether a checkpoint of the newest row is to come, from the current attempt."""
+        last = self.last
+        return last is not None and last.saves and last.attempt == self.attempt and self.saved_at < last.iteration
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its newest row is that of its horizon, so that it may not go on before it is told to."""
+        last, until = self.last, self.until
+        return last is not None and until is not None and last.attempt == self.attempt and last.iteration >= until
