@@ -97,21 +97,25 @@ def test_sigkill_at_random_moments(tmp_path: Path, kills: int) -> None:
         assert process.stdout.readline() == "go\n"
         return process
 
+    process = start(tmp_path / "undisturbed")
     began = time.monotonic()
-    start(tmp_path / "undisturbed").communicate(timeout=60)
+    process.communicate(timeout=60)
     takes = time.monotonic() - began
     chance = random.Random(7)
-    partial = 0
+    partial = complete = 0
     for _ in range(kills):
         process = start(target)
-        time.sleep(chance.uniform(0, takes / 2))
+        time.sleep(chance.uniform(0, takes))
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
-        if target.exists():
-            seen = whole(target)
-            partial += 0 < seen < 16
-            if seen < 16:
-                assert not (target / "experiment.json").exists()
+        seen = whole(target) if target.exists() else 0
+        partial += 0 < seen < 16
+        if seen < 16:
+            assert not (target / "experiment.json").exists()
+        elif (target / "experiment.json").exists():
+            assert content(target) == content(source)
+            complete += 1
+            target = tmp_path / f"copy {complete}"
     report = copy(source, target, verify=True)
     assert report.verified
     assert content(target) == content(source) == content(tmp_path / "undisturbed")

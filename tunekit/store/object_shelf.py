@@ -96,7 +96,9 @@ class ObjectShelf:
         self._ask("delete", place, lambda: self._client.delete(keys))
 
     def tidy(self) -> None:
-        """Do nothing: nothing lies aside."""
+        """Delete what was only written to see whether it can be."""
+        if self.files(layout.STAGING):
+            self.clear(layout.STAGING)
 
     def _ask(self, doing: str, key: str, request: Callable[[], _T]) -> _T:
         return self._patience.until_done(doing, self._where(key), request)
