@@ -99,6 +99,22 @@ def test_a_last_row_is_owed_its_save(play: Script) -> None:
     assert play.trial(0).status is TrialStatus.COMPLETED
 
 
+def test_a_save_behind_the_last_row_is_owed_as_well(play: Script) -> None:
+    """The last row itself is not saved, but one before it was to be."""
+    play.begin(max_failures=-1)
+    play(started(0), *saved(0, 1), row(0, 2, saves=True), row(0, 3, final=True))
+    assert launches(play(lost(0))) == [(2, 1)]
+    play(started(0, 2, restored_from=1), row(0, 2, 2, saves=True), row(0, 3, 2, final=True), staged(0, 2, 2))
+    play(lost(0, 2))
+    assert play.trial(0).status is TrialStatus.COMPLETED
+
+
+def test_a_save_that_a_newer_one_has_replaced_is_not_owed(play: Script) -> None:
+    play.begin(max_failures=-1)
+    play(started(0), row(0, 1, saves=True), row(0, 2, saves=True), staged(0, 2), row(0, 3, final=True), lost(0))
+    assert play.trial(0).status is TrialStatus.COMPLETED
+
+
 def test_a_late_failure_to_save_leaves_the_newest_row_owing(play: Script) -> None:
     play.begin(max_failures=-1)
     play(started(0), row(0, 1, saves=True), row(0, 2, saves=True, final=True), save_failed(0, 1))

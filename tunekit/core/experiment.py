@@ -249,7 +249,7 @@ def _launch_trial(state: State, trial: TrialState, out: list[Command]) -> None:
     trial.until = state.scheduler.horizon(trial.trial, trial.resume_from or 0)
     trial.intent = Intent.RUN
     trial.own_stop = False
-    trial.saved_at = 0
+    trial.saved_at = trial.owes_at = 0
     trial.reason = ""
     state.move(trial, TrialStatus.LAUNCHING)
     out.append(

@@ -48,6 +48,8 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
     )
     if event.exact:
         trial.saved_at = event.iteration
+        if event.iteration >= trial.owes_at:  # Saves come in the order of their rows.
+            trial.owes_at = 0
         trial.checkpoints[event.iteration] = entry
     else:
         trial.failures_saved[event.attempt] = entry

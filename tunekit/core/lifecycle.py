@@ -65,6 +65,8 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
         state.num_stale += 1
         return
     trial.last = event
+    if event.saves:
+        trial.owes_at = event.iteration
     if trial.status is _LAUNCHING:
         state.move(trial, _RUNNING)
     elif state.settings.hang_timeout_s is not None:
@@ -250,6 +252,8 @@ def on_restore_failed(state: State, trial: TrialState, event: RestoreFailed, out
 def on_save_failed(state: State, trial: TrialState, event: SaveFailed, out: list[Command]) -> None:
     """Storage failed while saving: the trial goes on, and has its previous checkpoints."""
     del out
+    if event.iteration >= trial.owes_at:
+        trial.owes_at = 0
     if trial.last is not None and trial.last.iteration == event.iteration:
         trial.last = structs.replace(trial.last, saves=False)
     state.hear(trial)
@@ -314,7 +318,9 @@ def _is_over(state: State, trial: TrialState, out: list[Command]) -> bool:
 
 
 def _owes_save(state: State, trial: TrialState) -> bool:
-    """Return whether a trial that has come to its end has yet to save its newest row."""
+    """Return whether a trial that has come to its end has yet to save its newest row, or one behind it."""
+    if trial.owes_at:
+        return True
     if not state.settings.saves_at_end and not (trial.last is not None and trial.last.saves):
         return False
     entry = trial.checkpoints.get(trial.iteration)

@@ -73,6 +73,8 @@ class TrialState(msgspec.Struct):
     """The iteration at which the scheduler wants to be asked; None: never."""
     saved_at: int = 0
     """Iteration of the newest checkpoint that the current attempt has staged; 0 before the first."""
+    owes_at: int = 0
+    """Iteration of the newest row of the current attempt whose save was announced and is still to come; 0: none is."""
     num_staged: int = 0
     """Open commands to publish a checkpoint of it. It is not launched again before they are answered."""
     own_stop: bool = False
