@@ -44,7 +44,10 @@ class NoMethods(tk.Trainable):
         return {}
 
 def function(config):
-    pass
+    counter = Counter(config)
+    tk.restore(counter)
+    for _ in range(tk.get_context().iteration, 3):
+        tk.report(counter.step(), checkpoint=counter)
 
 number = 3
 """
@@ -85,6 +88,12 @@ def test_honest_class_is_killed_and_restored(check: Check, tmp_path: Path) -> No
     assert result.exit_code == 0, result.output
     assert "✓ Counter: killed after it had saved" in result.stdout
     assert log.read_text() == "20\n20\n"
+
+
+def test_function_that_ends_by_itself(check: Check) -> None:
+    """It is killed although it would have ended, before twice the steps are done."""
+    result = check("train.py:function")
+    assert result.exit_code == 0, result.output
 
 
 def test_what_differs_is_named(check: Check) -> None:

@@ -72,10 +72,16 @@ def work(job: Job, send: Send) -> None:
             send(Reply(states=[state_of(Path(folder), job.roots) for folder in job.states]))
     except Exception:  # noqa: BLE001 - whatever user code does when it is imported
         return send(Reply(error=traceback.format_exc()))
+    seen: dict[str, bytes] = {}
     for number, (run, config) in enumerate(zip(job.runs, configs, strict=True)):
         is_last = number == len(job.runs) - 1
+        if run.puts_back:
+            run = msgspec.structs.replace(run, put_back=seen)  # noqa: PLW2901 - the same run, completed
         attempt = Attempt(job, run, str(number), send if job.dies and is_last else None)
-        send(Reply(outcome=attempt.run(trainable, config)))
+        outcome = attempt.run(trainable, config)
+        if run.resume_from is None and "watched" in outcome.looks:
+            seen = outcome.looks["watched"].generators
+        send(Reply(outcome=outcome))
     return None
 
 

@@ -6,7 +6,8 @@ Nothing here runs for a trainable that is right, so it may cost a few processes 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+
+from msgspec.structs import replace
 
 from tunekit.validation import generators
 from tunekit.validation.compare import Comparison, Difference, Record, first_part, plain_metrics, shown
@@ -62,14 +63,17 @@ class Explanation:
     def of_restoring(self, difference: Difference, restored: Record, step: int) -> Exception:
         """Return why a restored run differs from those that nobody interrupted."""
         watching = Run(iterations=self._num_steps, saves=False, watch=step)
-        again, looked = self._run([watching, _restoring(self._num_steps, step, watch=step)], step)
+        restoring = Run(iterations=self._num_steps, saves=True, resume_from=step)
+        looking, mending = replace(restoring, watch=step), replace(restoring, puts_back=True)
+        again, looked, mended = self._run([watching, looking, mending], step)
         if found := self._comparison.of_records(self._plain, again):
             return self._complaints.not_deterministic(found)
         before, after = again.outcome.looks.get("watched"), looked.outcome.looks.get("watched")
         if before is None or after is None:
             return self._complaints.partial_load([], difference)
-        if problem := self._of_generators(difference, again, before, after, step):
-            return problem
+        if self._is_right(mended, step) and (names := self._missing_generators(again, before, after, step)):
+            how = [generators.HOW[name] for name in names]
+            return self._complaints.missing_generator([generators.NAMES[name] for name in names], how, difference)
         if outside := [*restored.outcome.read_before, *self._saving.outcome.written_outside]:
             return self._complaints.absolute_path(outside, trouble=None, difference=difference)
         unloaded = looked.outcome.looks.get("unloaded")
@@ -80,28 +84,24 @@ class Explanation:
 
     # -- causes --------------------------------------------------------------------------------------------------------
 
-    def _of_generators(
-        self, difference: Difference, again: Record, before: Look, after: Look, step: int
-    ) -> Exception | None:
-        """Return which generators of libraries are missing, if putting their states back mends everything."""
+    def _missing_generators(self, again: Record, before: Look, after: Look, step: int) -> list[str]:
+        """Return which generators of libraries are to blame, if putting all of them back mends everything."""
         last = again.outcome.looks.get("last")
         used = [name for name, state in before.generators.items() if last and last.generators.get(name) != state]
         missing = [name for name in used if after.generators.get(name) != before.generators[name]]
-        # With all of them put back, and with all but one, for each one.
-        trials = [missing, *([other for other in missing if other != name] for name in missing)]
-        mended = self._mended(trials if len(missing) > 1 else trials[:1], before, step) if missing else [False]
-        if not mended[0]:
-            return None
-        needed = [name for name, is_idle in zip(missing, mended[1:], strict=False) if not is_idle]
-        missing = needed or missing
-        names, how = [generators.NAMES[name] for name in missing], [generators.HOW[name] for name in missing]
-        return self._complaints.missing_generator(names, how, difference)
+        if len(missing) < 2:  # noqa: PLR2004 - there is no choice
+            return missing
+        # Put all but one back, for each one: those that are not needed are merely used.
+        runs = []
+        for left_out in missing:
+            states = {name: before.generators[name] for name in missing if name != left_out}
+            runs.append(Run(iterations=self._num_steps, saves=True, resume_from=step, put_back=states))
+        records = self._run(runs, step)
+        needed = [name for name, record in zip(missing, records, strict=True) if not self._is_right(record, step)]
+        return needed or missing
 
-    def _mended(self, trials: Sequence[Sequence[str]], before: Look, step: int) -> list[bool]:
-        """Return for each choice of generators whether all is well once they are put back."""
-        states = [{name: before.generators[name] for name in names} for names in trials]
-        records = self._run([_restoring(self._num_steps, step, put_back=state) for state in states], step)
-        return [self._comparison.of_records(self._saving, record, after=step) is None for record in records]
+    def _is_right(self, restored: Record, step: int) -> bool:
+        return self._comparison.of_records(self._saving, restored, after=step) is None
 
     def _of_no_op(self, difference: Difference, step: int) -> Exception:
         """Return why loading did nothing: because there was nothing at a path that the checkpoint names, or so."""
@@ -163,10 +163,6 @@ class Explanation:
         except ProcessDiedError as error:
             raise self._complaints.of_death(error, "when it was run once more") from None
         return [Record(*both) for both in zip(outcomes, kept, strict=True)]
-
-
-def _restoring(num_steps: int, step: int, *, watch: int | None = None, put_back: dict[str, bytes] | None = None) -> Run:
-    return Run(iterations=num_steps, saves=True, resume_from=step, watch=watch, put_back=put_back or {})
 
 
 def _unequal(before: State, after: State) -> list[str]:

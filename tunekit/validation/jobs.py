@@ -26,6 +26,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """The iteration at which to look at generators and attributes; for a restored run: after loading."""
     put_back: dict[str, bytes] = {}
     """States of generators to set after loading, as a trainable should have done itself."""
+    puts_back: bool = False
+    """Whether these are the ones that an earlier run of the job was seen to have."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
