@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 from experiments import Built, built, content
+from rich.console import Console
 
+from tunekit.cli import upkeep
 from tunekit.cli.main import main
 from tunekit.cli.upkeep import size
 from tunekit.journal.lock import DriverLock
@@ -147,6 +150,21 @@ def test_sizes_as_people_read_them() -> None:
     assert [size(number) for number in (0, 1, 999, 1000, 1_234_567, 10**9, 5 * 10**15)] == [
         "0 bytes", "1 byte", "999 bytes", "1.0 kB", "1.2 MB", "1.0 GB", "5000.0 TB"
     ]  # fmt: skip
+
+
+def test_a_terminal_is_shown_how_far_a_large_copy_is(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built(tmp_path / "exp", trials=1, steps=1, num_bytes=2_000_000)
+    shown = io.StringIO()
+
+    def console(**settings: object) -> Console:
+        return Console(file=shown if settings.get("stderr") else None, force_terminal=True, highlight=False, width=70)
+
+    monkeypatch.setattr(upkeep, "Console", console)
+    code, out, err = run("cp", tmp_path / "exp", tmp_path / "copy")
+    assert (code, err) == (0, "")
+    assert "copying" in shown.getvalue()
+    assert "3.0/3.0 MB" in shown.getvalue()
+    assert "\x1b[32m✓" in out
 
 
 class Trap:
