@@ -110,6 +110,9 @@ def test_failure_checkpoints_lie_apart_and_the_trial_goes_on_from_the_one_before
     assert there(tmp_path) == [*names(1, 2, 3), "failure_000003_1", "failure_000003_2", "failure_000003_3"]
     manifest = json.loads((tmp_path / "kept" / "Six_00000" / "failure_000003_2" / "MANIFEST.json").read_text())
     assert manifest["exact"] is False
+    failures = grid[0].failure_checkpoints
+    assert [Path(failure.path).name for failure in failures] == [f"failure_000003_{attempt}" for attempt in (1, 2, 3)]
+    assert not any(failure.metadata["exact"] for failure in failures)
     newest = grid[0].checkpoint
     assert newest is not None
     assert newest.path.endswith("checkpoint_000003")

@@ -13,12 +13,15 @@ from tunekit.store import layout
 from tunekit.store.checkpoint_io import CheckpointIO
 from tunekit.store.local import LocalStore
 from tunekit.store.memory import MemoryStore
+from tunekit.store.opening import open_store
 
 TRIAL = "train_00007"
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.s3)])
 def io(request: pytest.FixtureRequest, tmp_path: Path) -> CheckpointIO:
+    if request.param == "s3":
+        return CheckpointIO(open_store(request.getfixturevalue("s3_uri")))
     return CheckpointIO(LocalStore(tmp_path) if request.param == "local" else MemoryStore(request.node.name))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.checkpoint import Checkpoint
 from tunekit.core.checkpoints import newest, restorable
 from tunekit.core.metrics import MISSING, flatten, lookup, rank_key, score
-from tunekit.core.trial import CheckpointState
+from tunekit.core.trial import CheckpointState, CheckpointStatus
 from tunekit.errors import NoResultError, TrialError
 from tunekit.results.columns import table, with_config
 from tunekit.results.history import History
@@ -107,6 +107,16 @@ class Result:
         entries = restorable(self._history.state.checkpoints)
         rows = {row["training_iteration"]: row for row in self.rows} if entries else {}
         return [(self._handle(entry), rows.get(entry.iteration, {})) for entry in entries]
+
+    @property
+    def failure_checkpoints(self) -> list[Checkpoint]:
+        """What ``checkpoint_on_failure`` saved, oldest first: one for each attempt that raised."""
+        saved = self._history.state.failures_saved.values()
+        return [
+            Checkpoint(joined(self.path, layout.failure_name(entry.iteration, entry.attempt)))
+            for entry in sorted(saved, key=lambda entry: entry.attempt)
+            if entry.status is CheckpointStatus.PUBLISHED
+        ]
 
     def get_best_checkpoint(self, metric: str, mode: str) -> Checkpoint:
         """Return the checkpoint whose row has the best value of the metric; the newer one of equals.
