@@ -19,6 +19,7 @@ from rich.console import Console
 from tunekit.cli import upkeep
 from tunekit.cli.main import main
 from tunekit.cli.upkeep import size
+from tunekit.core.events import Draw, ResultReported, TrialsSuggested, TrialStarted
 from tunekit.journal.lock import DriverLock
 
 MODEL = "walk_00001/checkpoint_000002/model.bin"
@@ -128,6 +129,29 @@ def test_usage_is_two(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert err
 
 
+def test_ls(run: Run, tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    made = Built(exp)
+    made.record(
+        TrialsSuggested(draws=[Draw(), Draw()]),
+        TrialStarted(trial=0, attempt=2),
+        ResultReported(trial=0, attempt=2, iteration=3, metrics={}),
+    )
+    made.save(0, 3, attempt=2)
+    made.close()
+    code, out, err = run("ls", exp)
+    assert (code, err) == (0, "")
+    assert [line.split() for line in out.splitlines() if "walk" in line] == [
+        ["walk_00000", "2", "3", "1", "3000"], ["walk_00001", "0", "0", "0"]
+    ]  # fmt: skip
+    assert json.loads(run("ls", exp / "walk_00000", "--json")[1])["rows"] == [
+        {"checkpoint": "checkpoint_000003", "attempt": 2, "reason": "", "bytes": 3000}
+    ]
+    rows = json.loads(run("ls", exp / "walk_00000/checkpoint_000003", "--json")[1])["rows"]
+    assert {row["file"]: row["bytes"] for row in rows}.items() > {"model.bin": 2000, "empty": 0}.items()
+    assert run("ls", tmp_path)[0] == 2
+
+
 def test_gc(run: Run, tmp_path: Path) -> None:
     exp = tmp_path / "exp"
     made = Built(exp)
@@ -187,7 +211,7 @@ def test_nothing_of_the_user_is_run_and_nothing_heavy_loaded(exp: Path, tmp_path
         "from tunekit.cli.main import cli\n"
         "heavy = {'ray', 'torch', 'pandas', 'numpy', 'optuna', 'sklearn', 'cloudpickle'}\n"
         f"for line in (['cp', {str(exp)!r}, {str(tmp_path / 'copy')!r}, '--verify'],\n"
-        f"             ['verify', {str(exp)!r}], ['gc', {str(exp)!r}, '--dry-run']):\n"
+        f"             ['verify', {str(exp)!r}], ['ls', {str(exp)!r}], ['gc', {str(exp)!r}, '--dry-run']):\n"
         "    try:\n"
         "        cli(line)\n"
         "    except SystemExit as status:\n"

@@ -82,6 +82,20 @@ def verify(path: str, *, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def ls(path: str, *, as_json: bool) -> None:
+    """List trials, checkpoints or files.
+
+    PATH is an experiment (its trials are listed), a trial (its checkpoints) or a checkpoint (its files): a local folder
+    or a URI. Nothing is loaded, and the script is not needed.
+    """
+    from tunekit.cli.upkeep import run_ls  # noqa: PLC0415 - as above
+
+    sys.exit(run_ls(path, as_json=as_json))
+
+
+@cli.command()
+@click.argument("path")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @click.option("--quarantine", is_flag=True, help="Remove damaged checkpoints that were put aside, too.")
 @click.option(

@@ -1,4 +1,4 @@
-"""``tunekit cp``, ``verify`` and ``gc``: what the functions of ``tunekit.upkeep`` found, for people and for scripts."""
+"""``tunekit cp``, ``verify``, ``ls`` and ``gc``: what ``tunekit.upkeep`` found, for people and for scripts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
 
 from tunekit.config.durations import parse_duration
 from tunekit.store.inspection import Problem
 from tunekit.upkeep.clearing import ClearReport, clear
 from tunekit.upkeep.copying import copy
+from tunekit.upkeep.listing import listing
 from tunekit.upkeep.report import Meter, NoMeter, Report
 from tunekit.upkeep.transfer import CopyReport
 from tunekit.upkeep.verifying import verify
@@ -86,6 +89,22 @@ def _verified(report: Report) -> str:
     counts += [_count(report.num_files, "file"), size(report.num_bytes)]
     verdict = "whole" if report.is_clean else f"[red]{_count(len(report.problems), 'problem')}[/]"
     return f"{_mark(report)} {escape(report.path)}: {report.kind}, {verdict} ({', '.join(counts)})"
+
+
+def run_ls(path: str, *, as_json: bool) -> int:
+    """List, and return the exit status."""
+    table = listing(path)
+    if as_json:
+        _print_json(table.as_json())
+        return 0
+    view = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for number, column in enumerate(table.columns):
+        view.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for row in table.rows:
+        view.add_row(*(escape("" if value is None else str(value)) for value in row))
+    console = _console()
+    console.print(view, soft_wrap=True)
+    return 0
 
 
 def run_gc(path: str, *, dry_run: bool, quarantine: bool, older_than: str, as_json: bool) -> int:

@@ -136,15 +136,19 @@ def fold(records: Iterable[Record]) -> History:
     return history
 
 
-def read_history(folder: Path) -> History:
+def read_history(folder: Path, history: History | None = None) -> History:
     """Read the journal in a local folder up to its last whole batch. No folder is a journal without records.
+
+    Args:
+        folder: The folder of the segments.
+        history: What to fold the records into, and to return; None: a new one.
 
     Raises:
         JournalCorruptError: It is damaged where no crash can damage it.
         JournalVersionError: A newer tunekit wrote it.
         OSError: It cannot be read.
     """
-    history = History()
+    history = history if history is not None else History()
     chain = count = 0
     for path in segments(folder):
         end = 0
