@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,10 @@ from tunekit.store.dicts import Snapshot
 DICT_NAME: Final = dicts.DATA
 """Holds what ``save_checkpoint`` returned, if that was a dict."""
 
-_DISK_TROUBLE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
+_DISK_TROUBLE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE}
 """What an OSError in the user's own ``save_checkpoint`` blames on the storage."""
+_PROBE: Final = ".tunekit-probe"
+_PROBE_BYTES: Final = 1 << 20
 
 
 class UserError(Exception):
@@ -41,8 +44,28 @@ def written(write: Callable[[str], Any], folder: Path) -> Snapshot | None:
     except OSError as error:
         if error.errno in _DISK_TROUBLE:
             raise
+        _blame_the_disk(folder, error)
         raise UserError(error) from error
+    except Exception as error:
+        _blame_the_disk(folder, error)
+        raise
     return _kept(returned, folder)
+
+
+def _blame_the_disk(folder: Path, error: Exception) -> None:
+    """Raise what the storage says if it takes no more.
+
+    Libraries have their own words for a full disk: torch a RuntimeError, NumPy an OSError without a number.
+    """
+    probe = folder / _PROBE
+    try:
+        probe.write_bytes(bytes(_PROBE_BYTES))
+    except OSError as trouble:
+        if trouble.errno in _DISK_TROUBLE:
+            raise trouble from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def content_of(folder: Path) -> str | dict[Any, Any]:
