@@ -41,19 +41,19 @@ def seconds_of(value: float | str | Duration) -> float:
     return float(value.total_seconds() if isinstance(value, Duration) else value)
 
 
-def check_interval(problems: Problems, field: str, value: Any) -> None:
-    """Check an optional length of time above zero."""
+def check_interval(problems: Problems, field: str, value: Any, *, none_is: str) -> None:
+    """Check an optional length of time above zero, where ``none_is`` says what None stands for."""
     if value is None:
         return
     if isinstance(value, type | bool) or not isinstance(value, str | int | float | Duration):
         problems.bad_type(field, value, _ALLOWED)
     elif not 0 < seconds_of(value) < math.inf:
-        problems.bad_value(field, value, _ALLOWED, hint=_advice(field, value))
+        problems.bad_value(field, value, _ALLOWED, hint=_advice(field, value, none_is))
 
 
-def _advice(field: str, value: object) -> str:
+def _advice(field: str, value: object, none_is: str) -> str:
     if not isinstance(value, str):
-        return f"set {field} to None for no saves by time"
+        return f"set {field} to None for {none_is}"
     text = value.strip().lower()
     if text == "auto":
         return f"say how often yourself, such as {field}='10min'"

@@ -61,7 +61,7 @@ class CheckpointConfig:
         problems.one_of("checkpoint_score_order", self.checkpoint_score_order, ("max", "min"))
         problems.integer("checkpoint_frequency", self.checkpoint_frequency, at_least=0, none_is="never")
         problems.flag("checkpoint_at_end", self.checkpoint_at_end, none_is="if the trainable can save")
-        check_interval(problems, "checkpoint_every_s", self.checkpoint_every_s)
+        check_interval(problems, "checkpoint_every_s", self.checkpoint_every_s, none_is="no saves by time")
         problems.flag("checkpoint_on_failure", self.checkpoint_on_failure)
         problems.integer("max_experiment_bytes", self.max_experiment_bytes, at_least=1, none_is="any number")
         if self.checkpoint_score_order == "min" and self.checkpoint_score_attribute is None:
@@ -95,12 +95,20 @@ class FailureConfig:
     """How many failures each trial survives; -1: any number."""
     fail_fast: bool | str = False
     """Whether the first failed trial ends the experiment; ``raise``: and ``fit()`` raises its error."""
+    hang_timeout_s: float | str | Duration | None = None
+    """A running trial that reports nothing for so long is killed and tried again; None: it may take any time.
+
+    Seconds, a ``timedelta``, or ``90s``, ``30min``, ``2h``. It must be longer than the longest step, and than all that
+    comes before the first report: loading data, compiling, ``setup``. A trial that waits for us (for a place, a
+    decision, a save) is not taken for hung.
+    """
 
     def __post_init__(self) -> None:
         """Check every field."""
-        make_plain(self, "max_failures")
+        make_plain(self, "max_failures", "hang_timeout_s")
         problems = Problems("FailureConfig")
         problems.integer("max_failures", self.max_failures, at_least=-1)
+        check_interval(problems, "hang_timeout_s", self.hang_timeout_s, none_is="any time between two reports")
         if not isinstance(self.fail_fast, bool | str):
             problems.bad_type("fail_fast", self.fail_fast, "True, False or 'raise'")
         elif self.fail_fast not in {True, False, "raise"}:
@@ -112,6 +120,11 @@ class FailureConfig:
                 hint="leave max_failures at 0 to end at the first failure, or fail_fast at False to retry",
             )
         problems.raise_if_any()
+
+    @property
+    def hang_s(self) -> float | None:
+        """Seconds without a report after which a running trial is taken for hung; None: never."""
+        return None if self.hang_timeout_s is None else seconds_of(self.hang_timeout_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +141,8 @@ class RunConfig:
     """A folder, or a URI such as ``s3://bucket/sweeps`` or ``memory://name``; None: ``~/tunekit_results``."""
     stop: Mapping[str, float] | StopFunction | None = None
     """A trial ends as soon as one of these keys reaches its number (>=), or when the function says so."""
+    time_limit_s: float | str | Duration | None = None
+    """A trial that has run for so long, all of its attempts together, ends as by a stop condition; None: never."""
     checkpoint_config: CheckpointConfig = field(default_factory=CheckpointConfig)
     """When checkpoints are saved, and which are kept."""
     failure_config: FailureConfig = field(default_factory=FailureConfig)
@@ -141,7 +156,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        make_plain(self, "verbose", "stop_grace_s", "lease_s")
+        make_plain(self, "time_limit_s", "verbose", "stop_grace_s", "lease_s")
         if isinstance(self.stop, Mapping):
             object.__setattr__(self, "stop", {key: plain_number(limit) for key, limit in self.stop.items()})
         problems = Problems("RunConfig")
@@ -149,12 +164,18 @@ class RunConfig:
             problems.folder_name("name", self.name)
         _check_storage_path(problems, self.storage_path)
         _check_stop(problems, self.stop)
+        check_interval(problems, "time_limit_s", self.time_limit_s, none_is="trials of any length")
         _check_part(problems, "checkpoint_config", self.checkpoint_config, CheckpointConfig)
         _check_part(problems, "failure_config", self.failure_config, FailureConfig)
         problems.integer("verbose", self.verbose, at_least=0, at_most=3)
         problems.seconds("stop_grace_s", self.stop_grace_s, zero=True)
         problems.seconds("lease_s", self.lease_s)
         problems.raise_if_any()
+
+    @property
+    def limit_s(self) -> float | None:
+        """Seconds that a trial may run, all of its attempts together; None: any."""
+        return None if self.time_limit_s is None else seconds_of(self.time_limit_s)
 
     @property
     def storage_root(self) -> str:

@@ -110,6 +110,8 @@ class Link:
         self._inbox = Inbox()
         self._instance = 0
         self._renewed_at = self._rearmed_at = self._exchanged_at = time.monotonic()
+        self._failing_since: float | None = None
+        """When the first exchange failed since one succeeded."""
         self._queue: deque[Assign] = deque()
         self._current: AttemptKey | None = None
         self._answer: ContinueTrial | None = None
@@ -186,11 +188,15 @@ class Link:
     def pending_stop(self) -> StopTrial | None:
         """Return the order to stop, if it has come, or one of our own if the lease has run out."""
         if self._stop is None and self._current is not None and self._silence_s() > self._lease_s:
-            trial, attempt = self._current
-            self._stop = StopTrial(
-                trial=trial, attempt=attempt, reason=f"no word from the driver for {self._silence_s():.0f} s"
-            )
+            self._exchange(0.0)  # Perhaps nobody asked: C code may have held the interpreter lock for all of that time.
+            self._stop = self._stop_for_silence(self._current)
         return self._stop
+
+    def _stop_for_silence(self, key: AttemptKey) -> StopTrial | None:
+        silence_s = self._silence_s()
+        if self._stop is not None or silence_s <= self._lease_s:
+            return self._stop
+        return StopTrial(trial=key[0], attempt=key[1], reason=f"no word from the driver for {silence_s:.0f} s")
 
     # -- the process ---------------------------------------------------------------------------------------------------
 
@@ -304,12 +310,15 @@ class Link:
                 download = _download(self._call(frame, wait_s + CALL_TIMEOUT_S))
             except Exception:  # noqa: BLE001 - whatever Ray raises, the mailbox is out of reach for now
                 self._outbox.rewind()
-                self._expire()
+                self._failing_since = self._failing_since or time.monotonic()
+                if time.monotonic() - self._failing_since > self._grace_s:  # Time in which nobody asked does not count.
+                    self._expire()
                 return False
         except BaseException:
             self._outbox.rewind()
             raise
         self._exchanged_at = time.monotonic()
+        self._failing_since = None
         self._receive(download)
         return not self._outbox.has_unsent
 

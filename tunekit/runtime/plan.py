@@ -142,6 +142,8 @@ class Plan:
             time_budget_s=self.tune.budget_s,
             max_failures=failure.max_failures,
             fail_fast=bool(failure.fail_fast),
+            hang_timeout_s=failure.hang_s,
+            time_limit_s=self.run.limit_s,
             num_to_keep=checkpoint.num_to_keep,
             score_attribute=checkpoint.checkpoint_score_attribute,
             score_order=checkpoint.checkpoint_score_order,
@@ -194,6 +196,7 @@ class Plan:
             reuse_actors=self.tune.reuse_actors,
             fresh_process=self.tune.fresh_process,
             lease_s=self.run.lease_s,
+            hang_timeout_s=self.run.failure_config.hang_s,
         )
 
     def trial_name(self, trial: TrialId) -> str:

@@ -174,6 +174,7 @@ def _run_config(recorded: Recorded) -> RunConfig:
         raise _missing("run_config", "stop was a function, and code is never stored")
     return RunConfig(
         stop=run.get("stop"),
+        time_limit_s=settings.time_limit_s,
         checkpoint_config=CheckpointConfig(
             num_to_keep=settings.num_to_keep,
             checkpoint_score_attribute=settings.score_attribute,
@@ -185,7 +186,9 @@ def _run_config(recorded: Recorded) -> RunConfig:
             max_experiment_bytes=settings.max_experiment_bytes,
         ),
         failure_config=FailureConfig(
-            max_failures=settings.max_failures, fail_fast=run.get("fail_fast", settings.fail_fast)
+            max_failures=settings.max_failures,
+            fail_fast=run.get("fail_fast", settings.fail_fast),
+            hang_timeout_s=settings.hang_timeout_s,
         ),
         stop_grace_s=settings.stop_grace_s,
         lease_s=run.get("lease_s", 60.0),

@@ -35,6 +35,8 @@ class SweepSpec:
     """Whether what a trial prints goes to its log file."""
     lease_s: float = 60.0
     """Seconds that a worker may work on without word from the mailbox."""
+    hang_timeout_s: float | None = None
+    """Seconds that a trial may take from one report to the next; None: any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,7 @@ class Worker:
             call=Visitor(contract.door, Errand.EXCHANGE, through_ray),
             lease_s=contract.sweep.lease_s,
             grace_s=GRACE_S,
-            rearm=_watchdog(contract.sweep.lease_s + 2 * GRACE_S),
+            rearm=_watchdog(_longest_call_s(contract.sweep)),
             interrupt=interruption.send,
             die=_die,
         )
@@ -207,8 +207,24 @@ def _place(worker: int) -> Place:
     )
 
 
-def _watchdog(after_s: float) -> Callable[[], None]:
-    """Return what puts off the end of this process, which comes even while C code holds the interpreter lock."""
+def _longest_call_s(sweep: SweepSpec) -> float | None:
+    """Return how long C code may hold the interpreter lock before this process is to end; None: for any time.
+
+    While it does, no thread of ours can ask whether the driver is there, and the timer cannot either. So the timer must
+    not come before the driver itself would take the trial for hung, or it would end an honest computation.
+    """
+    if sweep.hang_timeout_s is None:
+        return None
+    return max(sweep.lease_s, sweep.hang_timeout_s) + 2 * GRACE_S
+
+
+def _watchdog(after_s: float | None) -> Callable[[], None]:
+    """Return what puts off the end of this process, which comes even while C code holds the interpreter lock.
+
+    Without a limit there is no such end: a worker cut off in the middle of such a call ends when the call returns.
+    """
+    if after_s is None:
+        return lambda: None
     stderr = os.fdopen(os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2), "w")
 
     def rearm() -> None:
