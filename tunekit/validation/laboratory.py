@@ -128,7 +128,7 @@ class Processes:
         root.mkdir()
         job = job_for(self._subject, root=str(root), roots=[*self._roots, str(root)], **wanted)
         try:
-            return list(_talk(job, root)), kept
+            return list(_talk(job, root, environment_of(self._subject))), kept
         finally:
             # Under another name from now on, so that whoever remembers a path finds nothing there.
             self._roots.append(str(root))
@@ -146,6 +146,11 @@ def job_for(subject: Subject, **fields: Any) -> Job:
     )
 
 
+def environment_of(subject: Subject) -> dict[str, str]:
+    """Return what a process of the subject finds in its environment: as many threads as Ray would give it."""
+    return {"OMP_NUM_THREADS": str(max(1, int(subject.num_cpus)))}
+
+
 def checked(reply: Reply) -> Reply:
     """Return a reply, unless it is that nothing could be run.
 
@@ -157,7 +162,7 @@ def checked(reply: Reply) -> Reply:
     return reply
 
 
-def _talk(job: Job, root: Path) -> Iterator[Reply]:
+def _talk(job: Job, root: Path, environment: dict[str, str]) -> Iterator[Reply]:
     """Start a process, give it the job and yield its replies; kill it if it has said its last words."""
     ours, theirs = os.pipe()
     log = root.parent / f"{root.name}.log"
@@ -169,6 +174,7 @@ def _talk(job: Job, root: Path) -> Iterator[Reply]:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs],
+                env={**os.environ, **environment},
             )
         finally:
             os.close(theirs)

@@ -22,7 +22,7 @@ from tunekit.errors import ResourcesError
 from tunekit.runtime.cluster import Cluster
 from tunekit.validation.child import work
 from tunekit.validation.jobs import Job, Outcome, Reply, Run, State
-from tunekit.validation.laboratory import Kept, ProcessDiedError, Subject, checked, job_for
+from tunekit.validation.laboratory import Kept, ProcessDiedError, Subject, checked, environment_of, job_for
 
 Tree = dict[str, bytes]
 """The files of a checkpoint by their names."""
@@ -86,7 +86,7 @@ class ObjectStore:
         worker = actor.options(
             num_cpus=0,
             num_gpus=self._subject.num_gpus,
-            runtime_env={"env_vars": {"TUNEKIT_VALIDATION": uuid.uuid4().hex}},
+            runtime_env={"env_vars": {**environment_of(self._subject), "TUNEKIT_VALIDATION": uuid.uuid4().hex}},
         ).remote()
         names = [name for _, name in checkpoints]
         replies, trees = worker.work.options(num_returns=2).remote(msgspec.msgpack.encode(job), names, *refs)
