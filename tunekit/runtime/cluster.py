@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 import ray
 
 from tunekit.errors import ExperimentError
+from tunekit.runtime.private_ray import private, would_be_started
 from tunekit.runtime.shapes import Node
 
 _nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
@@ -101,8 +103,12 @@ _connection = _Connection()
 
 def _connect(address: str | None) -> None:
     try:
-        with _undisturbed(), warnings.catch_warnings():
+        with contextlib.ExitStack() as during:
+            during.enter_context(_undisturbed())
+            during.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
+            if would_be_started(address):
+                during.enter_context(private())
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     except Exception as error:
         what = f"joined at {address}" if address not in {None, "local"} else "started or joined"
