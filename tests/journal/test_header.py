@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tunekit.core.events import DriverStarted, Settings
@@ -222,3 +223,11 @@ def test_a_header_that_cannot_be_read_is_a_storage_error(tmp_path: Path) -> None
     (tmp_path / "experiment.json").mkdir()
     with pytest.raises(StorageError, match="could not be read"):
         read_header(tmp_path)
+
+
+@pytest.mark.parametrize("journal", ["../elsewhere", "/tmp/elsewhere", "..", "", ".staging", "a/b"])
+def test_a_header_leads_nowhere_else(tmp_path: Path, journal: str) -> None:
+    """A folder that somebody else made must not have files outside of it read, written or emptied."""
+    create_header(tmp_path / "exp", msgspec.structs.replace(HEADER, journal=journal))
+    with pytest.raises(JournalCorruptError, match="its journal is"):
+        read_header(tmp_path / "exp")

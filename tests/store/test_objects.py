@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
+import os
 import pickle
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -16,6 +20,7 @@ from tunekit.store import CheckpointIO, PutOutcome, layout, probe
 from tunekit.store.layout import checkpoint_path, quarantine_name, staging_name
 from tunekit.store.object_client import ConflictError, Patience, RequestError
 from tunekit.store.object_folders import LocalFolders
+from tunekit.store.object_shelf import ObjectShelf
 from tunekit.store.objects import ObjectStore
 from tunekit.store.opening import begin
 from tunekit.store.verify import verify_folder
@@ -260,8 +265,6 @@ def test_local_folders_go_with_the_process(tmp_path: Path) -> None:
     living, dead = LocalFolders(tmp_path), LocalFolders(tmp_path)
     kept, left = living.new(), dead.new()
     assert dead._own is not None
-    import os
-
     os.close(dead._own[2])  # as the operating system does when a process is killed
     dead._own = None
     with closing(LocalFolders(tmp_path)) as third:
@@ -270,6 +273,43 @@ def test_local_folders_go_with_the_process(tmp_path: Path) -> None:
         assert not left.exists()
     living.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_is_there_whoever_looks_for_what_the_dead_have_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between being made and being locked, a folder looks like one of the dead to every other process."""
+    lock, removed = fcntl.flock, list[int]()
+
+    def flock(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX and not removed:
+            removed.append(operation)
+            with closing(LocalFolders(tmp_path)) as other:
+                other.new()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with closing(LocalFolders(tmp_path)) as folders:
+        assert folders.new().is_dir()
+        assert removed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed while it removes a folder leaves one that the next process can remove."""
+    dead = LocalFolders(tmp_path)
+    (dead.new() / "large").write_bytes(b"x")
+    assert dead._own is not None
+    os.close(dead._own[2])
+    root, dead._own = dead._own[1], None
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: None if path == root else pytest.fail("killed"))
+    with closing(LocalFolders(tmp_path)) as other, pytest.raises(pytest.fail.Exception):
+        other.new()
+    assert (root / ".lock").exists()
+    monkeypatch.undo()
+    with closing(LocalFolders(tmp_path)) as other:
+        other.new()
+        assert not root.exists()
 
 
 def test_downloads_do_not_pile_up(tmp_path: Path) -> None:
@@ -308,3 +348,25 @@ def test_a_store_travels_as_its_client(bucket: MemoryObjects) -> None:
     bucket.put("key", b"here")
     again = pickle.loads(pickle.dumps(ObjectStore(bucket)))
     assert again.read("key") == b"here"
+
+
+@pytest.mark.parametrize("name", ["../../../../outside", "../outside", "/outside", "./outside", "inner//outside"])
+def test_nothing_is_written_where_the_keys_of_a_hostile_bucket_lead(
+    io: CheckpointIO, bucket: MemoryObjects, tmp_path: Path, name: str
+) -> None:
+    """In a bucket ``..`` is a name like any other. Promise: a download stays in its folder."""
+    publish(io, 1)
+    bucket.put(f"{FOLDER}/d-1/{name}", b"evil")
+    assert (io.verify(TRIAL, 5) / "model").exists()
+    assert list(tmp_path.rglob("*outside*")) == []
+    with pytest.raises(StorageError, match="outside of its folder"):
+        ObjectShelf(cast("ObjectStore", io.store)).files()
+
+
+def test_what_consoles_make_to_show_a_folder_is_in_nobody_s_way(io: CheckpointIO, bucket: MemoryObjects) -> None:
+    publish(io, 1)
+    for key in [f"{FOLDER}/", f"{FOLDER}/d-1/", f"{TRIAL}/"]:
+        bucket.put(key, b"")
+    assert io.visible(TRIAL) == [(5, 1)]
+    assert (io.verify(TRIAL, 5) / "model").exists()
+    assert all(not key.endswith("/") for key in ObjectShelf(cast("ObjectStore", io.store)).files())

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 from xxhash import xxh3_64_hexdigest
 
+from tunekit.config.problems import why_no_folder_name
 from tunekit.core.codec import FORMAT_VERSION, decode_value, encode_value
 from tunekit.errors import (
     ExperimentExistsError,
@@ -194,9 +195,12 @@ def parse_header(path: str, content: bytes) -> ExperimentHeader:
             hint="Open it with the version of tunekit that wrote it, or a newer one: pip install -U tunekit.",
         )
     try:
-        return msgspec.convert(decode_value(content), ExperimentHeader)
+        header = msgspec.convert(decode_value(content), ExperimentHeader)
     except msgspec.ValidationError as error:
         _corrupt(path, str(error))
+    if problem := why_no_folder_name(header.journal):
+        _corrupt(path, f"its journal is {header.journal!r}, but {problem}")
+    return header
 
 
 def _corrupt(path: str, what: str) -> NoReturn:

@@ -88,6 +88,14 @@ def path_problem(path: str) -> str:
     return next((problem for bad, problem in checks if bad), "")
 
 
+def leads_outside(key: str) -> bool:
+    """Return whether a key, made a path, may lead out of the folder that it belongs into.
+
+    In a bucket ``..`` is a name like any other, so a listing may hold what no file can be called.
+    """
+    return "\0" in key or not {"", ".", ".."}.isdisjoint(key.split("/"))
+
+
 def safe_trainable_name(name: str) -> str:
     """Return ``name`` reduced to letters, digits, ``_``, ``-`` and ``.``, so that ``<lambda>`` becomes ``lambda``."""
     return _UNSAFE.sub("_", name)[:MAX_TRAINABLE_CHARS].strip("_.-") or "trainable"

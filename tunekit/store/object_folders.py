@@ -74,19 +74,32 @@ class LocalFolders:
             self.scratch.clear()
             if own is None or own[0] != os.getpid():
                 return  # a forked child must not tidy up after its parent
-            shutil.rmtree(own[1], ignore_errors=True)
+            with suppress(OSError):
+                _remove(own[1])
             os.close(own[2])
 
     def _root(self) -> Path:
         if self._own is None or self._own[0] != os.getpid():
             parent = self._parent or Path(tempfile.gettempdir())
             _remove_dead(parent)
-            path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-            held = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(held, fcntl.LOCK_EX)
-            self._own = (os.getpid(), path, held)
+            self._own = (os.getpid(), *_made(parent))
             atexit.register(self.close)
         return self._own[1]
+
+
+def _made(parent: Path) -> tuple[Path, int]:
+    """Return a new folder, and what holds the lock on it.
+
+    Another process that looks for what the dead have left may see the folder before it is locked, and remove it. Once
+    it is locked and still there, nobody does.
+    """
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        held = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if (path / _LOCK).exists():
+            return path, held
+        os.close(held)
 
 
 def _remove_dead(parent: Path) -> None:
@@ -96,9 +109,17 @@ def _remove_dead(parent: Path) -> None:
             held = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
             finally:
                 os.close(held)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, and its lock last: without it nobody would find out that the rest is nobody's."""
+    for entry in folder.iterdir():
+        if entry.name != _LOCK:
+            shutil.rmtree(entry, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 FOLDERS = LocalFolders()

@@ -38,6 +38,13 @@ class ObjectShelf:
         """List them."""
         prefix = f"{folder}/" if folder else ""
         listed = self._ask("list", prefix, lambda: list(self._client.listed(prefix)))
+        listed = [each for each in listed if not each.key.endswith("/")]  # what consoles make to show a folder
+        if bad := [each.key for each in listed if layout.leads_outside(each.key)]:
+            raise StorageError(
+                f"{self._where('')} holds {bad[0]!r}, which as a file would lie outside of its folder",
+                hint="tunekit has not written it; look at it, and delete it or give it another name",
+                path=self._where(bad[0]),
+            )
         return {each.key.removeprefix(prefix): Found(each.size, each.modified) for each in listed}
 
     @contextmanager

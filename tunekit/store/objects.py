@@ -355,7 +355,12 @@ class ObjectStore:
         return list(self._listed(prefix))
 
     def _listed(self, prefix: str) -> dict[str, Listed]:
-        return self._ask("list", prefix, lambda: {entry.key: entry for entry in self._client.listed(prefix)})
+        """Return what can be files; nobody may write where other keys lead, and they are none of ours."""
+
+        def ask() -> dict[str, Listed]:
+            return {entry.key: entry for entry in self._client.listed(prefix) if not layout.leads_outside(entry.key)}
+
+        return self._ask("list", prefix, ask)
 
     def _delete(self, keys: Sequence[str]) -> None:
         if keys:

@@ -73,6 +73,8 @@ class History:
     """Those that are visible."""
     unsure: set[int] = field(default_factory=set)
     """Trials of the last turn, whose commands are not recorded."""
+    _latest: dict[tuple[int, int], Known] = field(default_factory=dict, repr=False)
+    """What was shown last at each iteration of each trial."""
 
     def take(self, record: Record) -> None:
         """Fold one record."""
@@ -98,9 +100,9 @@ class History:
 
     def _show(self, shown: Known) -> None:
         """Enter a visible checkpoint; one of another attempt at the same iteration has given way to it."""
-        before = [known for known in self.published if known._replace(attempt=shown.attempt) == shown and shown.exact]
-        for known in before:
-            del self.published[known]
+        if shown.exact:
+            self.published.pop(self._latest.get(shown[:2], shown), None)
+            self._latest[shown[:2]] = shown
         self.published[shown] = str(self.staged.pop(shown, {}).get("digest", ""))
 
     def _forget(self, record: _Checkpoint) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from tunekit.config.problems import why_no_folder_name
 from tunekit.store import LocalStore
 from tunekit.store.contents import HEADER, JOURNAL
 from tunekit.store.shelf import Found, Shelf
@@ -21,10 +22,11 @@ _BLOCK_BYTES = 1 << 20
 
 
 def journal_name(shelf: Shelf) -> str:
-    """Return the folder of an experiment's journal: the header names it."""
-    with contextlib.suppress(FileNotFoundError, msgspec.DecodeError, AttributeError):
-        return str(msgspec.json.decode(shelf.store.read(HEADER)).get("journal", JOURNAL))
-    return JOURNAL
+    """Return the folder of an experiment's journal: the header names it. What cannot be a folder's name is no name."""
+    name = JOURNAL
+    with contextlib.suppress(FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, AttributeError):
+        name = str(msgspec.json.decode(shelf.store.read(HEADER)).get("journal", JOURNAL))
+    return JOURNAL if why_no_folder_name(name) else name
 
 
 @contextmanager
