@@ -22,6 +22,7 @@ from tunekit.testing.events import (
     row,
     save_failed,
     saved,
+    saving,
     staged,
     started,
     timer,
@@ -111,23 +112,24 @@ def test_it_goes_on_from_its_newest_checkpoint(play: Script) -> None:
     assert play.history[-1][1] == [LaunchTrial(trial=0, attempt=2, resume_from=3, time_total_s=3.0)]
 
 
-def test_a_save_that_is_under_way_is_no_hang_within_reason(play: Script) -> None:
-    play.begin(hang_timeout_s=5.0, save_grace_s=100.0)
+def test_a_save_that_is_under_way_is_no_hang(play: Script) -> None:
+    """The worker says so, for as long as the trial waits for it."""
+    play.begin(hang_timeout_s=6.0)
     play(started(0), at(row(0, 1, saves=True), 1.0))
-    assert play.experiment.next_deadline() == 106.0
-    play(at(staged(0, 1), 50.0))
-    assert play.experiment.next_deadline() == 55.0, "it is back to its steps"
-    play(at(row(0, 2, saves=True), 54.0))
-    assert play.experiment.next_deadline() == 54.0 + 105.0
-    play(at(save_failed(0, 2), 60.0))
-    assert play.experiment.next_deadline() == 65.0
-    play(at(row(0, 3, saves=True), 64.0), at(row(0, 4), 66.0))
-    assert play.experiment.next_deadline() == 71.0, "what is saved behind it does not excuse it"
+    for moment in range(3, 103, 2):
+        assert play(at(saving(0), float(moment))) == []
+    assert play.experiment.next_deadline() == 101.0 + 6.0
+    play(at(staged(0, 1), 102.0))
+    assert play.experiment.next_deadline() == 108.0, "it is back to its steps"
+    play(at(row(0, 2, saves=True), 105.0), at(save_failed(0, 2), 106.0))
+    assert play.experiment.next_deadline() == 112.0
 
 
-def test_a_save_that_never_ends_is_a_hang(play: Script) -> None:
-    play.begin(hang_timeout_s=5.0, save_grace_s=100.0)
+def test_to_owe_a_save_excuses_no_silence(play: Script) -> None:
+    """S003-12: a process that is stopped with a save in flight is found like any other."""
+    play.begin(hang_timeout_s=5.0)
     play(started(0), at(row(0, 1, saves=True), 1.0))
+    assert play.experiment.next_deadline() == 6.0
     assert listen(play) == [KILL]
 
 

@@ -41,7 +41,7 @@ EVENTS: dict[str, Event] = {
     "checkpoint staged": staged(0, 3),
     "save failed": save_failed(0, 3),
     "returned": returned(0),
-    "finishes its saves": saving(0),
+    "waits for its saves": saving(0),
     "halted": halted(0),
     "raised": raised(0),
     "raised, budget used up": raised(0, retryable=False),
@@ -66,6 +66,8 @@ NOTES = """A dot: the trial stays as it is. *Ignored*: counted as stale.
 
 - *Completed* stands here for *stopped*, too: a trial is stopped if it was the scheduler that ended it.
 - A pending trial is launched as soon as there is room and none of its checkpoints is still being published.
+- A running trial that is silent for `hang_timeout_s` is killed and stays running until its worker is lost; one that has run
+  for `time_limit_s` is stopped, and ends completed.
 - A new driver makes every paused trial pending; failed ones only with `resume_errored` or `restart_errored`.
 """
 

@@ -103,13 +103,10 @@ def limit_due(settings: Settings, trial: TrialState) -> float | None:
 
 
 def hang_due(settings: Settings, trial: TrialState) -> float | None:
-    """Return when a running trial that says nothing more is to be suspected; if it is, when it is to be killed.
-
-    A save that is under way takes its own time, within reason: its worker may wait for the storage.
-    """
+    """Return when a running trial that says nothing more is to be suspected; if it is, when it is to be killed."""
     timeout = settings.hang_timeout_s
     if timeout is None or trial.is_waiting:
         return None
     if trial.suspected_at is not None:
         return trial.suspected_at + min(LISTEN_S, timeout)
-    return trial.heard_at + timeout + (settings.save_grace_s if trial.is_saving else 0.0)
+    return trial.heard_at + timeout

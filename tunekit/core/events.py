@@ -215,7 +215,10 @@ class TrialHalted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class TrialSaving(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_saving"):
-    """The worker stopped the trial as it was told, and finishes its saves: it is busy, not stuck."""
+    """The trial waits until its saves are finished: it is busy, not stuck. Said when it stopped as it was told.
+
+    Where silence is taken for a hang, it is said again and again, and also in the middle of a trial.
+    """
 
 
 class WorkerLost(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="worker_lost"):

@@ -106,7 +106,8 @@ def _go_on(state: State, trial: TrialState, out: list[Command]) -> None:
     """Answer a trial that waits, unless it was told to pause: then that is its answer."""
     if trial.status is not _STOPPING:
         until = worker_horizon(state, trial) if state.settings.asks_every_result else trial.until
-        state.hear(trial)  # While it waits it cannot speak.
+        state.hear(trial)  # It could not speak while it waited, and nobody looked.
+        state.deadlines.watch(trial.trial)
         out.append(ContinueTrial(trial=trial.trial, attempt=trial.attempt, until=until))
 
 
@@ -158,8 +159,9 @@ def look_after(state: State, trial: TrialState, out: list[Command]) -> None:
 
 
 def on_saving(state: State, trial: TrialState, event: TrialSaving, out: list[Command]) -> None:
-    """Be patient with a trial that stopped as told: what gives up its place waits for what it saves."""
+    """Be patient with a trial that waits for its storage. If it stopped as told, it may take its time over that."""
     del event, out
+    state.hear(trial)
     if trial.deadline is not None:
         state.set_deadline(trial, max(trial.deadline, state.now + state.settings.save_grace_s))
 
@@ -353,7 +355,7 @@ TRANSITIONS: dict[TrialStatus, dict[type, Handler]] = {
         LaunchFailed: on_launch_failed,
         RestoreFailed: on_restore_failed,
     },
-    TrialStatus.RUNNING: {**_WORK, **_ENDINGS},
+    TrialStatus.RUNNING: {**_WORK, **_ENDINGS, TrialSaving: on_saving},
     TrialStatus.STOPPING: {
         **_WORK,
         **_ENDINGS,

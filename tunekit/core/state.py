@@ -112,11 +112,9 @@ class State:
         trial.escalation = 0
 
     def hear(self, trial: TrialState) -> None:
-        """Take note of a sign of life, or that a trial which waited goes on: its silence begins now."""
+        """Take note of a sign of life."""
         trial.heard_at = self.now
         trial.suspected_at = None
-        if self.settings.hang_timeout_s is not None:
-            self.deadlines.watch(trial.trial)  # A save or a wait, with which there is more patience, may be over.
 
     def enqueue(self, trial: TrialState) -> None:
         """Queue a waiting trial that is wanted. One that is being published a checkpoint waits for that first."""

@@ -102,12 +102,6 @@ class TrialState(msgspec.Struct):
         return self.last.iteration if self.last else 0
 
     @property
-    def is_saving(self) -> bool:
-        """Whether a checkpoint of the newest row is to come, from the current attempt."""
-        last = self.last
-        return last is not None and last.saves and last.attempt == self.attempt and self.saved_at < last.iteration
-
-    @property
     def is_waiting(self) -> bool:
         """Whether its newest row is that of its horizon, so that it may not go on before it is told to."""
         last, until = self.last, self.until

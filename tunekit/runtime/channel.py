@@ -14,7 +14,7 @@ class Channel(Protocol):
     def send(self, event: Event) -> None:
         """Pass an event on, now or soon, in order.
 
-        ``CheckpointStaged`` and ``SaveFailed`` may come from another thread, at any moment of the attempt.
+        ``CheckpointStaged``, ``SaveFailed`` and ``TrialSaving`` may come from another thread, at any moment.
         """
         ...
 

@@ -28,12 +28,13 @@ import msgspec
 import xxhash
 
 from tunekit.checkpoint import Checkpoint
-from tunekit.core.events import CheckpointStaged, SaveFailed
+from tunekit.core.events import CheckpointStaged, SaveFailed, TrialSaving
 from tunekit.core.metrics import score
 from tunekit.core.stopping import TIME_TOTAL_S, TRAINING_ITERATION
 from tunekit.errors import CheckpointError
 from tunekit.runtime.channel import Channel
 from tunekit.runtime.failure import error_info
+from tunekit.runtime.heartbeat import beating
 from tunekit.runtime.pending_save import PendingSave
 from tunekit.runtime.persisting import Persister
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
@@ -132,7 +133,8 @@ class Saving:
         """Keep a folder that user code has written."""
         save = self._new(row, SaveReason.USER, pin=pin)
         with self._preparing(save), checkpoint.as_directory() as name:
-            save.folder = self._adopted(Path(name), row.iteration, move=checkpoint.move)
+            with self._being_heard():
+                save.folder = self._adopted(Path(name), row.iteration, move=checkpoint.move)
             self._hand_over(save, is_last=False)
 
     def save_failed(self, write: Callable[[str], Any], row: Row) -> None:
@@ -156,7 +158,8 @@ class Saving:
 
     def settle(self) -> None:
         """Return when nothing of this attempt is in flight, and the driver has been told of all of it."""
-        self._persister.settle()
+        with self._being_heard():
+            self._persister.settle()
         if self.saved_at in self._failed:
             self.saved_at = 0
 
@@ -224,12 +227,24 @@ class Saving:
 
     def _hand_over(self, save: PendingSave, *, is_last: bool) -> None:
         """Finish a save, or leave it to the thread."""
+        with self._being_heard():
+            self._finish_or_leave(save, is_last=is_last)
+        self.saved_at = save.key.iteration
+
+    def _finish_or_leave(self, save: PendingSave, *, is_last: bool) -> None:
         is_small = self._is_fast and self._persister.is_idle and save.is_cheap()
         if is_last or is_small or not self._leave_behind(save):
             self._persister.make_room()
             self._persister.settle()
             self._finish(save, is_small=is_small)
-        self.saved_at = save.key.iteration
+
+    def _being_heard(self) -> contextlib.AbstractContextManager[None]:
+        """Tell the driver now and then that the trial waits for its storage, so that it is not taken for hung."""
+        spec, timeout_s = self._spec, self._sweep.hang_timeout_s
+        return beating(
+            lambda: self._channel.send(TrialSaving(trial=spec.trial, attempt=spec.attempt)),
+            None if timeout_s is None else timeout_s / 3,
+        )
 
     def _leave_behind(self, save: PendingSave) -> bool:
         """Leave a save to the thread. Return False if there is no memory for it, or no thread."""
