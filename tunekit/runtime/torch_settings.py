@@ -72,7 +72,9 @@ def restore(torch: Any, before: TorchSettings) -> None:
     if now.device != before.device:
         torch.set_default_device(before.device)
     torch.set_grad_enabled(before.grad)
-    torch.use_deterministic_algorithms(before.deterministic, warn_only=before.warn_only)
+    if (now.deterministic, now.warn_only) != (before.deterministic, before.warn_only):
+        # Not for nothing: it loads torch's compiler, which takes seconds.
+        torch.use_deterministic_algorithms(before.deterministic, warn_only=before.warn_only)
     torch.backends.cudnn.deterministic = before.cudnn_deterministic
     torch.backends.cudnn.benchmark = before.cudnn_benchmark
     # The older interface first: it also sets what the newer one reads, and refuses to when they differ for long.
