@@ -85,6 +85,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """FAILED trials go on from their newest checkpoint, with a fresh budget."""
     restart_errored: bool = False
     """FAILED trials start over, with a fresh budget."""
+    logical_slots: int | None = None
+    """In deterministic mode, how many trials are under way at a time, whatever the workers; None: it is off."""
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):

@@ -20,14 +20,12 @@ import heapq
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tunekit.core import checkpoints, ledger, lifecycle, limit
+from tunekit.core import launching, ledger, lifecycle, limit, ordering
 from tunekit.core.commands import (
-    AskSearcher,
     Command,
     EndExperiment,
     InterruptTrial,
     KillTrial,
-    LaunchTrial,
 )
 from tunekit.core.events import (
     CapacityChanged,
@@ -85,7 +83,10 @@ class Experiment:
         else:
             self._handle_trial_event(event, out)
         _wind_up(state, out)
-        _launch(state, out)
+        if state.order is None:
+            _launch(state, out)
+        else:
+            ordering.go_on(state, state.order, out)
         if state.limit is not None and type(event) not in _TAKING_OVER:
             ledger.make_room(state, out)
         _end(state, out)
@@ -123,7 +124,9 @@ def _on_driver_started(state: State, event: DriverStarted, out: list[Command]) -
     state.generation = event.generation
     state.settings = event.settings
     state.max_live = 0
-    state.asking = state.exhausted = state.holding = state.ended = False
+    state.order = ordering.of(state)
+    state.asking = state.exhausted = state.ended = False
+    state.holding = state.holding and state.order is not None
     state.outcome, state.error, state.culprit = None, "", None
     state.num_unwanted = sum(not state.is_wanted(trial) for trial in state.trials)
     state.io.clear()
@@ -157,6 +160,8 @@ def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
     elif trial.status is TrialStatus.FAILED and (settings.resume_errored or settings.restart_errored):
         trial.num_failures = 0
         trial.error = None
+        if state.order is not None:
+            state.order.call_back(trial.trial)
         state.move(trial, TrialStatus.PENDING)
 
 
@@ -197,8 +202,9 @@ def _on_suggested(state: State, event: TrialsSuggested, out: list[Command]) -> N
         state.num_stale += 1
         return
     state.asking = False
-    state.holding = not event.draws and state.num_open > 0
-    state.exhausted = event.exhausted or (not event.draws and not state.num_open)
+    num_open = state.num_open if state.order is None else len(state.order.seats)
+    state.holding = not event.draws and num_open > 0
+    state.exhausted = event.exhausted or (not event.draws and not num_open)
     for draw in event.draws:
         state.add(TrialState(trial=len(state.trials), draw=draw))
 
@@ -229,49 +235,13 @@ def _launch(state: State, out: list[Command]) -> None:
         return
     while len(state.live) < state.max_live:
         if state.queue:
-            _launch_trial(state, state.trials[heapq.heappop(state.queue)], out)
-        elif state.asking:
-            return
-        elif (count := _askable(state)) > 0:
-            state.asking = True
-            out.append(AskSearcher(first=len(state.trials), count=count))
+            launching.launch(state, state.trials[heapq.heappop(state.queue)], out)
+        elif state.asking or launching.ask(state, state.max_live - len(state.live), out):
             return
         elif state.paused:
-            _launch_trial(state, state.trials[state.paused.popleft()], out)
+            launching.launch(state, state.trials[state.paused.popleft()], out)
         else:
             return
-
-
-def _launch_trial(state: State, trial: TrialState, out: list[Command]) -> None:
-    entry = checkpoints.newest(trial.checkpoints)
-    trial.attempt += 1
-    trial.resume_from = entry.iteration if entry else None
-    trial.until = state.scheduler.horizon(trial.trial, trial.resume_from or 0)
-    trial.intent = Intent.RUN
-    trial.own_stop = False
-    trial.saved_at = trial.owes_at = 0
-    trial.reason = ""
-    state.move(trial, TrialStatus.LAUNCHING)
-    out.append(
-        LaunchTrial(
-            trial=trial.trial,
-            attempt=trial.attempt,
-            resume_from=trial.resume_from,
-            until=lifecycle.worker_horizon(state, trial),
-            time_total_s=entry.time_total_s if entry else 0.0,
-        )
-    )
-
-
-def _askable(state: State) -> int:
-    """Return how many configurations to ask for now."""
-    if state.exhausted or state.holding:
-        return 0
-    free = state.max_live - len(state.live)
-    count = free if state.settings.searcher_learns else max(free, state.settings.ask_batch)
-    if state.settings.num_trials is None:
-        return count
-    return min(count, state.settings.num_trials - len(state.trials))
 
 
 def _end(state: State, out: list[Command]) -> None:

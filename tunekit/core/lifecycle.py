@@ -21,7 +21,7 @@ from tunekit.core import ledger
 from tunekit.core.alarms import limit_due
 from tunekit.core.checkpoints import valid
 from tunekit.core.commands import Command, ContinueTrial, KillTrial, StopTrial
-from tunekit.core.decisions import Continue, Pause, Stop
+from tunekit.core.decisions import Continue, Decision, Pause, Stop
 from tunekit.core.events import (
     CheckpointStaged,
     ErrorInfo,
@@ -37,10 +37,9 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.core.failures import is_charged, is_exhausted
-from tunekit.core.metrics import score
+from tunekit.core.scheduling import decide, value_of
 from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus, TrialState
-from tunekit.errors import ExperimentError
 from tunekit.types import Intent, LossCause, Outcome, TrialStatus
 
 # The members of an enum are slow to look up, and these are looked up at every row.
@@ -71,35 +70,50 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
         state.move(trial, _RUNNING)
     elif state.settings.hang_timeout_s is not None:
         state.hear(trial)
+    if state.order is not None:
+        is_final = event.final or bool(event.stop)
+        state.order.report(trial.trial, event.iteration, is_final=is_final, value=value_of(state, event))
     if event.final or trial.intent is _STOP:
         return
     if event.stop:
         trial.own_stop = True
         stop(state, trial, _STOP, event.stop, out)
     elif trial.until is not None and event.iteration >= trial.until:
-        _decide(state, trial, event, out)
+        _answer(state, trial, event, out)
     elif state.settings.asks_every_result:
         _go_on(state, trial, out)
 
 
-def _decide(state: State, trial: TrialState, event: ResultReported, out: list[Command]) -> None:
-    metric = state.settings.metric
-    value = score(event.metrics, metric) if metric is not None else None
-    try:
-        decision = state.scheduler.decide(trial.trial, event.iteration, value)
-    except Exception as error:
-        raise _scheduler_failed(state, event, value, error) from error
+def _answer(state: State, trial: TrialState, event: ResultReported, out: list[Command]) -> None:
+    """Answer a trial at its horizon; in deterministic mode, if it is decided already."""
+    if state.order is None:
+        obey(state, trial, decide(state, trial.trial, event.iteration, value_of(state, event)), out)
+        return
+    seat = state.order.seats[trial.trial]
+    if seat.verdict is not None:
+        obey(state, trial, seat.verdict, out)
+    elif not seat.is_undecided:
+        obey(state, trial, Continue(until=seat.until), out)
+
+
+def obey(state: State, trial: TrialState, decision: Decision, out: list[Command]) -> None:
+    """Do with a trial at its horizon what the scheduler decided."""
     if isinstance(decision, Continue):
         trial.until = decision.until
         _go_on(state, trial, out)
     elif isinstance(decision, Stop):
         stop(state, trial, _STOP, decision.reason, out)
     else:
-        _pause(state, trial, decision, out)
+        stop(state, trial, _PAUSE, decision.reason, out)
 
 
-def _pause(state: State, trial: TrialState, decision: Pause, out: list[Command]) -> None:
-    stop(state, trial, _PAUSE, decision.reason, out)
+def is_held(trial: TrialState) -> bool:
+    """Return whether a live trial stands at its horizon."""
+    last = trial.last
+    if trial.status is not _RUNNING and trial.status is not _STOPPING:
+        return False
+    is_current = last is not None and last.attempt == trial.attempt
+    return is_current and trial.until is not None and trial.iteration >= trial.until
 
 
 def _go_on(state: State, trial: TrialState, out: list[Command]) -> None:
@@ -109,15 +123,6 @@ def _go_on(state: State, trial: TrialState, out: list[Command]) -> None:
         state.hear(trial)  # It could not speak while it waited, and nobody looked.
         state.deadlines.watch(trial.trial)
         out.append(ContinueTrial(trial=trial.trial, attempt=trial.attempt, until=until))
-
-
-def _scheduler_failed(state: State, event: ResultReported, value: float | None, error: Exception) -> ExperimentError:
-    name = type(state.scheduler).__name__
-    return ExperimentError(
-        f"{name}.decide raised {type(error).__name__}: {error}, asked about trial {event.trial} at iteration "
-        f"{event.iteration} with the value {value}",
-        hint="mend the scheduler and run the script again: the row is recorded, and the decision will be asked for",
-    )
 
 
 def worker_horizon(state: State, trial: TrialState) -> int | None:
@@ -179,9 +184,10 @@ def on_halted(state: State, trial: TrialState, event: TrialHalted, out: list[Com
         _end(state, trial, _stopped_status(trial), out)
     elif _is_over(state, trial, out):
         return
-    elif trial.status is TrialStatus.STOPPING:
+    elif trial.status is TrialStatus.STOPPING and (state.order is None or state.outcome is not None):
+        _leave_slot(state, trial)
         state.move(trial, TrialStatus.PAUSED)
-    else:  # Nobody asked: a worker that ran out of its lease.
+    else:  # Nobody asked: a worker that ran out of its lease. Or it only made room for a trial that is needed first.
         _again(state, trial)
 
 
@@ -286,7 +292,15 @@ def _fail(state: State, trial: TrialState, out: list[Command]) -> None:
 def _again(state: State, trial: TrialState) -> None:
     trial.intent = Intent.RUN
     trial.own_stop = False
+    _leave_slot(state, trial)
     state.move(trial, TrialStatus.PENDING)
+
+
+def _leave_slot(state: State, trial: TrialState) -> None:
+    """Give the logical slot up if the scheduler paused the trial; it is kept whatever else stops an attempt."""
+    if state.order is not None:
+        seat = state.order.seats[trial.trial]
+        seat.has_ended = isinstance(seat.verdict, Pause)
 
 
 def _end(state: State, trial: TrialState, status: TrialStatus, out: list[Command]) -> None:
@@ -294,6 +308,12 @@ def _end(state: State, trial: TrialState, status: TrialStatus, out: list[Command
         trial.error = None
     state.end(trial, status, out)
     ledger.retain(state, trial, out)
+
+
+def finish_stop(state: State, trial: TrialState, out: list[Command]) -> None:
+    """Stop a trial that no worker holds; unless its last checkpoint is owed, for which it runs again."""
+    if not _owes_save(state, trial):
+        _end(state, trial, TrialStatus.STOPPED, out)
 
 
 def _finish_stop(state: State, trial: TrialState, out: list[Command], *, charged: bool) -> None:

@@ -16,6 +16,7 @@ from tunekit.core.commands import Command, DeleteCheckpoint, PublishCheckpoint, 
 from tunekit.core.events import Settings
 from tunekit.core.limit import ByteLimit
 from tunekit.core.policies import SchedulerState
+from tunekit.core.sequencer import Sequencer
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.types import Intent, Outcome, TrialId, TrialStatus
 
@@ -75,6 +76,8 @@ class State:
     """When trials want to be looked at (derived)."""
     limit: ByteLimit | None = None
     """What is to be known of all checkpoints under ``max_experiment_bytes`` (derived)."""
+    order: Sequencer | None = None
+    """In deterministic mode, who has a logical slot, and what happens next. None: things happen as they arrive."""
 
     def __post_init__(self) -> None:
         """Know when to look at trials."""
@@ -129,16 +132,25 @@ class State:
         """End a trial for good."""
         self.move(trial, status)
         trial.intent = Intent.RUN
+        if self.order is None:
+            self.tell_end(trial, out)
+        else:
+            self.order.seats[trial.trial].has_ended = True
+
+    def tell_end(self, trial: TrialState, out: list[Command]) -> None:
+        """Let the search know that a trial has ended."""
         self.holding = False
         if self.settings.searcher_learns:
             metrics = trial.last.metrics if trial.last else None
-            failed = status is TrialStatus.FAILED
+            failed = trial.status is TrialStatus.FAILED
             out.append(TellSearcher(trial=trial.trial, metrics=metrics, failed=failed))
 
     def is_wanted(self, trial: TrialState) -> bool:
         """Return whether a trial counts: it was begun, or the script still asks for so many."""
         target = self.settings.num_trials
-        return trial.attempt > 0 or target is None or trial.trial < target
+        if trial.attempt > 0 or target is None or trial.trial < target:
+            return True
+        return self.order is not None and trial.trial in self.order.seats
 
     def is_done(self) -> bool:
         """Return whether every trial that is wanted has ended, and no other one is."""

@@ -87,6 +87,8 @@ class SimOptions:
     """Whether the searcher learns, and now and then wants to hear of an end before it suggests more."""
     counts: bool = True
     """Whether the number of trials is known beforehand; else the searcher exhausts itself."""
+    logical_slots: int | None = None
+    """Deterministic mode, with so many trials under way at a time."""
     judged: bool = False
     """Whether the driver judges each row, and ends a trial at its last but one iteration."""
     time_budget_s: float | None = None

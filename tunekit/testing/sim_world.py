@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import xxhash
+
 from tunekit.core.events import Draw
 from tunekit.runtime.clock import Clock
 from tunekit.types import TrialId
@@ -176,6 +178,8 @@ class SimSearcher:
         failure: Probability that it raises.
         learns: Whether it sometimes waits for a trial to end.
         in_flight: Says whether any trial has not ended.
+        heard: What an earlier driver has told it.
+        is_steady: Whether its answers depend on what it has heard, and on nothing else.
     """
 
     num_trials: int
@@ -183,19 +187,26 @@ class SimSearcher:
     failure: float
     learns: bool
     in_flight: Callable[[], bool]
+    heard: list[str] = field(default_factory=list)
+    """What it was told, in order."""
+    is_steady: bool = False
+    """Whether it answers according to what it has heard, and to nothing else."""
 
     def ask(self, first: TrialId, count: int) -> tuple[list[Draw], bool]:
         """Suggest configurations; sometimes fewer than wanted, or none for now."""
         if self.coin(self.failure):
             raise ValueError("the optimiser does not converge")
         count = min(count, self.num_trials - first)
-        if self.learns and count > 0 and self.coin(0.3):
-            count = 0 if self.in_flight() else 1
-        draws = [Draw(values={"x": index}, shown={"x": index}) for index in range(first, first + count)]
+        opinion = xxhash.xxh3_64_intdigest("\n".join(self.heard).encode())
+        if self.learns and count > 0 and (opinion % 3 == 0 if self.is_steady else self.coin(0.3)):
+            is_any = first > len(self.heard) if self.is_steady else self.in_flight()
+            count = 0 if is_any else 1
+        shown = {"opinion": opinion} if self.is_steady else {}
+        draws = [Draw(values={"x": index}, shown={"x": index, **shown}) for index in range(first, first + count)]
         return draws, first + count >= self.num_trials
 
     def tell(self, trial: TrialId, draw: Draw, metrics: Mapping[str, Any] | None, failed: bool) -> None:  # noqa: FBT001 - a seam
         """Learn that a trial has ended."""
         if draw.values != {"x": trial}:
             raise AssertionError(f"trial {trial} was told with the configuration of another one: {draw}")
-        del metrics, failed
+        self.heard.append(f"{trial} {metrics} {failed}")

@@ -28,7 +28,7 @@ import xxhash
 
 from tunekit.core import invariants
 from tunekit.core.codec import Record
-from tunekit.core.commands import Command
+from tunekit.core.commands import Command, TellSearcher
 from tunekit.core.events import DriverStarted, Event, ResultReported, Settings, StopRequested
 from tunekit.core.experiment import Experiment
 from tunekit.core.state import State
@@ -107,6 +107,8 @@ class Simulation:
         self._rung_at = -1.0
         self._is_finished = self._is_over = False
         self._launched_before = 0
+        self._heard: list[str] = []
+        """What the searcher was told, as the journal says."""
 
     def run(self) -> Report:
         """Run the sweep to its end.
@@ -167,9 +169,11 @@ class Simulation:
         """Fold the journal through a fresh core, and show the judge what is new in it."""
         experiment = Experiment(self.options.scheduler, Mode.MIN)
         self._handled = 0
+        self._heard = []
 
         def handle(event: Event) -> list[Command]:
             commands = experiment.handle(event)
+            self._heard += [f"{c.trial} {c.metrics} {c.failed}" for c in commands if isinstance(c, TellSearcher)]
             self._handled += 1
             if self._handled > self._judged:
                 self._judged = self._handled
@@ -202,6 +206,8 @@ class Simulation:
             failure=self.options.faults.searcher,
             learns=self.options.learns,
             in_flight=lambda: state.num_open > 0,
+            is_steady=self.options.logical_slots is not None,
+            heard=list(self._heard),
         )
         return Driver(
             experiment=experiment,
@@ -231,6 +237,7 @@ class Simulation:
             score_attribute=METRIC if options.by_score else None,
             max_experiment_bytes=options.max_bytes,
             saves_at_end=options.saves_at_end,
+            logical_slots=options.logical_slots,
             asks_every_result=options.judged,
             stop_grace_s=options.stop_grace_s,
         )

@@ -1,0 +1,129 @@
+"""Deterministic mode: the core's side of ``core.sequencer``.
+
+Two things are apart here that are one otherwise. A trial is *seated* on a logical slot, from the moment at which it is
+asked for up to its logical end, and that is all that schedulers and searchers see. And it is *launched*, perhaps
+several times, whenever there is a worker for it.
+
+Where workers are fewer than slots, a trial that waits for a decision may stand in the way of one that has to come
+first. It is *parked* then: paused through a checkpoint, and launched again once the decision has come.
+"""
+
+from __future__ import annotations
+
+from tunekit.core import launching, lifecycle
+from tunekit.core.commands import Command
+from tunekit.core.decisions import Continue, Pause
+from tunekit.core.scheduling import decide
+from tunekit.core.sequencer import Sequencer
+from tunekit.core.state import State
+from tunekit.core.trial import TrialState
+from tunekit.types import Intent, TrialId, TrialStatus
+
+
+def of(state: State) -> Sequencer | None:
+    """Return the order of things under the settings of a driver that takes over; None: they happen as they arrive."""
+    num_slots = state.settings.logical_slots
+    if num_slots is None:
+        return None
+    order = state.order if state.order is not None else Sequencer(num_slots=num_slots)
+    order.num_slots = num_slots
+    return order
+
+
+def go_on(state: State, order: Sequencer, out: list[Command]) -> None:
+    """Let everything happen whose turn it is, and give workers to those that are needed first.
+
+    While the run is wound up, nothing happens: what could be asked for then would be missing in its place.
+    """
+    while state.outcome is None and not state.ended:
+        if not _fill_slots(state, order, out):
+            break
+        trial = order.next()
+        if trial is None:
+            break
+        _happen(state, order, state.trials[trial], out)
+    if state.outcome is None and not state.ended:
+        _launch(state, order, out)
+        _park(state, order, out)
+
+
+def _fill_slots(state: State, order: Sequencer, out: list[Command]) -> bool:
+    """Seat trials on all free slots, new ones first, then those that return. False: the searcher must answer first."""
+    while order.num_free > 0:
+        if order.next_new < len(state.trials) and state.is_wanted(state.trials[order.next_new]):
+            _seat(state, order, order.next_new, seen=0)
+            order.next_new += 1
+        elif state.asking or launching.ask(state, order.num_free, out):
+            return False
+        elif order.returning:
+            trial = state.trials[order.returning.pop(0)]
+            if trial.status is TrialStatus.PAUSED:
+                state.move(trial, TrialStatus.PENDING)
+            _seat(state, order, trial.trial, seen=trial.iteration)
+        else:
+            break
+    return True
+
+
+def _seat(state: State, order: Sequencer, trial: TrialId, *, seen: int) -> None:
+    order.sit(trial, seen=seen, until=state.scheduler.horizon(trial, seen))
+
+
+def _happen(state: State, order: Sequencer, trial: TrialState, out: list[Command]) -> None:
+    seat = order.seats[trial.trial]
+    if not seat.is_undecided:
+        order.leave(trial.trial)
+        if isinstance(seat.verdict, Pause):
+            order.returning.append(trial.trial)
+        else:
+            state.tell_end(trial, out)
+        return
+    decision = decide(state, trial.trial, seat.seen, seat.value)
+    if isinstance(decision, Continue):
+        seat.until = decision.until
+    else:
+        seat.verdict = decision
+    if lifecycle.is_held(trial):
+        lifecycle.obey(state, trial, decision, out)
+    elif trial.status.is_live or trial.status.is_ended:
+        return  # It comes to its horizon again, or never will.
+    elif isinstance(decision, Pause):
+        seat.has_ended = True
+    elif not isinstance(decision, Continue):
+        trial.reason = decision.reason
+        lifecycle.finish_stop(state, trial, out)
+        if trial.status.is_ended and trial.trial in state.queue:
+            state.queue.remove(trial.trial)
+
+
+def _launch(state: State, order: Sequencer, out: list[Command]) -> None:
+    while len(state.live) < state.max_live:
+        trial = min(_wanting(state, order), key=order.place, default=None)
+        if trial is None:
+            return
+        state.queue.remove(trial)
+        launching.launch(state, state.trials[trial], out)
+
+
+def _park(state: State, order: Sequencer, out: list[Command]) -> None:
+    """Have as many trials that wait make room as places are wanted, the last in order first."""
+    if len(state.live) < state.max_live or not (state.queue or len(state.live) > state.max_live):
+        return
+    num_stopping = sum(state.trials[trial].status is TrialStatus.STOPPING for trial in state.live)
+    num_wanted = len(_wanting(state, order)) + len(state.live) - state.max_live - num_stopping
+    if num_wanted <= 0:
+        return
+    held = [trial for trial in state.live if _is_idle(state.trials[trial])]
+    for index in sorted(held, key=order.place, reverse=True)[:num_wanted]:
+        trial = state.trials[index]
+        lifecycle.stop(state, trial, Intent.PAUSE, "it makes room for a trial that is needed first", out)
+        trial.reason = ""  # It is none for its end.
+
+
+def _wanting(state: State, order: Sequencer) -> list[TrialId]:
+    """Return the trials that could use a worker."""
+    return [trial for trial in state.queue if order.needs_worker(trial)]
+
+
+def _is_idle(trial: TrialState) -> bool:
+    return trial.status is TrialStatus.RUNNING and lifecycle.is_held(trial)
