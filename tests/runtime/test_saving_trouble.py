@@ -77,6 +77,28 @@ def _no_space(self: Gate, staging: str, files: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_a_save_that_came_to_nothing_is_nobodys_parent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a manifest names as its parent was staged: not what gave way to it, and not what the storage refused."""
+    bench.save(1)
+    bench.store.arrived.acquire()
+    bench.save(2, SaveReason.TIME)
+    bench.save(3)  # In the place of 2.
+    bench.store.gate.set()
+    bench.saving.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(Gate, "persist", _no_space)
+        bench.save(4)
+        bench.save(5)
+        bench.saving.settle()
+    bench.save(6)
+    bench.saving.settle()
+    assert [(event.iteration, event.manifest["parent"]) for event in bench.channel.staged] == [
+        (1, None),
+        (3, 1),
+        (6, 3),
+    ]
+
+
 def test_what_user_code_did_wrong_is_raised_at_its_next_report(bench: Bench) -> None:
     def write(folder: str) -> None:
         Path(folder, "model.bin").write_bytes(b"x" * 100_000)

@@ -36,6 +36,8 @@ class PendingSave:
     io: CheckpointIO
     key: CheckpointKey
     metadata: dict[str, Json]
+    parent: Callable[[], int | None]
+    """Iteration of the checkpoint before it, asked for when all saves before it have come to their ends."""
     staged: Callable[[dict[str, Json]], CheckpointStaged]
     """Makes the event of a manifest."""
     is_replaceable: bool
@@ -116,7 +118,8 @@ class PendingSave:
         if self.snapshot is not None:
             known = self.snapshot.write(self.folder, _Checking(self))
         self.check()
-        document = self.io.seal(*self.key[:3], metadata=self.metadata, exact=self.key.exact, known=known)
+        metadata = {**self.metadata, "parent": self.parent()}
+        document = self.io.seal(*self.key[:3], metadata=metadata, exact=self.key.exact, known=known)
         self.check()
         return document
 

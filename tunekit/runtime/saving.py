@@ -109,8 +109,14 @@ class Saving:
         """What is still to be raised."""
         self._failed: set[int] = set()
         self._is_fast = True
+        self._staged_at = 0
+        """Iteration of the newest checkpoint that is whole: staged, or restored."""
         self.saved_at = 0
         """Iteration of the newest checkpoint that was asked for or restored, and has not failed as far as we know."""
+
+    def go_on_from(self, iteration: int) -> None:
+        """Regard the checkpoint of an iteration, which was restored, as the newest."""
+        self.saved_at = self._staged_at = iteration
 
     # -- saving --------------------------------------------------------------------------------------------------------
 
@@ -260,7 +266,7 @@ class Saving:
         manifest = save.seal()
         if is_small:
             self._is_fast = time.monotonic() - began_at < _FAST_S
-        self._channel.send(save.staged(manifest))
+        self._tell(save, manifest)
 
     def _new(self, row: Row, reason: SaveReason, *, pin: bool) -> PendingSave:
         spec, is_exact = self._spec, reason is not SaveReason.FAILURE
@@ -274,7 +280,6 @@ class Saving:
             "reason": reason.value,
             "config_digest": self._config_digest,
             "environment": environment(),
-            "parent": self.saved_at or None,
         }
         event = CheckpointStaged(
             trial=spec.trial,
@@ -289,6 +294,7 @@ class Saving:
             io=self._io,
             key=CheckpointKey(*self._key(row.iteration), exact=is_exact),
             metadata=metadata,
+            parent=lambda: self._staged_at or None,
             staged=lambda manifest: msgspec.structs.replace(event, manifest=manifest),
             is_replaceable=reason is SaveReason.TIME and not pin,
             tell=self._end,
@@ -309,9 +315,13 @@ class Saving:
             self._failed.add(save.key.iteration)
             self._errors.append(result)
         else:
-            self._channel.send(save.staged(result))
+            self._tell(save, result)
 
     # -- telling -------------------------------------------------------------------------------------------------------
+
+    def _tell(self, save: PendingSave, manifest: dict[str, Json]) -> None:
+        self._staged_at = save.key.iteration
+        self._channel.send(save.staged(manifest))
 
     def _failure(self, iteration: int, error: OSError) -> SaveFailed:
         spec = self._spec

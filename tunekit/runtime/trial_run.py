@@ -96,7 +96,8 @@ class TrialRun:
 
     def go_on(self) -> None:
         """Count on from the checkpoint that is restored."""
-        self.iteration = self.saving.saved_at = self.spec.resume_from or 0
+        self.iteration = self.spec.resume_from or 0
+        self.saving.go_on_from(self.iteration)
         self.time_total_s = self.spec.time_total_s
         self.row = Row(self.iteration, {}, self.time_total_s)
 
