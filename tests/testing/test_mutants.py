@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from tunekit.core import experiment, lifecycle
+from tunekit.core import alarms, experiment, lifecycle
 from tunekit.core.commands import Command, KillTrial
 from tunekit.core.events import (
     Event,
@@ -159,6 +159,36 @@ def charges_preemption(patch: Patch) -> None:
 @mutant
 def allows_one_failure_more(patch: Patch) -> None:
     patch.setattr(lifecycle, "is_exhausted", lambda failures, budget: 0 <= budget < failures - 1)
+
+
+# -- silence and time --------------------------------------------------------------------------------------------------
+
+
+@mutant
+def never_finds_a_hang(patch: Patch) -> None:
+    patch.setattr(alarms, "hang_due", lambda settings, trial: None)
+
+
+@mutant
+def does_not_listen(patch: Patch) -> None:
+    """Only the start counts as a sign of life."""
+    patch.setattr(State, "hear", lambda self, trial: None)
+
+
+@mutant
+def forgets_how_long_earlier_attempts_ran(patch: Patch) -> None:
+    end = State._end_attempt
+
+    def forgetful(self: State, trial: TrialState) -> None:
+        end(self, trial)
+        trial.run_s = 0.0
+
+    patch.setattr(State, "_end_attempt", forgetful)
+
+
+@mutant
+def lets_trials_run_for_ever(patch: Patch) -> None:
+    patch.setattr(alarms, "limit_due", lambda settings, trial: None)
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tunekit.core.commands import (
     ContinueTrial,
     DeleteCheckpoint,
     EndExperiment,
+    KillTrial,
     LaunchTrial,
     PublishCheckpoint,
     StopTrial,
@@ -31,10 +32,13 @@ from tunekit.core.events import (
     PublishFailed,
     RestoreFailed,
     ResultReported,
+    SaveFailed,
     Settings,
     TrialHalted,
     TrialRaised,
     TrialReturned,
+    TrialSaving,
+    TrialStarted,
     WorkerLost,
 )
 from tunekit.errors import InvariantViolationError
@@ -62,6 +66,14 @@ class Books:
     is_waiting: bool = False
     """Whether it stands at its horizon without an answer."""
     resumed_from: int | None = None
+    started_at: float | None = None
+    """When its attempt began to run; None: it has not, or is over."""
+    run_s: float = 0.0
+    """Seconds that earlier attempts ran."""
+    heard_at: float = 0.0
+    """When its attempt was last heard of."""
+    is_killed: bool = False
+    """Whether it was killed without having been told to stop."""
     surely_charged: int = 0
     perhaps_charged: int = 0
     """Failures while it was being stopped, or after its last row: charged or not, as it turns out."""
@@ -98,6 +110,7 @@ class Judge:
         """Trial, attempt and iteration of each row in the journal, whether it counts or not."""
         self.launched: set[tuple[TrialId, int]] = set()
         self._settings = Settings()
+        self._now = 0.0
         self._asha = options.scheduler if isinstance(options.scheduler, ASHA) else None
         self._rungs: dict[int, list[float]] = {}
 
@@ -107,6 +120,7 @@ class Judge:
         Raises:
             InvariantViolationError: A promise is broken.
         """
+        self._now = event.at
         if isinstance(event, DriverStarted):
             self._see_driver(event, commands)
         elif (trial := getattr(event, "trial", None)) is not None:
@@ -131,6 +145,7 @@ class Judge:
     def _see_driver(self, event: DriverStarted, commands: Sequence[Command]) -> None:
         self._settings = event.settings
         for book in self.books:
+            self._end_run(book)
             book.is_live = book.is_stopping = book.is_waiting = False
         again = {(c.trial, c.iteration, c.exact) for c in commands if isinstance(c, PublishCheckpoint)}
         owed = {(trial, iteration, True) for trial, book in enumerate(self.books) for iteration in book.staged}
@@ -138,7 +153,30 @@ class Judge:
             owed |= {(trial, iteration, False) for (iteration, _), at in book.failures.items() if at == "staged"}
         self._require(again == owed, f"a new driver publishes {again}, but must publish {owed}")
 
+    def _hear(self, book: Books, event: Event) -> None:
+        """Follow when an attempt began to run, and when there was news of it. What comes twice is no news."""
+        match event:
+            case TrialStarted():
+                is_news = book.started_at is None
+            case ResultReported():
+                is_news = event.iteration > book.newest
+            case CheckpointStaged(exact=True):
+                is_news = event.iteration > book.saved_at
+            case _:
+                is_news = isinstance(event, CheckpointStaged | SaveFailed | TrialSaving)
+        if is_news and self._counts(book, getattr(event, "attempt", 0)):
+            book.heard_at = self._now
+            if book.started_at is None and not book.is_stopping:
+                book.started_at = self._now
+
+    def _end_run(self, book: Books) -> None:
+        if book.started_at is not None:
+            book.run_s += self._now - book.started_at
+        book.started_at = None
+        book.is_killed = False
+
     def _see_trial(self, book: Books, event: Event) -> None:
+        self._hear(book, event)
         if isinstance(event, ResultReported):
             self.rows.add((event.trial, event.attempt, event.iteration))
             if self._counts(book, event.attempt) and event.iteration > book.newest:
@@ -202,7 +240,15 @@ class Judge:
         elif isinstance(event, PublishFailed) and at == "staged":
             book.failures[key] = "gone"
 
+    def _check_limit(self, book: Books) -> None:
+        """Hold that a trial is told to stop when it has run for long enough; the bell may ring a moment later."""
+        limit = self._settings.time_limit_s
+        if limit is not None and book.started_at is not None and not book.is_stopping:
+            run_s = book.run_s + self._now - book.started_at
+            self._require(run_s <= max(limit, book.run_s) + 0.1, f"a trial runs for {run_s} s of {limit}")
+
     def _see_row(self, book: Books, event: ResultReported) -> None:
+        self._check_limit(book)
         book.newest = event.iteration
         book.has_final = event.final
         asks = self._settings.asks_every_result or (book.until is not None and event.iteration >= book.until)
@@ -220,6 +266,7 @@ class Judge:
                 book.perhaps_charged += 1
             else:
                 book.surely_charged += 1
+        self._end_run(book)
         book.is_live = book.is_waiting = book.is_stopping = False
 
     # -- commands ------------------------------------------------------------------------------------------------------
@@ -239,6 +286,8 @@ class Judge:
                 self._require(known, f"{command!r} publishes what was never staged")
             case DeleteCheckpoint():
                 self._see_delete(self._of(command.trial), command)
+            case KillTrial():
+                self._see_kill(self._of(command.trial), command)
             case EndExperiment():
                 busy = [
                     trial
@@ -267,8 +316,24 @@ class Judge:
             book.until = command.until
         else:
             self._require(not book.is_stopping, f"{command!r} stops a trial twice")
+            if command.reason.startswith("time_limit_s"):
+                run_s = book.run_s + self._now - (book.started_at if book.started_at is not None else self._now)
+                limit = self._settings.time_limit_s or 0.0
+                self._require(run_s >= limit - 1e-6, f"{command!r} comes after {run_s} s")
             book.is_stopping = True
         book.is_waiting = False
+
+    def _see_kill(self, book: Books, command: KillTrial) -> None:
+        """Hold that a trial is killed only if it does not stop, or if it runs and says nothing."""
+        self._require(self._counts(book, command.attempt), f"{command!r} kills an attempt that is over")
+        if book.is_stopping:
+            return
+        timeout = self._settings.hang_timeout_s
+        silence = self._now - book.heard_at
+        is_hung = timeout is not None and book.started_at is not None and silence >= timeout
+        self._require(is_hung, f"{command!r} kills a trial after a silence of {silence} s")
+        self._require(not book.is_killed, f"{command!r} kills a trial twice")
+        book.is_killed = True
 
     def _see_delete(self, book: Books, command: DeleteCheckpoint) -> None:
         if not command.exact:

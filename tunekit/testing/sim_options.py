@@ -38,6 +38,8 @@ class Faults:
     """Of an attempt that cannot be prepared, or whose worker dies before it."""
     deaf: float = 0.0
     """Of an attempt that does not report once it is told to stop; half of these ignore the interruption, too."""
+    hang: float = 0.0
+    """Of user code to say nothing more and to hear nothing, per iteration; only where hangs are found out."""
     save: float = 0.0
     """Of the storage to fail while a checkpoint is staged."""
     store: float = 0.0
@@ -94,6 +96,10 @@ class SimOptions:
     time_budget_s: float | None = None
     """Of the first run; each further one has as much again."""
     fail_fast: bool = False
+    hang_timeout_s: float | None = None
+    """How long an attempt may say nothing before it is killed."""
+    time_limit_s: float | None = None
+    """How long each trial may run in all of its attempts."""
     grows: bool = False
     """Whether the first run asks for one trial only, and the others for all."""
     second_chance: bool = False
@@ -123,6 +129,7 @@ _RATES: dict[str, float] = {
     "lease": 0.1,
     "launch": 0.2,
     "deaf": 0.5,
+    "hang": 0.15,
     "save": 0.2,
     "store": 0.2,
     "damage": 0.3,
@@ -172,6 +179,10 @@ def draw_options(rng: random.Random) -> SimOptions:
         options = replace(options, fail_fast=True)
     if rng.random() < 0.1:  # noqa: PLR2004
         options = replace(options, time_budget_s=rng.uniform(5.0, 30.0))
+    if rng.random() < 0.5:  # noqa: PLR2004
+        options = replace(options, hang_timeout_s=rng.choice((8.0, 25.0)))  # the one hits stragglers, too
+    if rng.random() < 0.1:  # noqa: PLR2004
+        options = replace(options, time_limit_s=rng.uniform(3.0, 20.0))
     return options
 
 

@@ -82,6 +82,7 @@ class SimAttempt:
         self._is_deaf = around.coin(around.options.faults.deaf)
         self._ignores_interrupts = around.rng.random() < 0.5  # noqa: PLR2004
         self._is_waiting = False
+        self._is_hung = False
         self._stop: StopTrial | None = None
         self._outbox: list[Event] = []
         self._saves: deque[tuple[float, Event]] = deque()
@@ -118,7 +119,7 @@ class SimAttempt:
 
     def _can_act(self) -> bool:
         """Whether user code may still do something."""
-        return not self.is_over and self._last_words is None
+        return not self.is_over and not self._is_hung and self._last_words is None
 
     # -- what it does --------------------------------------------------------------------------------------------------
 
@@ -194,7 +195,9 @@ class SimAttempt:
             self._end(TrialHalted(trial=self.trial, attempt=self.attempt))
         elif coin(faults.zombie):
             self._report_loss(self._around.rng.choice(CRASHES))
-        return self.is_over or self._last_words is not None
+        elif self._around.options.hang_timeout_s is not None and coin(faults.hang):
+            self._is_hung = True
+        return self.is_over or self._is_hung or self._last_words is not None
 
     def _raise(self) -> None:
         """Let user code raise, and save what is left, perhaps in the middle of an iteration."""

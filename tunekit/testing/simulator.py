@@ -232,6 +232,8 @@ class Simulation:
             time_budget_s=None if budget is None else budget * 2**self._runs,
             max_failures=options.max_failures,
             fail_fast=options.fail_fast,
+            hang_timeout_s=options.hang_timeout_s,
+            time_limit_s=options.time_limit_s,
             resume_errored=self._chances == 1,
             num_to_keep=options.num_to_keep,
             score_attribute=METRIC if options.by_score else None,

@@ -79,6 +79,8 @@ def settings(**fixed: Any) -> st.SearchStrategy[Settings]:
         "time_budget_s": st.none() | st.floats(1.0, 50.0),
         "max_failures": st.sampled_from([-1, 0, 1, 2]),
         "fail_fast": st.booleans(),
+        "hang_timeout_s": st.none() | st.floats(0.5, 20.0),
+        "time_limit_s": st.none() | st.floats(1.0, 30.0),
         "num_to_keep": st.none() | st.integers(1, 2),
         "max_experiment_bytes": st.none() | st.integers(1, 30),
         "score_attribute": st.none() | st.just(METRIC),
