@@ -215,3 +215,17 @@ def test_a_forked_child_gives_nothing_back() -> None:
     lease._pid += 1
     lease.release()
     assert not held(store).released
+
+
+def test_a_store_that_does_not_answer_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket that is gone for good is asked for minutes: the error that says so must not wait for that."""
+    store, world, answers = new_store(), World(), threading.Event()
+    lease = world.lease(store)
+    lease.acquire()
+    monkeypatch.setattr("tunekit.journal.lease._FAREWELL_S", 0.01)
+    monkeypatch.setattr(store, "read_tagged", lambda _: answers.wait(30) and pytest.fail("nobody waits for this"))
+    lease.release()
+    assert not answers.is_set()
+    monkeypatch.undo()
+    assert not held(store).released
+    answers.set()

@@ -145,3 +145,20 @@ def test_trials_take_their_own_ways_and_each_keeps_its_order() -> None:
     for trial in range(7):
         assert [call[2] for call in io.calls if call[1] == f"t_{trial:05d}"] == list(range(1, 21))
     assert sum(len(inbox.get_nowait().events) for _ in range(inbox.qsize())) == 140
+
+
+def test_a_driver_that_has_failed_leaves_what_it_has_not_begun_to_the_next_one() -> None:
+    """It may have been replaced, and must then touch nothing; or its storage is gone, and each try takes minutes."""
+    io = SlowIO()
+    publisher = ThreadedPublisher(direct(io), queue.SimpleQueue(), num_threads=2)
+    publisher.submit([publish(0, 9), publish(0, 10)])
+    publisher.submit([publish(0, 11), DeleteCheckpoint(trial=0, attempt=1, iteration=1)])
+    assert io.stands.wait(30)
+    closing = threading.Thread(target=publisher.close, kwargs={"finish": False})
+    closing.start()
+    while not all(lane.is_given_up for lane in publisher._lanes):
+        pass
+    io.goes_on.set()
+    closing.join()
+    assert [(call[0], call[2]) for call in io.calls] == [("publish", 9)]
+    assert not any(lane.thread.is_alive() for lane in publisher._lanes)

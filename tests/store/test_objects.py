@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
-import os
 import pickle
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import cast
@@ -216,6 +213,24 @@ def test_the_user_is_told_where_conditions_are_ignored(caplog: pytest.LogCapture
     assert caplog.text == ""
 
 
+def test_patience_is_spent_once(bucket: MemoryObjects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has tried to write until the deadline does not begin to try to read until another one."""
+    asked: list[str] = []
+
+    def fails(name: str) -> Callable[..., None]:
+        def fail(*_: object) -> None:
+            asked.append(name)
+            raise RequestError("unreachable")
+
+        return fail
+
+    monkeypatch.setattr(bucket, "create", fails("create"))
+    monkeypatch.setattr(bucket, "get", fails("get"))
+    assert ObjectStore(bucket, patience=no_waiting(4)).put_if_absent("key", b"ours") is PutOutcome.UNKNOWN
+    assert asked == [*["create"] * asked.count("create"), "get"]
+    assert asked.count("create") > 1
+
+
 # -- patience ----------------------------------------------------------------------------------------------------------
 
 
@@ -234,6 +249,21 @@ def test_patience_ends_at_the_deadline() -> None:
     with pytest.raises(StorageError, match=r"could not ask there: 503 \(tried 3 times\)"):
         patience.until_done("ask", "there", refused)
     assert waits == [2.0, 4.0]
+
+
+def test_whoever_waits_long_is_told_what_for_once(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+
+    def refused() -> None:
+        now[0] += 4.0
+        raise RequestError("503")
+
+    patience = Patience(100.0, pause=lambda _: 0.0, clock=lambda: now[0], sleep=lambda _: None)
+    with pytest.raises(StorageError):
+        patience.until_done("write", "there", refused)
+    assert [record.getMessage() for record in caplog.records] == [
+        "still trying to write there, for up to 88 s more: 503"
+    ]
 
 
 def test_what_cannot_pass_is_asked_once() -> None:
@@ -258,72 +288,7 @@ def test_pauses_are_spread() -> None:
     assert max(Patience().pause(10_000) for _ in range(50)) <= 5.0
 
 
-# -- local folders -----------------------------------------------------------------------------------------------------
-
-
-def test_local_folders_go_with_the_process(tmp_path: Path) -> None:
-    living, dead = LocalFolders(tmp_path), LocalFolders(tmp_path)
-    kept, left = living.new(), dead.new()
-    assert dead._own is not None
-    os.close(dead._own[2])  # as the operating system does when a process is killed
-    dead._own = None
-    with closing(LocalFolders(tmp_path)) as third:
-        third.new()
-        assert kept.is_dir()
-        assert not left.exists()
-    living.close()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_new_folder_is_there_whoever_looks_for_what_the_dead_have_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between being made and being locked, a folder looks like one of the dead to every other process."""
-    lock, removed = fcntl.flock, list[int]()
-
-    def flock(descriptor: int, operation: int) -> None:
-        if operation == fcntl.LOCK_EX and not removed:
-            removed.append(operation)
-            with closing(LocalFolders(tmp_path)) as other:
-                other.new()
-        lock(descriptor, operation)
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with closing(LocalFolders(tmp_path)) as folders:
-        assert folders.new().is_dir()
-        assert removed
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_lock_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is killed while it removes a folder leaves one that the next process can remove."""
-    dead = LocalFolders(tmp_path)
-    (dead.new() / "large").write_bytes(b"x")
-    assert dead._own is not None
-    os.close(dead._own[2])
-    root, dead._own = dead._own[1], None
-    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: None if path == root else pytest.fail("killed"))
-    with closing(LocalFolders(tmp_path)) as other, pytest.raises(pytest.fail.Exception):
-        other.new()
-    assert (root / ".lock").exists()
-    monkeypatch.undo()
-    with closing(LocalFolders(tmp_path)) as other:
-        other.new()
-        assert not root.exists()
-
-
-def test_downloads_do_not_pile_up(tmp_path: Path) -> None:
-    with closing(LocalFolders(tmp_path)) as folders:
-        made = [folders.downloaded(lambda path: None) for _ in range(20)]
-        assert [path.is_dir() for path in made] == [False] * 4 + [True] * 16
-
-        def fails(path: Path) -> None:
-            raise StorageError("gone")
-
-        count = len(list(made[-1].parent.iterdir()))
-        with pytest.raises(StorageError):
-            folders.downloaded(fails)
-        assert len(list(made[-1].parent.iterdir())) == count
+# -- on the local disk -------------------------------------------------------------------------------------------------
 
 
 def test_uploads_leave_nothing_on_the_local_disk(io: CheckpointIO, folders: LocalFolders) -> None:

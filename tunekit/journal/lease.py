@@ -42,7 +42,7 @@ LEASE_S = 30.0
 _RENEWALS = 6
 """How often a lease is renewed in its time."""
 _FAREWELL_S = 5.0
-"""Seconds to wait for a renewal that is under way."""
+"""Seconds to wait for a renewal that is under way, and for the lease to be given back."""
 _TRIES = 5
 """How often a lease is asked for when the store does not say what became of it, or others are quicker."""
 
@@ -167,13 +167,15 @@ class DriverLease:
         self._end()
         if self._is_lost:
             return
-        try:
-            found, tag = self._read()
-            if found is not None and found.token == mine.token:
-                released = msgspec.structs.replace(found, released=True)
-                self._store.replace(LEASE_NAME, msgspec.json.encode(released), tag)
-        except StorageError as error:
-            logger.warning("the lease of %s could not be given back, and runs out: %s", self._store.uri, error)
+        # A store that does not answer is asked again and again; whoever is to learn of that must not wait for it here.
+        raised: list[BaseException] = []
+        farewell = threading.Thread(target=self._give_back, args=(mine, raised), name="tunekit-farewell", daemon=True)
+        farewell.start()
+        farewell.join(_FAREWELL_S)
+        if farewell.is_alive():
+            logger.warning("the lease of %s is not given back: the storage does not answer", self._store.uri)
+        if raised:
+            raise raised[0]
 
     def __enter__(self) -> Self:
         """Acquire."""
@@ -195,6 +197,17 @@ class DriverLease:
         except FileNotFoundError:
             return None, None
         return parse_holder(data), tag
+
+    def _give_back(self, mine: Holder, raised: list[BaseException]) -> None:
+        try:
+            found, tag = self._read()
+            if found is not None and found.token == mine.token:
+                released = msgspec.structs.replace(found, released=True)
+                self._store.replace(LEASE_NAME, msgspec.json.encode(released), tag)
+        except StorageError as error:
+            logger.warning("the lease of %s could not be given back, and runs out: %s", self._store.uri, error)
+        except BaseException as error:  # noqa: BLE001 - it is raised again where it belongs
+            raised.append(error)
 
     def _make(self, token: str, before: Holder | None) -> Holder:
         return Holder(

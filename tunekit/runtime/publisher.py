@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -28,6 +29,8 @@ from tunekit.types import TrialId
 
 LANES_ACROSS_A_NETWORK = 8
 """Commands under way at once where each takes a few round trips."""
+_FAREWELL_S = 5.0
+"""Seconds to wait, after a failure, for what is under way."""
 
 StoreCommand: TypeAlias = PublishCheckpoint | DeleteCheckpoint
 
@@ -39,8 +42,13 @@ class Publisher(Protocol):
         """Take commands, and return those answers that are there already; the others reach the inbox."""
         ...
 
-    def close(self) -> None:
-        """Finish what was submitted."""
+    def close(self, *, finish: bool = True) -> None:
+        """End.
+
+        Args:
+            finish: Whether to carry out what was submitted. A driver that has failed leaves it to the next one, which
+                finds in the journal what is open: it may not be the driver any more, or its storage not be there.
+        """
         ...
 
 
@@ -61,7 +69,7 @@ class DirectPublisher:
         """Carry the commands out, in order, and return their answers."""
         return [self._carry_out(command) for command in commands]
 
-    def close(self) -> None:
+    def close(self, *, finish: bool = True) -> None:
         """Nothing is left to finish."""
 
     def _carry_out(self, command: StoreCommand) -> Event:
@@ -123,12 +131,14 @@ class ThreadedPublisher:
                 lane.commands.put(mine)
         return []
 
-    def close(self) -> None:
-        """Finish what was submitted, and end the threads."""
+    def close(self, *, finish: bool = True) -> None:
+        """End the threads, after what was submitted or after what they have begun; storage may hold that up."""
         for lane in self._lanes:
+            lane.is_given_up = not finish
             lane.commands.put(None)
+        end = None if finish else time.monotonic() + _FAREWELL_S
         for lane in self._lanes:
-            lane.thread.join()
+            lane.thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
 
 class _Lane:
@@ -141,13 +151,19 @@ class _Lane:
         self._inbox = inbox
         self._later: deque[DeleteCheckpoint] = deque()
         self._is_closing = False
+        self.is_given_up = False
+        """Whether nothing more is to be begun."""
         self.thread.start()
 
     def _work(self) -> None:
         while not self._is_closing or self._later:
-            ready = self._next()
-            if ready:
-                self._inbox.put(Delivery(self._direct.submit(ready)))
+            answers = [
+                each for command in self._next() if not self.is_given_up for each in self._direct.submit([command])
+            ]
+            if answers:
+                self._inbox.put(Delivery(answers))
+            if self.is_given_up:
+                return
 
     def _next(self) -> list[StoreCommand]:
         """Return what is to be done now: all publications that wait, or else one deletion."""

@@ -241,8 +241,10 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
                     _run_inline(sweep, driver, inbox)
                 else:
                     _run_on_ray(sweep, driver, inbox, pickled)
-        finally:
-            publisher.close()
+        except BaseException:
+            publisher.close(finish=False)
+            raise
+        publisher.close()
     _sweep_garbage(sweep)
     _conclude(sweep, interruption.exit_code)
 
@@ -269,7 +271,7 @@ def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Deliv
         spec_of=sweep.spec_of,
         inbox=inbox,
         max_concurrent_trials=sweep.plan.tune.max_concurrent_trials,
-        prefetch=0 if sweep.plan.searcher.learns else PREFETCH,
+        prefetch=0 if sweep.plan.searcher.learns or sweep.plan.tune.deterministic else PREFETCH,
         pickled=pickled,
         leave_s=sweep.plan.run.stop_grace_s if sweep.plan.tune.reuse_actors else LEAVE_S,
     )

@@ -10,6 +10,7 @@ and ``RequestError`` without it (asking again would be answered alike).
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +20,14 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from tunekit.errors import StorageError
 
+_logger = logging.getLogger("tunekit")
 _T = TypeVar("_T")
 PART_BYTES = 5 << 20
 """Files larger than this are transferred in parts, several at a time, and so one file after the other."""
+
+
+_SILENT_S = 10.0
+"""Seconds of failures that are nobody's business; then whoever waits is told what for."""
 
 
 class Listed(NamedTuple):
@@ -140,16 +146,20 @@ class Patience:
             ConflictError: The condition of a conditional write was not met.
             StorageError: It failed for good, or until the deadline.
         """
-        end = self.clock() + self.deadline_s
-        failures = 0
+        began = self.clock()
+        failures, is_said = 0, False
         while True:
             try:
                 return request()
             except RequestError as error:
                 failures += 1
-                wait = self.pause(failures)
-                if not error.may_pass or self.clock() + wait > end:
+                wait, since = self.pause(failures), self.clock() - began
+                if not error.may_pass or since + wait > self.deadline_s:
                     raise _storage_error(doing, where, error, failures) from error
+                if since > _SILENT_S and not is_said:
+                    is_said = True
+                    left = self.deadline_s - since
+                    _logger.warning("still trying to %s %s, for up to %.0f s more: %s", doing, where, left, error)
             self.sleep(wait)
 
 

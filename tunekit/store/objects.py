@@ -28,6 +28,7 @@ _T = TypeVar("_T")
 _A = TypeVar("_A")
 _FILES_AT_ONCE = 8
 """Small files under way at the same time."""
+_ONCE = Patience(deadline_s=0.0)
 
 
 class ObjectStore:
@@ -207,8 +208,7 @@ class ObjectStore:
 
     def abort_uploads(self, older_than_s: float) -> list[str]:
         """Drop the parts of large files whose writers died. Not tried again: that is done another day."""
-        once = Patience(deadline_s=0.0)
-        return once.until_done("clear up", self._where(""), lambda: self._client.abort_uploads(older_than_s))
+        return _ONCE.until_done("clear up", self._where(""), lambda: self._client.abort_uploads(older_than_s))
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -220,16 +220,17 @@ class ObjectStore:
             return self._whose(key, data, absent=PutOutcome.LOST)
         except StorageError as error:
             _logger.warning("%s", error.message)  # the caller learns no more than that nobody knows
-            return self._whose(key, data, absent=PutOutcome.UNKNOWN)
+            return self._whose(key, data, absent=PutOutcome.UNKNOWN, patience=_ONCE)  # all patience has been spent
         return PutOutcome.CREATED
 
-    def _whose(self, key: str, data: bytes, *, absent: PutOutcome) -> PutOutcome:
+    def _whose(self, key: str, data: bytes, *, absent: PutOutcome, patience: Patience | None = None) -> PutOutcome:
         try:
-            return PutOutcome.MINE if self.read(key) == data else PutOutcome.LOST
+            found, _ = (patience or self._patience).until_done("read", self._where(key), lambda: self._client.get(key))
         except FileNotFoundError:
             return absent
         except StorageError:
             return PutOutcome.UNKNOWN
+        return PutOutcome.MINE if found == data else PutOutcome.LOST
 
     def _mark(self, prefix: str, files: Collection[str]) -> None:
         """Leave a trace of a folder that holds no file."""
