@@ -39,6 +39,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tunekit.printable import printable
+
 
 class TunekitError(Exception):
     """Base of all tunekit errors.
@@ -58,8 +60,8 @@ class TunekitError(Exception):
             setattr(self, name, value)
 
     def __str__(self) -> str:
-        """Return the message, then the hint after a blank line."""
-        return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message
+        """Return the message, then the hint after a blank line; nothing in it steers a terminal."""
+        return printable(f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle through the structured parts, so that errors cross process borders."""

@@ -10,6 +10,7 @@ from tunekit.core.checkpoints import newest
 from tunekit.core.events import Event, LaunchFailed, RestoreFailed
 from tunekit.core.state import State
 from tunekit.errors import CheckpointCorruptError, CheckpointVersionError
+from tunekit.printable import one_line
 from tunekit.types import TrialId
 
 logger: Final = logging.getLogger("tunekit")
@@ -40,7 +41,8 @@ class Alarm:
 
     def _warn(self, event: RestoreFailed | LaunchFailed, iteration: int | None, follows: str) -> None:
         name = self._trial_name(event.trial)
-        logger.warning("%s could not go on from iteration %s: %s; %s", name, iteration, event.error.message, follows)
+        blame = one_line(event.error.message)
+        logger.warning("%s could not go on from iteration %s: %s; %s", name, iteration, blame, follows)
 
 
 def _what_follows(event: RestoreFailed, state: State) -> str:

@@ -22,6 +22,7 @@ from tunekit.core.events import (
 from tunekit.core.metrics import score
 from tunekit.core.state import State
 from tunekit.core.trial import TrialState
+from tunekit.printable import printable
 from tunekit.types import LossCause, TrialId, TrialStatus
 
 _ENDINGS = (TrialReturned, TrialRaised, TrialHalted, WorkerLost, LaunchFailed)
@@ -50,7 +51,7 @@ class Progress:
         lines = [line for event in events if (line := self._line(event, state))]
         if lines:
             stream = self._stream or sys.stderr
-            stream.write("\n".join(lines) + "\n")
+            stream.write("\n".join(map(printable, lines)) + "\n")
             stream.flush()
 
     def _line(self, event: Event, state: State) -> str:

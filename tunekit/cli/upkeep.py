@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from tunekit.config.durations import parse_duration
+from tunekit.printable import one_line, printable
 from tunekit.store.inspection import Problem
 from tunekit.upkeep.clearing import ClearReport, clear
 from tunekit.upkeep.copying import copy
@@ -64,7 +65,7 @@ def _copied(report: CopyReport) -> str:
         counts.append(f"{report.num_kept} there already")
     if report.num_removed:
         counts.append(f"{report.num_removed} removed that the source no longer has")
-    told = f"{escape(report.target)}: {', '.join(counts)}"
+    told = f"{escape(printable(report.target))}: {', '.join(counts)}"
     verified = "; every byte verified" if report.verified else ""
     return f"{_mark(report)} {told}{verified}"
 
@@ -88,7 +89,7 @@ def _verified(report: Report) -> str:
         counts.append(_count(report.num_records, "record") + " in the journal")
     counts += [_count(report.num_files, "file"), size(report.num_bytes)]
     verdict = "whole" if report.is_clean else f"[red]{_count(len(report.problems), 'problem')}[/]"
-    return f"{_mark(report)} {escape(report.path)}: {report.kind}, {verdict} ({', '.join(counts)})"
+    return f"{_mark(report)} {escape(printable(report.path))}: {report.kind}, {verdict} ({', '.join(counts)})"
 
 
 def run_ls(path: str, *, as_json: bool) -> int:
@@ -101,7 +102,7 @@ def run_ls(path: str, *, as_json: bool) -> int:
     for number, column in enumerate(table.columns):
         view.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in table.rows:
-        view.add_row(*(escape("" if value is None else str(value)) for value in row))
+        view.add_row(*(escape("" if value is None else one_line(str(value))) for value in row))
     console = _console()
     console.print(view, soft_wrap=True)
     return 0
@@ -134,14 +135,17 @@ def _seconds(text: str) -> float:
 def _tell_garbage(console: Console, report: ClearReport) -> None:
     for item in report.items:
         line = f"  {item.place}  {size(item.num_bytes)}, {_count(item.num_files, 'file')}: {item.why}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     for key in report.uploads:
         console.print(
-            f"  {key}: an upload that nobody finished, dropped", markup=False, highlight=False, soft_wrap=True
+            f"  {printable(key)}: an upload that nobody finished, dropped",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
     done = "removed" if report.removed else "would be removed"
     told = f"{size(report.num_bytes)} {done}" if report.items else "nothing to remove"
-    console.print(f"{escape(report.path)}: {told}", soft_wrap=True)
+    console.print(f"{escape(printable(report.path))}: {told}", soft_wrap=True)
 
 
 def _tell_problems(console: Console, report: Report) -> None:
@@ -151,10 +155,10 @@ def _tell_problems(console: Console, report: Report) -> None:
 
 def _tell(console: Console, mark: str, problems: Sequence[Problem]) -> None:
     for problem in problems:
-        what = escape(f"{problem.file}: {problem.problem}")
+        what = escape(printable(f"{problem.file}: {problem.problem}"))
         console.print(f"{mark} {what}", soft_wrap=True)
         if problem.remedy:
-            console.print(f"    {problem.remedy}", style="dim", markup=False, soft_wrap=True)
+            console.print(f"    {printable(problem.remedy)}", style="dim", markup=False, soft_wrap=True)
 
 
 def _mark(report: Report) -> str:

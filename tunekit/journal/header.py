@@ -25,6 +25,7 @@ from tunekit.errors import (
 )
 from tunekit.journal.durable import create_file, cut, make_folder, replace_file
 from tunekit.journal.segments import segments
+from tunekit.printable import HIDDEN, is_secret, without_secrets
 
 HEADER_NAME = "experiment.json"
 
@@ -151,7 +152,10 @@ def _differences(path: str, ours: Any, theirs: Any) -> Iterator[str]:
             inner = f"{path}/{key}" if path else str(key)
             yield from _differences(inner, ours.get(key, _ABSENT), theirs.get(key, _ABSENT))
     elif not _same(ours, theirs):
-        yield f"{path}: {_show(ours)} in the experiment, {_show(theirs)} in the script"
+        if is_secret(path):
+            yield f"{path}: not the same in the experiment as in the script {HIDDEN}"
+        else:
+            yield f"{path}: {_show(ours)} in the experiment, {_show(theirs)} in the script"
 
 
 def _same(ours: Any, theirs: Any) -> bool:
@@ -164,7 +168,8 @@ def _same(ours: Any, theirs: Any) -> bool:
 
 
 def _show(value: Any) -> str:
-    return "absent" if value is _ABSENT else repr(value)
+    shown = "absent" if value is _ABSENT else repr(value)
+    return without_secrets(shown, value) if isinstance(value, Mapping) else shown
 
 
 def _checksum(fields: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from tunekit.core.events import (
 from tunekit.errors import CheckpointError, CheckpointNotFoundError, TunekitError
 from tunekit.runtime.channel import Channel
 from tunekit.runtime.class_trial import ClassSession, run_class
-from tunekit.runtime.failure import error_info, is_fatal, is_misuse
+from tunekit.runtime.failure import concealed, error_info, is_fatal, is_misuse
 from tunekit.runtime.function_trial import FunctionSession, run_function
 from tunekit.runtime.isolation import isolated, trial_seed
 from tunekit.runtime.output import TrialLog, captured
@@ -157,7 +157,7 @@ def _enter(run: TrialRun, bound: BoundTrainable, checkpoint: Path | None) -> Non
 
 
 def _send_raised(run: TrialRun, error: BaseException, log: TrialLog | None) -> None:
-    info = error_info(error)
+    info = concealed(error_info(error), run.spec.config)
     if log is not None:
         log.write(_text(info))
     run.send_raised(info, retryable=not is_misuse(error), fatal=is_fatal(error))

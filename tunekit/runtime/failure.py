@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from tunekit.core.events import ErrorInfo
 from tunekit.errors import ConfigError, ReportError, SaveError, SessionError, TrainableError, TunekitError
+from tunekit.printable import without_secrets
 
 _PACKAGE: Final = str(Path(__file__).parents[1])
 _MAX_MESSAGE: Final = 10_000
@@ -24,6 +26,16 @@ def error_info(error: BaseException) -> ErrorInfo:
         message=_encodable(_message(error))[:_MAX_MESSAGE],
         traceback=_encodable(_traceback(error)),
         hint=_encodable(own.hint) if own else "",
+    )
+
+
+def concealed(info: ErrorInfo, config: Mapping[str, Any]) -> ErrorInfo:
+    """Return the same error without the secrets of the configuration under which it was raised."""
+    return ErrorInfo(
+        type=info.type,
+        message=without_secrets(info.message, config),
+        traceback=without_secrets(info.traceback, config),
+        hint=without_secrets(info.hint, config),
     )
 
 

@@ -23,6 +23,7 @@ from tunekit.core.events import CheckpointAdopted, CheckpointMissing, Event, Res
 from tunekit.core.rows import RowTable, end_of
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.errors import CheckpointError
+from tunekit.printable import one_line
 from tunekit.store import CheckpointIO, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.layout import CheckpointKey
@@ -158,7 +159,7 @@ class _Report:
     def write(self) -> None:
         for what, places in self._places.items():
             more = f" and {len(places) - _MAX_SHOWN} more" if len(places) > _MAX_SHOWN else ""
-            logger.warning("checkpoints that %s: %s%s", what, ", ".join(places[:_MAX_SHOWN]), more)
+            logger.warning("checkpoints that %s: %s%s", what, one_line(", ".join(places[:_MAX_SHOWN])), more)
 
 
 def _unknown(name: str, trial: TrialId, places: Mapping[str, bool], known: set[str]) -> list[Unknown]:
