@@ -338,3 +338,27 @@ def test_a_newer_format_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / dicts.DATA).write_bytes(b'{"format": 2}')
     with pytest.raises(CheckpointVersionError, match="format version 2"):
         dicts.read(tmp_path, use_pickle=False)
+
+
+def test_many_small_tensors_of_many_types_are_frozen_exactly(tmp_path: Path) -> None:
+    """They are copied together; what lies between them, and fields of odd sizes before them, moves none of them."""
+    odd = np.zeros(3, dtype=[("a", "i1"), ("b", "<f8"), ("c", "<i4")])
+    chance = torch.Generator().manual_seed(1)
+    data: dict[str, Any] = {"odd": odd, "bytes": b"x" * 5001}
+    for number, dtype in enumerate([*_TORCH_TYPES, torch.complex64, torch.complex128]):
+        for size in (0, 1, 3, 64):
+            values = torch.randint(0, 2, (size,), generator=chance).to(dtype)
+            data[f"{number}.{size}"] = values
+            data[f"{number}.{size}.big"] = torch.randint(0, 2, (size * 300, 2), generator=chance).to(dtype).t()
+    frozen = dicts.capture(data, "it", dumps=None)
+    frozen.freeze(np.empty(frozen.num_bytes, np.uint8))
+    plain = dicts.capture(data, "it", dumps=None)
+    for name, snapshot in (("frozen", frozen), ("plain", plain)):
+        (tmp_path / name).mkdir()
+        snapshot.write(tmp_path / name, Ops())
+        back = dicts.read(tmp_path / name, use_pickle=False)
+        for key, value in data.items():
+            assert same(back[key], value) or (isinstance(value, torch.Tensor) and not value.numel()), key
+
+
+_TORCH_TYPES = [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float16, torch.float32, torch.float64]

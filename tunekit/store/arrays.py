@@ -51,6 +51,7 @@ _TORCH: Final = {
 }
 _BYTES: Final = "U8"
 """How any other type is stored: as the bytes that it is made of."""
+_SMALL_BYTES: Final = 1 << 14
 _SCALAR_KINDS: Final = frozenset("biufcmMSU")
 
 
@@ -104,6 +105,11 @@ class Leaf:
         else:
             target[:] = source
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it is a dense tensor so small that a call for it alone takes longer than its copy."""
+        return self.kind == "tensor" and self.num_bytes <= _SMALL_BYTES and self.order is None and self.value.is_cpu
+
     def view(self) -> memoryview:
         """Return its bytes as they are now."""
         source = self.flat()
@@ -118,6 +124,13 @@ def leaf_of(value: Any) -> Leaf | None:
     if torch is not None and type(value) in {torch.Tensor, torch.nn.Parameter}:
         return _leaf_of_tensor(value, torch)
     return None
+
+
+def copy_joined(leaves: Sequence[Leaf], target: Any) -> None:
+    """Copy small tensors of one type into a flat array of bytes, one behind the other, in one call."""
+    torch = sys.modules["torch"]
+    memory = torch.from_numpy(target).view(leaves[0].value.dtype)
+    torch.cat([leaf.value.reshape(-1) for leaf in leaves], out=memory)
 
 
 def leaf_of_bytes(value: bytes) -> Leaf:
@@ -236,8 +249,9 @@ def _unlisted(descr: Any, *, is_field: bool = False) -> Any:
 
 
 def _leaf_of_tensor(value: Any, torch: Any) -> Leaf | None:
+    # A model may have thousands of small ones, so each of these looks counts.
     is_plain = value.layout is torch.strided and not (value.is_quantized or value.is_nested or value.is_meta)
-    if not is_plain or vars(value):
+    if not is_plain or value.__dict__:
         return None
     note: dict[str, Json] = {}
     if type(value) is not torch.Tensor:
@@ -245,22 +259,35 @@ def _leaf_of_tensor(value: Any, torch: Any) -> Leaf | None:
     elif value.requires_grad:
         note["requires_grad"] = True
     tensor = value.detach()
-    order = None if tensor.is_contiguous() else _order(tensor.shape, tensor.stride())
-    if order is not None and not tensor.permute(order).is_contiguous():
-        order = None
-    shape = list(tensor.shape) if order is None else [tensor.shape[axis] for axis in order]
-    kind = str(tensor.dtype).removeprefix("torch.")
-    num_bytes = tensor.numel() * tensor.element_size()
-    name = _TORCH.get(kind)
-    if name is None:
-        note |= {"dtype": kind, "shape": shape}
-        name, shape = _BYTES, [num_bytes]
+    shape, strides, order = tuple(tensor.shape), tensor.stride(), None
+    if not tensor.is_contiguous():
+        order = _order(shape, strides)
+        if order is not None and not tensor.permute(order).is_contiguous():
+            order = None
+    dtype = tensor.dtype
+    kind, name, item_bytes = _kinds.get(dtype) or _kinds.setdefault(dtype, _kind_of(dtype))
+    num_bytes = tensor.nbytes
+    stored = list(shape) if order is None else [shape[axis] for axis in order]
+    if not name:
+        note |= {"dtype": kind, "shape": stored}
+        name, stored = _BYTES, [num_bytes]
     if order is not None:
         note["order"] = order
-    layout = (tensor.dtype, tensor.device, tuple(tensor.shape), tensor.stride(), tensor.is_conj(), tensor.is_neg())
-    key: tuple[Any, ...] = (tensor.data_ptr(), *layout, note.get("parameter"), note.get("requires_grad"))
-    key = key if num_bytes else (id(value),)
-    return Leaf("tensor", tensor, key, note, name, shape, num_bytes, tensor.element_size(), order)
+    if num_bytes:
+        layout = (dtype, tensor.device, shape, strides, tensor.is_conj(), tensor.is_neg())
+        key: tuple[Any, ...] = (tensor.data_ptr(), *layout, note.get("parameter"), note.get("requires_grad"))
+    else:
+        key = (id(value),)
+    return Leaf("tensor", tensor, key, note, name, stored, num_bytes, item_bytes, order)
+
+
+_kinds: Final[dict[Any, tuple[str, str, int]]] = {}
+
+
+def _kind_of(dtype: Any) -> tuple[str, str, int]:
+    """Return what torch calls a type, what safetensors calls it if it knows it, and how many bytes an item takes."""
+    kind = str(dtype).removeprefix("torch.")
+    return kind, _TORCH.get(kind, ""), dtype.itemsize
 
 
 def _empty_tensor(note: dict[str, Any], dtype: str, shape: list[int]) -> tuple[Any, Any]:

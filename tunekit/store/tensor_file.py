@@ -11,12 +11,13 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from tunekit.store.arrays import Leaf
+from tunekit.store.arrays import Leaf, copy_joined
 from tunekit.types import Json
 
 _ALIGNMENT: Final = 8
@@ -55,14 +56,31 @@ class TensorLayout:
     def copy_to(self, buffer: Any) -> None:
         """Copy the leaves into a flat array of bytes, as they will lie in the file."""
         start = 0
-        for leaf in self.leaves:
-            leaf.copy_to(buffer[start : start + leaf.num_bytes])
-            start += leaf.num_bytes
+        for small_type, group in groupby(self.leaves, _small_type):
+            leaves = list(group)
+            end = start + sum(leaf.num_bytes for leaf in leaves)
+            if small_type is not None and start % small_type.itemsize == 0:  # Fields may have odd sizes.
+                copy_joined(leaves, buffer[start:end])
+            else:
+                _copy_each(leaves, buffer[start:end])
+            start = end
 
     def views(self) -> Iterator[memoryview]:
         """Yield the bytes of each leaf as they are when it is its turn."""
         for leaf in self.leaves:
             yield leaf.view()
+
+
+def _small_type(leaf: Leaf) -> Any:
+    """Return the type of a tensor that is copied together with its neighbours; None for any other leaf."""
+    return leaf.value.dtype if leaf.is_small else None
+
+
+def _copy_each(leaves: Sequence[Leaf], buffer: Any) -> None:
+    start = 0
+    for leaf in leaves:
+        leaf.copy_to(buffer[start : start + leaf.num_bytes])
+        start += leaf.num_bytes
 
 
 class TensorFile:
