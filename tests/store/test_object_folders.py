@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.errors import StorageError
+from tunekit.errors import CheckpointCorruptError, StorageError
+from tunekit.store import CheckpointIO
 from tunekit.store.object_folders import LocalFolders
+from tunekit.store.objects import ObjectStore
+from tunekit.testing.faulty_objects import MemoryObjects
 
 
 def test_local_folders_go_with_the_process(tmp_path: Path) -> None:
@@ -77,3 +80,34 @@ def test_downloads_do_not_pile_up(tmp_path: Path) -> None:
         with pytest.raises(StorageError):
             folders.downloaded(fails)
         assert len(list(made[-1].parent.iterdir())) == count
+
+
+def test_what_was_read_is_given_back_and_what_is_damaged_is_not_kept(tmp_path: Path) -> None:
+    """A worker that goes on with trial after trial needs room for one checkpoint, not for all of them."""
+    bucket = MemoryObjects("given back")
+    with closing(LocalFolders(tmp_path)) as folders:
+        io = CheckpointIO(ObjectStore(bucket, local_folders=folders))
+        (io.begin("train_00007", 5, 1) / "model").write_bytes(b"weights")
+        io.publish("train_00007", 5, 1, io.seal("train_00007", 5, 1, metadata={}))
+        path = io.verify("train_00007", 5)
+        assert (path / "model").read_bytes() == b"weights"
+        [root] = tmp_path.iterdir()
+        assert len(list(root.iterdir())) == 2
+        io.release(path)
+        io.release(path)
+        assert [left.name for left in root.iterdir()] == [".lock"]
+        bucket.put("train_00007/checkpoint_000005/d-1/model", b"WEIGHTS")
+        with pytest.raises(CheckpointCorruptError):
+            io.verify("train_00007", 5)
+        assert [left.name for left in root.iterdir()] == [".lock"]
+
+
+def test_to_see_that_a_manifest_is_gone_nothing_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint of many gigabytes that somebody deleted in part is put aside inside the service."""
+    bucket = MemoryObjects("in part")
+    with closing(LocalFolders(tmp_path)) as folders:
+        io = CheckpointIO(ObjectStore(bucket, local_folders=folders))
+        bucket.put("train_00007/checkpoint_000005/model", b"weights")
+        monkeypatch.setattr(bucket, "download", lambda *_: pytest.fail("downloaded"))
+        io.quarantine("train_00007", 5, 1)
+    assert list(bucket.held) == [".quarantine/train_00007.5.1/model"]

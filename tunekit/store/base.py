@@ -98,6 +98,10 @@ class Store(Protocol):
         """
         ...
 
+    def has(self, folder: str) -> bool:
+        """Return whether there is such a folder, even one without files. Reads no file."""
+        ...
+
     def read(self, key: str) -> bytes:
         """Return the content of one small file.
 

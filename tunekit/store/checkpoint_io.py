@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -66,6 +67,7 @@ class CheckpointIO:
         self.ops = ops or Ops()
         """How local folders are changed."""
         self._scratch: dict[CheckpointKey, Path] = {}
+        self._downloads: dict[Path, Path] = {}
 
     @property
     def store(self) -> Store:
@@ -253,7 +255,7 @@ class CheckpointIO:
     def verify(self, trial_name: str, iteration: int) -> Path:
         """Return a local folder with the files of a visible checkpoint, after comparing every byte with the manifest.
 
-        The folder must not be changed: it may be the checkpoint itself.
+        The folder must not be changed: it may be the checkpoint itself. If it is not, ``release`` removes it.
 
         Raises:
             CheckpointNotFoundError: There is no such checkpoint.
@@ -277,8 +279,20 @@ class CheckpointIO:
                 hint="the trial has not published one at this iteration, or it was deleted by the retention settings",
                 path=where,
             )
-        verify_folder(local, where=where)
-        return local / shown.data
+        path = local / shown.data
+        if str(local) != where:
+            self._downloads[path] = local
+        try:
+            verify_folder(local, where=where)
+        except BaseException:
+            self.release(path)
+            raise
+        return path
+
+    def release(self, path: Path) -> None:
+        """Remove what ``verify`` has returned, if that is a download: nobody reads from it any more."""
+        if (download := self._downloads.pop(path, None)) is not None:
+            shutil.rmtree(download, ignore_errors=True)
 
     def sweep(self, live: Iterable[str] = ()) -> list[str]:
         """Remove what is staged, except for ``live``, and finish deletions that a crash interrupted.
@@ -342,11 +356,7 @@ class CheckpointIO:
         try:
             data = self._store.read(f"{folder}/{layout.MANIFEST}")
         except FileNotFoundError:
-            try:
-                self._store.local(folder)
-            except FileNotFoundError:
-                return None
-            return manifests.corrupt(where, layout.MANIFEST, "it is missing")
+            return manifests.corrupt(where, layout.MANIFEST, "it is missing") if self._store.has(folder) else None
         try:
             found = manifests.decode(data, where)
         except (CheckpointCorruptError, CheckpointVersionError) as error:
@@ -357,7 +367,7 @@ class CheckpointIO:
 
     def _check_staged(self, staging: str, manifest: Manifest) -> None:
         listing = self._store.sizes(staging)
-        if not listing and not self._is_there(staging):
+        if not listing and not self._store.has(staging):
             raise CheckpointNotFoundError(
                 f"the files of {self._path(staging)} are gone, so they cannot be published",
                 hint="the trial goes on from its previous checkpoint",
@@ -366,13 +376,6 @@ class CheckpointIO:
         if problems := size_problems(structs.replace(manifest, data=""), listing, complete=True):
             name, problem = problems[0]
             raise manifests.corrupt(self._path(staging), name, problem)
-
-    def _is_there(self, folder: str) -> bool:
-        try:
-            self._store.local(folder)
-        except FileNotFoundError:
-            return False
-        return True
 
     def _refuse_newer(self, shown: Manifest | CheckpointError | None, key: CheckpointKey) -> None:
         if isinstance(shown, Manifest) and shown.attempt > key.attempt:

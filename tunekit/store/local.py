@@ -143,6 +143,11 @@ class LocalStore:
         with storage_errors("read", path):
             return {} if path.is_symlink() else folders.sizes(path)
 
+    def has(self, folder: str) -> bool:
+        """Return whether there is such a folder."""
+        path = self._root / folder
+        return path.is_dir() and not path.is_symlink()
+
     def read(self, key: str) -> bytes:
         """Return the content of one regular file."""
         path = self._root / key

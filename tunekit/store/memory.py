@@ -188,6 +188,11 @@ class MemoryStore:
         """Find none: nothing is uploaded."""
         return []
 
+    def has(self, folder: str) -> bool:
+        """Return whether there is such a folder."""
+        with _MEMORY.lock:
+            return isinstance(self._find(folder), dict)
+
     def local(self, folder: str) -> Path:
         """Return a new temporary folder with a copy of the files."""
         with _MEMORY.lock:

@@ -149,11 +149,10 @@ class ObjectStore:
     def remove(self, folder: str, *, aside: str = "") -> None:
         """Delete the manifest, then the rest; before, copy it to ``aside`` if that is given."""
         if folder.startswith(f"{layout.STAGING}/"):
-            self._remove_staged(folder)
-            return
+            return self._remove_staged(folder)
         if aside:
             self._put_aside(folder, aside)
-        self._delete_folder(folder)
+        return self._delete_folder(folder)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -161,8 +160,11 @@ class ObjectStore:
         """Return the size of every object in sight; below ``.staging``, of those out of sight."""
         if folder == layout.STAGING:
             return self._staged_sizes()
-        found = self._staged_listing(folder) if folder.startswith(f"{layout.STAGING}/") else self._listing(folder)
-        return {name: entry.size for name, entry in found.items() if name.rpartition("/")[2] != EMPTY}
+        return {name: entry.size for name, entry in self._seen(folder).items() if name.rpartition("/")[2] != EMPTY}
+
+    def has(self, folder: str) -> bool:
+        """Return whether something is in sight below a folder, or staged under its name."""
+        return bool(self._seen(folder))
 
     def read(self, key: str) -> bytes:
         """Return the content of one object."""
@@ -177,7 +179,7 @@ class ObjectStore:
 
         Otherwise it is removed when the process ends, or when several others have been downloaded since.
         """
-        found = self._staged_listing(folder) if folder.startswith(f"{layout.STAGING}/") else self._published(folder)
+        found = self._seen(folder) if folder.startswith(f"{layout.STAGING}/") else self._published(folder)
         if not found:
             raise FileNotFoundError(errno.ENOENT, "no such folder", self._where(folder))
         sizes = {name: entry.size for name, entry in found.items() if name.rpartition("/")[2] != EMPTY}
@@ -312,6 +314,9 @@ class ObjectStore:
         seen = visible(found)
         return {key.removeprefix(prefix): entry for key, entry in found.items() if key in seen}
 
+    def _seen(self, folder: str) -> dict[str, Listed]:
+        return self._staged_listing(folder) if folder.startswith(f"{layout.STAGING}/") else self._listing(folder)
+
     def _staged_listing(self, staging: str, *, in_doubt: bool = True) -> dict[str, Listed]:
         """Return what is staged under a name, unless it is published.
 
@@ -333,10 +338,8 @@ class ObjectStore:
         return in_doubt if data is None else data == place.data
 
     def _staged_sizes(self) -> dict[str, int]:
-        result = {}
         own = f"{self._full(layout.STAGING)}/"
-        names = {full.removeprefix(own) for full in list(self._folders.scratch) if full.startswith(own)}
-        result = {f"{name}/": 0 for name in names}
+        result = {f"{full.removeprefix(own)}/": 0 for full in list(self._folders.scratch) if full.startswith(own)}
         keys = self._listed("")
         inside = f"{layout.STAGING}/"
         for key in keys:

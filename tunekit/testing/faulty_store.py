@@ -297,6 +297,10 @@ class FaultyStore:
         """Pass it on."""
         return self._store.abort_uploads(older_than_s)
 
+    def has(self, folder: str) -> bool:
+        """Pass it on."""
+        return self._store.has(folder)
+
     def local(self, folder: str) -> Path:
         """Pass it on."""
         return self._store.local(folder)

@@ -324,6 +324,9 @@ class StoreContract:
         with pytest.raises(FileNotFoundError):
             store.local("nothing")
         assert store.sizes("nothing") == {}
+        assert not store.has("nothing")
+        assert not store.has("folder/key")
+        assert store.has("folder")
 
     def test_probe_finds_conditions_honoured_and_leaves_nothing_behind(self, store: Store) -> None:
         assert probe(store) is True
