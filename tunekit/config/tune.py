@@ -28,6 +28,13 @@ class TuneConfig:
     """Configurations drawn for each cell of the grid, or suggestions of a searcher; -1: until a budget is used up."""
     max_concurrent_trials: int | None = None
     """How many trials run at a time at most; None: as many as the resources hold."""
+    deterministic: bool = False
+    """Whether the sweep comes to the same end whatever the number of workers, their speed and their losses.
+
+    Needs ``max_concurrent_trials``, which then belongs to what the sweep is: so many trials are under way at a time in
+    the logical order of things, on as many workers or fewer. Also ``FailureConfig(hang_timeout_s=…)``, since all wait
+    for a trial that hangs, and a trainable that can save, since trials are parked where workers are few.
+    """
     time_budget_s: float | Duration | None = None
     """Seconds, or a ``timedelta``, after which the sweep ends; time in which it does not run is not counted."""
     search_alg: Any = None
@@ -54,6 +61,10 @@ class TuneConfig:
         _check_policy(problems, "scheduler", self.scheduler, needs=("begin", "identity", "needs_metric"))
         problems.flag("reuse_actors", self.reuse_actors)
         problems.flag("fresh_process", self.fresh_process)
+        problems.flag("deterministic", self.deterministic)
+        if self.deterministic is True and self.max_concurrent_trials is None:
+            hint = "say how many trials are under way at a time, on as many workers or fewer: max_concurrent_trials=8"
+            problems.add("max_concurrent_trials", "is missing, but deterministic=True needs it", hint=hint)
         problems.integer("seed", self.seed, at_least=0, at_most=_MAX_SEED, none_is="drawn once and recorded")
         _check_metric_is_there(problems, self)
         if self.reuse_actors is True and self.fresh_process is True:

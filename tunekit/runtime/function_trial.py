@@ -156,8 +156,14 @@ class FunctionSession:
             raise ConfigError(
                 f"{source}: CheckpointConfig({', '.join(options)}) needs an object that can save, but checkpoint= was "
                 f"given {'a folder' if kind == 'folder' else 'nothing'}",
-                hint="call report(metrics, checkpoint=state) with an object that has save_checkpoint(path) and "
-                f"load_checkpoint(path), such as tunekit.torch.TrainState, or leave {' and '.join(options)} out",
+                hint=f"{_SAVER_HINT}, or leave {' and '.join(options)} out",
+                fatal=True,
+            )
+        if kind != "saver" and run.sweep.deterministic:
+            raise ConfigError(
+                f"{source}: deterministic=True needs an object that can save at any row, but checkpoint= was given "
+                f"{'a folder' if kind == 'folder' else 'nothing'}",
+                hint=f"{_SAVER_HINT}, or leave deterministic=True out",
                 fatal=True,
             )
         if kind != "saver" and config.checkpoint_on_failure:
@@ -188,6 +194,12 @@ class FunctionSession:
                 f"{caller} was called from a thread that an earlier trial started",
                 hint="end your threads before the trainable returns",
             )
+
+
+_SAVER_HINT: Final = (
+    "call report(metrics, checkpoint=state) with an object that has save_checkpoint(path) and load_checkpoint(path), "
+    "such as tunekit.torch.TrainState"
+)
 
 
 def _need_saver(config: CheckpointConfig) -> list[str]:

@@ -130,12 +130,23 @@ class InlineChannel:
     def wait(self) -> ContinueTrial | StopTrial:
         """Return the decision about the row that was just sent."""
         self.flush()
+        while self._is_kept_waiting():  # For a trial that rests before it is tried again.
+            try:
+                with self._turn:
+                    self._driver.wait()
+            except Exception as error:  # noqa: BLE001 - as in flush()
+                self.failure = error
         answer, self._executor.answer = self._executor.answer, None
         stop = self.pending_stop()
         if stop is None and answer is None:
             self.failure = CoreBugError("a trial was left waiting at its horizon")
             return self._give_up()
         return stop or answer or self._give_up()
+
+    def _is_kept_waiting(self) -> bool:
+        """Return whether nothing is said yet of the row that was just sent, though something is to happen by itself."""
+        said = self._executor.answer or self._executor.stop or self.failure
+        return said is None and self._driver.experiment.next_deadline() is not None
 
     def pending_stop(self) -> StopTrial | None:
         """Return the order to stop, if it has come."""

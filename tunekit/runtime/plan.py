@@ -55,9 +55,26 @@ class Plan:
         problems = _checkpoint_problems(self.info, self.run.checkpoint_config)
         if self.resume_errored and self.restart_errored:
             problems.append("restart_errored: got True with resume_errored=True, which contradict each other")
+        problems += self._order_problems()
         if problems:
             raise ConfigError.collect(f"Tuner({self.info.name})", problems, hint=_CHECKPOINT_HINT)
         _warn_of_starting_over(self.info, self.run.checkpoint_config)
+
+    def _order_problems(self) -> list[str]:
+        """Return what a sweep in deterministic mode cannot go without."""
+        if not self.tune.deterministic:
+            return []
+        problems = []
+        if self.run.failure_config.hang_timeout_s is None:
+            problems.append(
+                "FailureConfig.hang_timeout_s: is missing, but deterministic=True needs it, "
+                "since all trials wait for one that hangs"
+            )
+        if self.info.kind == "class" and not self.info.can_save:
+            problems.append(f"deterministic: got True, but {self.info.name} cannot save checkpoints")
+        if callable(self.info.resources):
+            problems.append("deterministic: got True, but the resources differ by trial, so one might not fit")
+        return problems
 
     def _check_searcher(self) -> None:
         """Begin a search for a moment: whether the searcher fits the space shows in no other way."""
@@ -108,13 +125,20 @@ class Plan:
         num_trials: int | None = self.searcher.num_trials(self.space, self.tune.num_samples)
         return num_trials
 
+    @property
+    def logical_slots(self) -> int | None:
+        """How many trials are under way at a time in deterministic mode; None: it is off."""
+        return self.tune.max_concurrent_trials if self.tune.deterministic else None
+
     def draw_seed(self) -> int:
         """Return the seed: the script's, or a new one, to be drawn once in the life of an experiment."""
         return self.tune.seed if self.tune.seed is not None else secrets.randbits(32)
 
     def identity(self, seed: int) -> dict[str, Json]:
         """Return what may not change over the life of the experiment."""
+        slots = {"logical_slots": self.logical_slots} if self.logical_slots is not None else {}
         return {
+            **slots,
             "metric": self.tune.metric,
             "mode": self.tune.mode,
             "seed": seed,
@@ -141,6 +165,9 @@ class Plan:
             searcher_learns=self.searcher.learns,
             time_budget_s=self.tune.budget_s,
             max_failures=failure.max_failures,
+            max_preemption_failures=failure.max_preemption_failures,
+            backoff_s=failure.backoff_s,
+            max_identical_failures=failure.max_identical_failures,
             fail_fast=bool(failure.fail_fast),
             hang_timeout_s=failure.hang_s,
             time_limit_s=self.run.limit_s,
@@ -153,6 +180,7 @@ class Plan:
             stop_grace_s=self.run.stop_grace_s,
             resume_errored=self.resume_errored,
             restart_errored=self.restart_errored,
+            logical_slots=self.logical_slots,
         )
 
     def record(self) -> dict[str, Json]:
@@ -195,6 +223,7 @@ class Plan:
             checkpoint=self.run.checkpoint_config,
             reuse_actors=self.tune.reuse_actors,
             fresh_process=self.tune.fresh_process,
+            deterministic=self.tune.deterministic,
             lease_s=self.run.lease_s,
             hang_timeout_s=self.run.failure_config.hang_s,
         )

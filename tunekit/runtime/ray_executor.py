@@ -105,7 +105,7 @@ class RayExecutor:
             self._pool = Pool(
                 max_workers=max_concurrent_trials,
                 prefetch=0 if sweep.fresh_process else prefetch,
-                shows_demand=bool(growth),
+                shows_demand=bool(growth) and not sweep.deterministic,  # A place is counted on there.
                 usual=shape_of({"CPU": 1.0} if callable(usual) else usual),
             )
             self._see_nodes()
@@ -326,7 +326,7 @@ class RayExecutor:
     def _fail_waiting(self, error: ErrorInfo, shape: Shape | None = None, *, fatal: bool) -> None:
         """Fail what waits for a worker for good; with it the run, if the reason is none of the trials'."""
         for assign in self._pool.take_waiting(shape):
-            key = {"trial": assign.trial, "attempt": assign.attempt}
+            key: dict[str, Any] = {"trial": assign.trial, "attempt": assign.attempt}
             self._tell(LaunchFailed(**key, error=error, retryable=False, fatal=fatal))
 
     def _give_up(self, error: Exception) -> None:

@@ -145,6 +145,7 @@ def _tune_config(recorded: Recorded) -> TuneConfig:
         search_alg=_policy("search_alg", _searcher(recorded), _SEARCHERS),
         reuse_actors=run.get("reuse_actors", False),
         fresh_process=run.get("fresh_process", False),
+        deterministic=recorded.settings.logical_slots is not None,
     )
 
 
@@ -187,6 +188,9 @@ def _run_config(recorded: Recorded) -> RunConfig:
         ),
         failure_config=FailureConfig(
             max_failures=settings.max_failures,
+            max_preemption_failures=settings.max_preemption_failures,
+            backoff_s=settings.backoff_s,
+            max_identical_failures=settings.max_identical_failures,
             fail_fast=run.get("fail_fast", settings.fail_fast),
             hang_timeout_s=settings.hang_timeout_s,
         ),

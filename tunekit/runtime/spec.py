@@ -31,6 +31,8 @@ class SweepSpec:
     """Whether a class trainable is reset with ``reset_config`` instead of made anew."""
     fresh_process: bool = False
     """Whether each trial gets a process of its own."""
+    deterministic: bool = False
+    """Whether trials may be parked through a checkpoint, so that each must be able to save one at any row."""
     capture_output: bool = True
     """Whether what a trial prints goes to its log file."""
     lease_s: float = 60.0

@@ -1,6 +1,7 @@
 """A sweep that is killed by tests: random walks that save their generator, so that a wrong restore shows.
 
 Usage: walk_sweep.py FOLDER [--scheduler fifo|asha] [--samples N] [--iterations N] [--step-s S] [--max-failures N]
+    [--slots N] [--cpus N]
 """
 
 from __future__ import annotations
@@ -54,18 +55,21 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=9)
     parser.add_argument("--step-s", type=float, default=0.02)
     parser.add_argument("--max-failures", type=int, default=0)
+    parser.add_argument("--slots", type=int, default=0, help="logical slots of deterministic mode; 0: it is off")
+    parser.add_argument("--cpus", type=int, default=1, help="of each trial")
     parser.add_argument("--inline", action="store_true")
     options = parser.parse_args()
     asha = tk.ASHA(max_t=options.iterations, reduction_factor=2)
     tuner = tk.Tuner(
-        train,
+        tk.with_resources(train, {"CPU": options.cpus}),
         param_space={"drift": tk.uniform(-1, 1), "step_s": options.step_s},
         tune_config=tk.TuneConfig(
             metric="position",
             mode="max",
             num_samples=options.samples,
             seed=11,
-            max_concurrent_trials=2,
+            max_concurrent_trials=options.slots or 2,
+            deterministic=options.slots > 0,
             scheduler=asha if options.scheduler == "asha" else None,
         ),
         run_config=tk.RunConfig(
@@ -73,7 +77,7 @@ def main() -> None:
             storage_path=options.folder,
             stop={"training_iteration": options.iterations},
             checkpoint_config=tk.CheckpointConfig(checkpoint_frequency=3, num_to_keep=2, checkpoint_at_end=True),
-            failure_config=tk.FailureConfig(max_failures=options.max_failures),
+            failure_config=tk.FailureConfig(max_failures=options.max_failures, hang_timeout_s=60),
         ),
     )
     results = tk.inline(tuner) if options.inline else tuner.fit()

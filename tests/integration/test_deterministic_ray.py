@@ -1,0 +1,59 @@
+"""Deterministic mode on real Ray: one worker or two, one of them killed, or none: the same sweep, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sweeps
+
+from tunekit.core.events import ResultReported
+from tunekit.core.trial import TrialState
+from tunekit.schedulers import ASHA
+
+pytestmark = pytest.mark.ray
+
+SLOTS = 4
+OPTIONS = ("--scheduler", "asha", "--samples", "8", "--slots", str(SLOTS), "--max-failures", "3", "--iterations", "8")
+SCHEDULER = ASHA(max_t=8, reduction_factor=2)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with sweeps.ray_head() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def inline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inline")
+    sweeps.finish(sweeps.start("walk_sweep.py", str(folder), *OPTIONS, "--inline", "--step-s", "0"))
+    return folder / "walks"
+
+
+def ends(experiment: Path) -> list[tuple[str, str]]:
+    def end(trial: TrialState) -> tuple[str, str]:
+        return str(trial.status), trial.reason
+
+    return [end(trial) for trial in sweeps.replayed(experiment, SCHEDULER).state.trials]
+
+
+@pytest.mark.parametrize("cpus", [1, 2], ids=["two workers", "one worker"])
+@pytest.mark.timeout(180)
+def test_a_killed_worker_and_the_number_of_workers_change_nothing(
+    tmp_path: Path, address: str, inline: Path, cpus: int
+) -> None:
+    """Promise 1, for a scheduler that decides by comparison."""
+    experiment = tmp_path / "walks"
+    process = sweeps.start(
+        "walk_sweep.py", str(tmp_path), *OPTIONS, "--cpus", str(cpus), "--step-s", "0.02", address=address
+    )
+    assert sweeps.wait_for(experiment, process, 6)
+    os.kill(sweeps.worker_pids(experiment)[-1], signal.SIGKILL)
+    sweeps.finish(process)
+    assert sweeps.table(experiment, SCHEDULER) == sweeps.table(inline, SCHEDULER)
+    assert ends(experiment) == ends(inline)
+    assert len({record.attempt for record in sweeps.journal(experiment) if isinstance(record, ResultReported)}) > 1
