@@ -66,6 +66,17 @@ def test_memory_is_given_back(slots: StagingSlots, tmp_path: Path) -> None:
     assert slots.take("a", 60 * MB) is not None
 
 
+def test_a_buffer_that_was_given_up_in_vain_is_not_held_back_from_other_processes(
+    slots: StagingSlots, tmp_path: Path
+) -> None:
+    assert slots.take("a", 40 * MB) is not None
+    slots.give_back("a")
+    assert slots.take("b", 65 * MB) is None  # The free one went to make room for it.
+    take = f"StagingSlots(Allowance(Path({str(tmp_path / 'tokens')!r}), {64 * MB})).take('c', {60 * MB})"
+    code = f"from pathlib import Path; from tunekit.runtime.staging_slots import *; exit({take} is None)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
 def test_a_machine_that_is_short_of_memory_gives_none(slots: StagingSlots, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging_slots, "available_bytes", lambda: 4 * MB)
     assert slots.take("a", 3 * MB) is None

@@ -99,6 +99,7 @@ class StagingSlots:
         self._free.clear()
         rounded = -(-num_bytes // _ROUND_BYTES) * _ROUND_BYTES
         if not self._allowance.hold(self._num_bytes() + rounded, new_bytes=rounded):
+            self._allowance.hold(self._num_bytes())  # What stood for the free ones is for others to take.
             return None
         try:
             return _allocate(rounded, pinned=pinned)
