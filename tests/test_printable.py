@@ -34,6 +34,10 @@ def test_what_steers_is_written_out() -> None:
     assert one_line("a\nb\r\n  c") == "a b c"
 
 
+def test_passwords_in_uris_are_hidden() -> None:
+    assert printable("got 's3://me:hunter2@b/x' and http://a:1/b@c") == "got 's3://(hidden)@b/x' and http://a:1/b@c"
+
+
 def test_errors_steer_nothing() -> None:
     """Also those that come from a worker; the parts of the error are as they were."""
     error = pickle.loads(pickle.dumps(ConfigError(f"got {HOSTILE}", hint=HOSTILE)))

@@ -15,6 +15,7 @@ HIDDEN: Final = "(hidden)"
 """Shown in the place of a secret."""
 
 _STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
+_URI_PASSWORD: Final = re.compile(r"(?<=://)[^/\s@'\"]+:[^/\s@'\"]+(?=@)")
 _SECRET_PARTS: Final = ("password", "passwd", "passphrase", "secret", "credential", "apikey", "accesskey", "privatekey")
 _SECRET_WORDS: Final = frozenset({"token", "auth", "authorization", "pwd", "pw", "bearer"})
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
@@ -23,8 +24,11 @@ _MIN_CHARS: Final = 4
 
 
 def printable(text: str) -> str:
-    """Return the text with every character that could steer a terminal written out, but for newlines and tabs."""
-    return _STEERING.sub(_written_out, text)
+    """Return the text with every character that could steer a terminal written out, but for newlines and tabs.
+
+    Names and passwords inside of URIs are hidden.
+    """
+    return _STEERING.sub(_written_out, _URI_PASSWORD.sub(HIDDEN, text))
 
 
 def one_line(text: str) -> str:

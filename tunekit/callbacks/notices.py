@@ -8,6 +8,7 @@ from typing import Final
 
 from tunekit.core.events import Event
 from tunekit.core.state import State
+from tunekit.printable import one_line
 
 logger: Final = logging.getLogger("tunekit")
 
@@ -23,5 +24,5 @@ class Notices:
         """Log what is new."""
         del events
         for notice in state.notices[self._num_seen :]:
-            logger.warning("%s", notice)
+            logger.warning("%s", one_line(notice))
         self._num_seen = len(state.notices)
