@@ -19,6 +19,7 @@ import os
 import stat
 import uuid
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from tunekit.errors import StorageError
@@ -115,7 +116,7 @@ class LocalStore:
             elif not target.is_dir():
                 raise FileNotFoundError(errno.ENOENT, "neither staged nor published", str(target))
             self._ops.fsync(target.parent)
-            if len(list(target.parent.iterdir())) == 1:
+            if self._is_alone(target):
                 # The first checkpoint of this trial: the entry of the trial's folder may not be durable yet, whether
                 # we made it just now or a driver that died did.
                 self._ops.fsync(target.parent.parent)
@@ -322,6 +323,12 @@ class LocalStore:
             target = path  # A full disk may have no room for another folder.
         folders.delete_tree(self._ops, target)
         self._tidy(trash)
+
+    @staticmethod
+    def _is_alone(path: Path) -> bool:
+        """Return whether nothing else is in the folder. Looks at two entries, however many there are."""
+        with os.scandir(path.parent) as entries:
+            return len(list(islice(entries, 2))) == 1
 
     def _free_place(self, aside: str) -> Path:
         place = self._root / aside
