@@ -87,6 +87,8 @@ class LossCause(StrEnum):
     """The worker died before it came to this trial; never charged to the trial."""
     START_FAILED = "start failed"
     """The worker could not prepare the attempt."""
+    STORAGE = "storage fault"
+    """The storage failed while the checkpoint to go on from was read; never charged to the trial."""
 
 
 class Outcome(StrEnum):

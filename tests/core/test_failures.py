@@ -9,7 +9,13 @@ from tunekit.core.failures import is_charged, is_exhausted
 from tunekit.testing.events import Script, lost, raised, row
 from tunekit.types import LossCause, TrialStatus
 
-SPARED = {LossCause.PREEMPTED, LossCause.NODE_LOST, LossCause.DRIVER_LOST, LossCause.NOT_STARTED}
+SPARED = {
+    LossCause.PREEMPTED,
+    LossCause.NODE_LOST,
+    LossCause.DRIVER_LOST,
+    LossCause.NOT_STARTED,
+    LossCause.STORAGE,
+}
 
 
 @pytest.mark.parametrize("cause", LossCause)

@@ -161,6 +161,21 @@ def allows_one_failure_more(patch: Patch) -> None:
     patch.setattr(lifecycle, "is_exhausted", lambda failures, budget: 0 <= budget < failures - 1)
 
 
+@mutant
+def forgets_lost_machines(patch: Patch) -> None:
+    patch.setattr(lifecycle, "is_preemption", lambda cause: False)
+
+
+@mutant
+def does_not_wait_after_a_failure(patch: Patch) -> None:
+    patch.setattr(State, "hold_back", lambda self, trial, wait_s: None)
+
+
+@mutant
+def never_ends_a_wait(patch: Patch) -> None:
+    patch.setattr(State, "let_go", lambda self, trial: None)
+
+
 # -- silence and time --------------------------------------------------------------------------------------------------
 
 

@@ -92,7 +92,13 @@ class FailureConfig:
     """
 
     max_failures: int = 0
-    """How many failures each trial survives; -1: any number."""
+    """How many failures each trial survives: exceptions, crashes, lack of memory, hangs; -1: any number."""
+    max_preemption_failures: int = -1
+    """How often each trial survives that its machine is taken away or lost; -1: any number."""
+    backoff_s: float = 0.0
+    """Seconds that a trial waits after its first failure, twice that after its second, and so on, up to ten minutes."""
+    max_identical_failures: int | None = 5
+    """So many trials that fail in the same way, before any trial has reported a result, end the run; None: never."""
     fail_fast: bool | str = False
     """Whether the first failed trial ends the experiment; ``raise``: and ``fit()`` raises its error."""
     hang_timeout_s: float | str | Duration | None = None
@@ -105,9 +111,14 @@ class FailureConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        make_plain(self, "max_failures", "hang_timeout_s")
+        make_plain(
+            self, "max_failures", "max_preemption_failures", "backoff_s", "max_identical_failures", "hang_timeout_s"
+        )
         problems = Problems("FailureConfig")
         problems.integer("max_failures", self.max_failures, at_least=-1)
+        problems.integer("max_preemption_failures", self.max_preemption_failures, at_least=-1)
+        problems.seconds("backoff_s", self.backoff_s, zero=True)
+        problems.integer("max_identical_failures", self.max_identical_failures, at_least=1, none_is="any number")
         check_interval(problems, "hang_timeout_s", self.hang_timeout_s, none_is="any time between two reports")
         if not isinstance(self.fail_fast, bool | str):
             problems.bad_type("fail_fast", self.fail_fast, "True, False or 'raise'")

@@ -87,6 +87,8 @@ def due(settings: Settings, trial: TrialState) -> float | None:
     """Return when something is to be done about a trial if it says nothing until then; None: nothing ever is."""
     if trial.status is TrialStatus.STOPPING:
         return trial.deadline
+    if trial.status is TrialStatus.PENDING:
+        return trial.retry_at
     if trial.status is not TrialStatus.RUNNING or trial.is_hung:
         return None
     limit, hang = limit_due(settings, trial), hang_due(settings, trial)

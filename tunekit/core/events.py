@@ -63,6 +63,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of experiment time (time in which no driver ran is not counted)."""
     max_failures: int = 0
     """Failures that a trial survives; -1: any number."""
+    max_preemption_failures: int = -1
+    """How often a trial survives that its machine is taken away or lost; -1: any number."""
+    backoff_s: float = 0.0
+    """Seconds that a trial waits after its first failure, twice that after its second, and so on."""
+    max_identical_failures: int | None = None
+    """So many trials that fail in the same way, before any trial has reported a row, end the run; None: any number."""
     fail_fast: bool = False
     hang_timeout_s: float | None = None
     """Seconds that a running trial may take from one report to the next before it is killed; None: any."""
@@ -166,6 +172,8 @@ class LaunchFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, t
     error: ErrorInfo
     retryable: bool = True
     """False: the same error is certain to come again, so no budget is spent on it."""
+    cause: LossCause = LossCause.START_FAILED
+    """START_FAILED, or STORAGE if the storage is to blame."""
     fatal: bool = False
     """True: no attempt could be prepared (the code cannot be loaded, the folder is not the driver's); the run ends."""
 

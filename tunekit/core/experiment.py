@@ -134,6 +134,7 @@ def _on_driver_started(state: State, event: DriverStarted, out: list[Command]) -
     state.paused.clear()
     state.deadlines.clear()
     state.notices.clear()
+    state.failed_alike.clear()
     state.limit = None
     for trial in state.trials:
         _take_over(state, trial, out)
@@ -143,6 +144,7 @@ def _on_driver_started(state: State, event: DriverStarted, out: list[Command]) -
 
 def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
     settings = state.settings
+    trial.retry_at = None  # Whoever runs the script again does not want to wait.
     if settings.restart_errored and trial.status is TrialStatus.FAILED:
         for entry in trial.checkpoints.values():
             beneath: CheckpointState | None = entry
@@ -158,7 +160,7 @@ def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
         trial.intent = Intent.RUN
         state.move(trial, TrialStatus.PENDING)
     elif trial.status is TrialStatus.FAILED and (settings.resume_errored or settings.restart_errored):
-        trial.num_failures = 0
+        trial.num_failures = trial.num_preemptions = trial.num_storage_faults = 0
         trial.error = None
         if state.order is not None:
             state.order.call_back(trial.trial)

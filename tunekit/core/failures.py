@@ -1,10 +1,37 @@
-"""Who pays for a lost attempt: budgets as a pure verdict."""
+"""Who pays for a lost attempt, how long the trial waits for its next one, and when failures are alike: pure verdicts.
+
+A trial has two budgets. What it may have brought about itself (an exception, a crash, a lack of memory, a hang) is
+charged to ``max_failures``; what was done to it (a machine that was taken away or lost) to ``max_preemption_failures``.
+What is neither its own fault nor bad luck of its place (the driver died, another trial was the reason, a checkpoint was
+damaged) is charged to nobody. A storage that cannot be read is nobody's fault either, but not for ever.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from tunekit.core.events import ErrorInfo, Settings
+from tunekit.core.rng import uniform
+from tunekit.core.trial import TrialState
 from tunekit.types import LossCause
 
-_SPARED = frozenset({LossCause.PREEMPTED, LossCause.NODE_LOST, LossCause.DRIVER_LOST, LossCause.NOT_STARTED})
+MAX_STORAGE_FAULTS = 8
+"""So many times in a row a trial waits for a storage that cannot be read; then it fails."""
+STORAGE_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 600.0
+_JITTER = 0.25
+"""A wait is longer than it would have to be by up to this share, so that not all trials come back at once."""
+
+_PREEMPTIONS = frozenset({LossCause.PREEMPTED, LossCause.NODE_LOST})
+_SPARED = _PREEMPTIONS | {LossCause.DRIVER_LOST, LossCause.NOT_STARTED, LossCause.STORAGE}
+
+
+class Likeness(NamedTuple):
+    """What two failures have in common that are the same one."""
+
+    type: str
+    line: str
+    """Where the error was raised; empty where that is not known."""
 
 
 def is_charged(cause: LossCause) -> bool:
@@ -12,6 +39,37 @@ def is_charged(cause: LossCause) -> bool:
     return cause not in _SPARED
 
 
+def is_preemption(cause: LossCause) -> bool:
+    """Return whether a loss of this cause consumes ``max_preemption_failures``: the trial's machine is gone."""
+    return cause in _PREEMPTIONS
+
+
 def is_exhausted(num_failures: int, max_failures: int) -> bool:
-    """Return whether a trial with so many charged failures is to be given up. ``max_failures=-1`` never is."""
+    """Return whether a trial with so many charged failures is to be given up. A budget of -1 never is."""
     return 0 <= max_failures < num_failures
+
+
+def backoff_s(settings: Settings, trial: TrialState, first_s: float, count: int) -> float:
+    """Return how long a trial waits after the ``count``-th failure: ``first_s``, twice that, and so on, and a bit.
+
+    The bit is chance by trial and attempt, so that it is the same whenever the sweep is replayed.
+    """
+    wait_s = min(MAX_BACKOFF_S, first_s * 2.0 ** min(count - 1, 60))
+    return wait_s * (1.0 + _JITTER * uniform(settings.seed, "backoff", trial.trial, trial.attempt))
+
+
+def likeness(error: ErrorInfo) -> Likeness:
+    """Return what tells an error from others: its type, and the innermost line of its traceback."""
+    lines = [line.strip() for line in error.traceback.splitlines() if line.lstrip().startswith('File "')]
+    return Likeness(error.type, lines[-1] if lines else "")
+
+
+def account(settings: Settings, trial: TrialState) -> str:
+    """Return in words what a trial has used of its budgets; empty if it has used nothing."""
+    parts = [(trial.num_failures, "failure", settings.max_failures)]
+    parts.append((trial.num_preemptions, "preemption", settings.max_preemption_failures))
+    return ", ".join(_used(count, word, budget) for count, word, budget in parts if count)
+
+
+def _used(count: int, word: str, budget: int) -> str:
+    return f"{count} {word}{'s' * (count != 1)}" + (f" of {budget} survived" if budget > 0 else "")

@@ -37,7 +37,10 @@ def _check_indexes(state: State) -> Iterator[str]:
     queue = sorted(
         trial.trial
         for trial in state.trials
-        if trial.status is TrialStatus.PENDING and trial.num_staged == 0 and state.is_wanted(trial)
+        if trial.status is TrialStatus.PENDING
+        and trial.num_staged == 0
+        and trial.retry_at is None
+        and state.is_wanted(trial)
     )
     num_unwanted = sum(not state.is_wanted(trial) for trial in state.trials)
     if state.num_unwanted != num_unwanted:
@@ -102,6 +105,8 @@ def _check_trial(trial: TrialState) -> Iterator[str]:
         yield "has a deadline although it is not stopping"
     if trial.status is TrialStatus.STOPPING and trial.deadline is None and trial.escalation < 2:  # noqa: PLR2004 (2: killed)
         yield "is stopping without a deadline"
+    if trial.retry_at is not None and trial.status is not TrialStatus.PENDING:
+        yield "waits to be launched again although it is not pending"
     is_at_work = trial.started_at is not None and trial.status.is_live
     if (trial.is_hung or trial.suspected_at is not None) and not is_at_work:
         yield "is taken for hung although it does not run"

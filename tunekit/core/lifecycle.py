@@ -36,7 +36,15 @@ from tunekit.core.events import (
     TrialStarted,
     WorkerLost,
 )
-from tunekit.core.failures import is_charged, is_exhausted
+from tunekit.core.failures import (
+    MAX_STORAGE_FAULTS,
+    STORAGE_BACKOFF_S,
+    backoff_s,
+    is_charged,
+    is_exhausted,
+    is_preemption,
+    likeness,
+)
 from tunekit.core.scheduling import decide, value_of
 from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus, TrialState
@@ -51,6 +59,7 @@ def on_started(state: State, trial: TrialState, event: TrialStarted, out: list[C
     """User code is running."""
     del out
     trial.place = event.place
+    trial.num_storage_faults = 0
     if trial.status is _LAUNCHING:
         state.move(trial, _RUNNING)
     elif trial.status is _RUNNING:
@@ -64,6 +73,7 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
         state.num_stale += 1
         return
     trial.last = event
+    state.has_rows = True
     if event.saves:
         trial.owes_at = event.iteration
     if trial.status is _LAUNCHING:
@@ -146,11 +156,14 @@ def stop(state: State, trial: TrialState, intent: Intent, reason: str, out: list
 
 
 def look_after(state: State, trial: TrialState, out: list[Command]) -> None:
-    """Do what is due about a running trial: stop it if it has run for long enough, kill it if it says nothing.
+    """Do what is due about a trial: launch it again, stop it if it has run for long enough, kill it if it says nothing.
 
     It is killed at the second look. A driver that was asleep itself (stopped, or short of processor time) finds every
     trial silent, and what they said meanwhile waiting at its door.
     """
+    if trial.status is TrialStatus.PENDING:
+        state.let_go(trial)
+        return
     limit = limit_due(state.settings, trial)
     if limit is not None and limit <= state.now:
         trial.own_stop = True
@@ -197,7 +210,7 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
     if event.fatal:
         _give_up(state, trial, event.error)
     elif trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
-        _finish_stop(state, trial, out, charged=True)
+        _finish_stop(state, trial, out, None)
     elif event.retryable and _is_over(state, trial, out):
         return
     elif trial.status is TrialStatus.STOPPING:  # It was to be paused: whether it fails is for its next attempt to say.
@@ -205,6 +218,7 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
     elif event.retryable:
         _charge(state, trial, out)
     else:
+        _note_likeness(state, trial)
         _fail(state, trial, out)
 
 
@@ -222,11 +236,11 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
         if cause is LossCause.KILLED:
             _end(state, trial, _stopped_status(trial), out)
         else:
-            _finish_stop(state, trial, out, charged=is_charged(cause))
+            _finish_stop(state, trial, out, cause)
     elif _is_over(state, trial, out):
         return
-    elif is_charged(cause) and trial.status is not TrialStatus.STOPPING:
-        _charge(state, trial, out)
+    elif trial.status is not TrialStatus.STOPPING:
+        _pay(state, trial, cause, out)
     else:
         _again(state, trial)
 
@@ -241,8 +255,9 @@ def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: 
     elif trial.status is TrialStatus.STOPPING:
         _again(state, trial)
     elif event.retryable:
-        _charge(state, trial, out)
+        _pay(state, trial, event.cause, out)
     else:
+        _note_likeness(state, trial)
         _fail(state, trial, out)
 
 
@@ -274,12 +289,51 @@ def _give_up(state: State, trial: TrialState, error: ErrorInfo) -> None:
     _again(state, trial)
 
 
-def _charge(state: State, trial: TrialState, out: list[Command]) -> None:
-    trial.num_failures += 1
-    if is_exhausted(trial.num_failures, state.settings.max_failures):
-        _fail(state, trial, out)
+def _pay(state: State, trial: TrialState, cause: LossCause, out: list[Command]) -> None:
+    """Have the budget pay that answers for a cause, and run the trial again if there is something left of it."""
+    if is_charged(cause):
+        _charge(state, trial, out)
+    elif cause is LossCause.STORAGE:
+        trial.num_storage_faults += 1
+        wait_s = backoff_s(state.settings, trial, STORAGE_BACKOFF_S, trial.num_storage_faults)
+        _fail_or_again(state, trial, out, wait_s, is_over=trial.num_storage_faults > MAX_STORAGE_FAULTS)
+    elif is_preemption(cause):
+        trial.num_preemptions += 1
+        budget = state.settings.max_preemption_failures
+        _fail_or_again(state, trial, out, 0.0, is_over=is_exhausted(trial.num_preemptions, budget))
     else:
         _again(state, trial)
+
+
+def _charge(state: State, trial: TrialState, out: list[Command]) -> None:
+    settings = state.settings
+    trial.num_failures += 1
+    _note_likeness(state, trial)
+    wait_s = backoff_s(settings, trial, settings.backoff_s, trial.num_failures)
+    _fail_or_again(state, trial, out, wait_s, is_over=is_exhausted(trial.num_failures, settings.max_failures))
+
+
+def _fail_or_again(state: State, trial: TrialState, out: list[Command], wait_s: float, *, is_over: bool) -> None:
+    if is_over:
+        _fail(state, trial, out)
+    else:
+        state.hold_back(trial, wait_s)
+        _again(state, trial)
+
+
+def _note_likeness(state: State, trial: TrialState) -> None:
+    """End the run if one trial after the other fails in the same way and none has ever reported anything."""
+    limit, error = state.settings.max_identical_failures, trial.error
+    if limit is None or error is None or state.has_rows:
+        return
+    alike = state.failed_alike.setdefault(likeness(error), set())
+    alike.add(trial.trial)
+    if len(alike) >= limit and len(state.failed_alike) == 1:
+        state.wind_up(
+            Outcome.ERROR,
+            f"{len(alike)} trials have failed in the same way, and none has ever reported a result: "
+            f"{error.type}: {error.message} (max_identical_failures={limit})",
+        )
 
 
 def _fail(state: State, trial: TrialState, out: list[Command]) -> None:
@@ -316,14 +370,14 @@ def finish_stop(state: State, trial: TrialState, out: list[Command]) -> None:
         _end(state, trial, TrialStatus.STOPPED, out)
 
 
-def _finish_stop(state: State, trial: TrialState, out: list[Command], *, charged: bool) -> None:
+def _finish_stop(state: State, trial: TrialState, out: list[Command], cause: LossCause | None) -> None:
     """End a trial that died while it was being stopped, or run it again if its last checkpoint is still owed."""
     if not _owes_save(state, trial):
         _end(state, trial, _stopped_status(trial), out)
-    elif charged:
+    elif cause is None:
         _charge(state, trial, out)
     else:
-        _again(state, trial)
+        _pay(state, trial, cause, out)
 
 
 def _is_over(state: State, trial: TrialState, out: list[Command]) -> bool:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from tunekit.core.alarms import Alarms, due
 from tunekit.core.commands import Command, DeleteCheckpoint, PublishCheckpoint, TellSearcher
 from tunekit.core.events import Settings
+from tunekit.core.failures import Likeness
 from tunekit.core.limit import ByteLimit
 from tunekit.core.policies import SchedulerState
 from tunekit.core.sequencer import Sequencer
@@ -53,6 +54,10 @@ class State:
     """The trial whose failure ended the run, under ``fail_fast``."""
     ended: bool = False
     """Whether ``EndExperiment`` was issued."""
+    has_rows: bool = False
+    """Whether any trial has ever reported a row."""
+    failed_alike: dict[Likeness, set[TrialId]] = field(default_factory=dict)
+    """Which trials have failed in which way, in this run of the driver and before any row."""
     num_stale: int = 0
     """Events of earlier attempts and duplicates, ignored."""
     num_published: int = 0
@@ -105,6 +110,8 @@ class State:
             if self.limit is not None and trial.resume_from is not None:
                 self.limit.offer(self.trials, trial, trial.checkpoints.get(trial.resume_from))
         self.enqueue(trial)
+        if trial.retry_at is not None:
+            self.deadlines.watch(trial.trial)
 
     def _end_attempt(self, trial: TrialState) -> None:
         """Wait for nothing of its attempt any more, and count how long that ran."""
@@ -119,9 +126,18 @@ class State:
         trial.heard_at = self.now
         trial.suspected_at = None
 
+    def hold_back(self, trial: TrialState, wait_s: float) -> None:
+        """Have a trial wait before it is launched again; called before it is moved to PENDING."""
+        trial.retry_at = self.now + wait_s if wait_s > 0 else None
+
+    def let_go(self, trial: TrialState) -> None:
+        """Let a trial be launched again that has waited for long enough."""
+        trial.retry_at = None
+        self.enqueue(trial)
+
     def enqueue(self, trial: TrialState) -> None:
         """Queue a waiting trial that is wanted. One that is being published a checkpoint waits for that first."""
-        if trial.num_staged or not self.is_wanted(trial):
+        if trial.num_staged or trial.retry_at is not None or not self.is_wanted(trial):
             return
         if trial.status is TrialStatus.PENDING:
             heapq.heappush(self.queue, trial.trial)

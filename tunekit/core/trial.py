@@ -63,6 +63,12 @@ class TrialState(msgspec.Struct):
     """The newest failure; what a FAILED trial died of."""
     num_failures: int = 0
     """Failures charged to its budget."""
+    num_preemptions: int = 0
+    """How often its machine was taken away or lost."""
+    num_storage_faults: int = 0
+    """How often in a row its checkpoint could not be read although it may be whole."""
+    retry_at: float | None = None
+    """While PENDING: when it may be launched again, in experiment seconds; None: at once."""
     checkpoints: dict[int, CheckpointState] = msgspec.field(default_factory=dict)
     """By iteration."""
     failures_saved: dict[int, CheckpointState] = msgspec.field(default_factory=dict)

@@ -28,6 +28,7 @@ from tunekit.runtime.trial_run import Ending, TrialRun, logger
 from tunekit.session import TrialStopped, activate
 from tunekit.store.checkpoint_io import CheckpointIO
 from tunekit.trainable.bound import BoundTrainable, as_bound
+from tunekit.types import LossCause
 
 __all__ = ["Channel", "run_attempt"]
 
@@ -80,6 +81,8 @@ def run_attempt(
         )
         is_clean = _run(run, as_bound(trainable), restored, log, owns_process=owns_process)
     channel.flush()
+    if restored is not None:
+        io.release(restored)
     return is_clean and not run.was_interrupted and not run.has_left_threads
 
 
@@ -98,7 +101,8 @@ def _restore(spec: AttemptSpec, channel: Channel, io: CheckpointIO) -> Path | Ex
 def _refusal(spec: AttemptSpec, iteration: int, io: CheckpointIO, error: Exception) -> Event:
     """Return the event that tells why the checkpoint cannot be used."""
     if not isinstance(error, CheckpointError):  # The checkpoint may be whole.
-        return LaunchFailed(trial=spec.trial, attempt=spec.attempt, error=error_info(error))
+        error_text, cause = error_info(error), LossCause.STORAGE
+        return LaunchFailed(trial=spec.trial, attempt=spec.attempt, error=error_text, cause=cause)
     if isinstance(error, CheckpointNotFoundError) or _has_earlier(spec, iteration, io):
         return RestoreFailed(trial=spec.trial, attempt=spec.attempt, iteration=iteration, error=error_info(error))
     # Starting over would cost all that the trial has done, and may not be wanted: somebody may have a copy.

@@ -44,10 +44,12 @@ from tunekit.core.events import (
 from tunekit.errors import InvariantViolationError
 from tunekit.schedulers import ASHA
 from tunekit.testing.sim_options import METRIC, SimOptions
+from tunekit.testing.sim_seconds import Seconds
 from tunekit.types import LossCause, TrialId, TrialStatus
 
 _ENDINGS = (TrialReturned, TrialRaised, TrialHalted, WorkerLost, LaunchFailed, RestoreFailed)
-_NOBODYS_FAULT = {LossCause.PREEMPTED, LossCause.NODE_LOST, LossCause.DRIVER_LOST, LossCause.NOT_STARTED}
+_PREEMPTIONS = {LossCause.PREEMPTED, LossCause.NODE_LOST}
+_NOBODYS_FAULT = {LossCause.DRIVER_LOST, LossCause.NOT_STARTED}
 
 
 @dataclass(slots=True)
@@ -66,17 +68,14 @@ class Books:
     is_waiting: bool = False
     """Whether it stands at its horizon without an answer."""
     resumed_from: int | None = None
-    started_at: float | None = None
-    """When its attempt began to run; None: it has not, or is over."""
-    run_s: float = 0.0
-    """Seconds that earlier attempts ran."""
-    heard_at: float = 0.0
-    """When its attempt was last heard of."""
-    is_killed: bool = False
-    """Whether it was killed without having been told to stop."""
+    seconds: Seconds = field(default_factory=Seconds)
     surely_charged: int = 0
     perhaps_charged: int = 0
     """Failures while it was being stopped, or after its last row: charged or not, as it turns out."""
+    surely_preempted: int = 0
+    perhaps_preempted: int = 0
+    not_before: float = 0.0
+    """When it may be launched again at the earliest."""
     staged: dict[int, int] = field(default_factory=dict)
     """Attempt by iteration, of checkpoints whose publication is open."""
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -111,6 +110,8 @@ class Judge:
         self.launched: set[tuple[TrialId, int]] = set()
         self._settings = Settings()
         self._now = 0.0
+        self._doubles = not options.second_chance
+        """Whether each wait is twice the one before; a second chance begins with a short one again."""
         self._asha = options.scheduler if isinstance(options.scheduler, ASHA) else None
         self._rungs: dict[int, list[float]] = {}
 
@@ -132,20 +133,23 @@ class Judge:
 
     def check_end(self, trial: TrialId, status: TrialStatus) -> None:
         """Compare how a trial ended with the failures that were told."""
-        book = self._of(trial)
-        least, most = book.surely_charged, book.surely_charged + book.perhaps_charged
-        budget = self._settings.max_failures
+        book, settings = self._of(trial), self._settings
+        charges = (book.surely_charged, book.perhaps_charged, settings.max_failures)
+        preemptions = (book.surely_preempted, book.perhaps_preempted, settings.max_preemption_failures)
+        accounts = (charges, preemptions)
         if status is TrialStatus.FAILED:
-            self._require(0 <= budget < most, f"trial {trial} failed after at most {most} failures of {budget}")
+            holds = any(0 <= budget < surely + perhaps for surely, perhaps, budget in accounts)
         else:
-            self._require(budget < 0 or least <= budget, f"trial {trial} survived {least} failures of {budget}")
+            holds = all(budget < 0 or surely <= budget for surely, _, budget in accounts)
+        self._require(holds, f"trial {trial} is {status}, but (surely, perhaps, budget) is {accounts}")
 
     # -- events --------------------------------------------------------------------------------------------------------
 
     def _see_driver(self, event: DriverStarted, commands: Sequence[Command]) -> None:
         self._settings = event.settings
         for book in self.books:
-            self._end_run(book)
+            book.seconds.end(self._now)
+            book.not_before = 0.0
             book.is_live = book.is_stopping = book.is_waiting = False
         again = {(c.trial, c.iteration, c.exact) for c in commands if isinstance(c, PublishCheckpoint)}
         owed = {(trial, iteration, True) for trial, book in enumerate(self.books) for iteration in book.staged}
@@ -155,25 +159,16 @@ class Judge:
 
     def _hear(self, book: Books, event: Event) -> None:
         """Follow when an attempt began to run, and when there was news of it. What comes twice is no news."""
-        match event:
-            case TrialStarted():
-                is_news = book.started_at is None
-            case ResultReported():
-                is_news = event.iteration > book.newest
-            case CheckpointStaged(exact=True):
-                is_news = event.iteration > book.saved_at
-            case _:
-                is_news = isinstance(event, CheckpointStaged | SaveFailed | TrialSaving)
+        if isinstance(event, TrialStarted):
+            is_news = book.seconds.started_at is None
+        elif isinstance(event, ResultReported):
+            is_news = event.iteration > book.newest
+        else:
+            is_news = isinstance(event, SaveFailed | TrialSaving) or (
+                isinstance(event, CheckpointStaged) and (not event.exact or event.iteration > book.saved_at)
+            )
         if is_news and self._counts(book, getattr(event, "attempt", 0)):
-            book.heard_at = self._now
-            if book.started_at is None and not book.is_stopping:
-                book.started_at = self._now
-
-    def _end_run(self, book: Books) -> None:
-        if book.started_at is not None:
-            book.run_s += self._now - book.started_at
-        book.started_at = None
-        book.is_killed = False
+            book.seconds.hear(self._now, is_stopping=book.is_stopping)
 
     def _see_trial(self, book: Books, event: Event) -> None:
         self._hear(book, event)
@@ -240,15 +235,21 @@ class Judge:
         elif isinstance(event, PublishFailed) and at == "staged":
             book.failures[key] = "gone"
 
-    def _check_limit(self, book: Books) -> None:
-        """Hold that a trial is told to stop when it has run for long enough; the bell may ring a moment later."""
-        limit = self._settings.time_limit_s
-        if limit is not None and book.started_at is not None and not book.is_stopping:
-            run_s = book.run_s + self._now - book.started_at
-            self._require(run_s <= max(limit, book.run_s) + 0.1, f"a trial runs for {run_s} s of {limit}")
+    def _charge(self, book: Books, event: Event) -> None:
+        is_unsure = book.is_stopping or book.has_final
+        if isinstance(event, WorkerLost) and event.cause in _PREEMPTIONS:
+            book.perhaps_preempted += is_unsure
+            book.surely_preempted += not is_unsure
+            return
+        book.perhaps_charged += is_unsure
+        book.surely_charged += not is_unsure
+        if not is_unsure:
+            doublings = min(book.surely_charged - 1, 5) if self._doubles else 0
+            book.not_before = self._now + self._settings.backoff_s * 2**doublings
 
     def _see_row(self, book: Books, event: ResultReported) -> None:
-        self._check_limit(book)
+        if not book.is_stopping:
+            book.seconds.check_limit(self._settings, self._now)
         book.newest = event.iteration
         book.has_final = event.final
         asks = self._settings.asks_every_result or (book.until is not None and event.iteration >= book.until)
@@ -262,11 +263,8 @@ class Judge:
         elif isinstance(event, TrialRaised | LaunchFailed) or (
             isinstance(event, WorkerLost) and event.cause not in _NOBODYS_FAULT
         ):
-            if book.is_stopping or book.has_final:
-                book.perhaps_charged += 1
-            else:
-                book.surely_charged += 1
-        self._end_run(book)
+            self._charge(book, event)
+        book.seconds.end(self._now)
         book.is_live = book.is_waiting = book.is_stopping = False
 
     # -- commands ------------------------------------------------------------------------------------------------------
@@ -300,6 +298,7 @@ class Judge:
 
     def _see_launch(self, book: Books, command: LaunchTrial) -> None:
         self._require(not book.is_live, f"{command!r} launches a trial that is alive")
+        self._require(self._now >= book.not_before, f"{command!r} comes before {book.not_before} s")
         self._require(command.attempt > book.attempt, f"{command!r} follows attempt {book.attempt}")
         self._require(not book.staged, f"{command!r} does not wait for the publication of {book.staged}")
         newest = max(book.published, default=None)
@@ -316,24 +315,15 @@ class Judge:
             book.until = command.until
         else:
             self._require(not book.is_stopping, f"{command!r} stops a trial twice")
-            if command.reason.startswith("time_limit_s"):
-                run_s = book.run_s + self._now - (book.started_at if book.started_at is not None else self._now)
-                limit = self._settings.time_limit_s or 0.0
-                self._require(run_s >= limit - 1e-6, f"{command!r} comes after {run_s} s")
+            book.seconds.check_stop(self._settings, self._now, command)
             book.is_stopping = True
         book.is_waiting = False
 
     def _see_kill(self, book: Books, command: KillTrial) -> None:
         """Hold that a trial is killed only if it does not stop, or if it runs and says nothing."""
         self._require(self._counts(book, command.attempt), f"{command!r} kills an attempt that is over")
-        if book.is_stopping:
-            return
-        timeout = self._settings.hang_timeout_s
-        silence = self._now - book.heard_at
-        is_hung = timeout is not None and book.started_at is not None and silence >= timeout
-        self._require(is_hung, f"{command!r} kills a trial after a silence of {silence} s")
-        self._require(not book.is_killed, f"{command!r} kills a trial twice")
-        book.is_killed = True
+        if not book.is_stopping:
+            book.seconds.check_kill(self._settings, self._now, command)
 
     def _see_delete(self, book: Books, command: DeleteCheckpoint) -> None:
         if not command.exact:

@@ -84,6 +84,9 @@ class SimOptions:
     persist_s: float = 0.0
     """How long a save takes at most, while the trial goes on; 0: it is finished at once."""
     max_failures: int = -1
+    max_preemption_failures: int = -1
+    backoff_s: float = 0.0
+    max_identical_failures: int | None = None
     ask_batch: int = 4
     learns: bool = False
     """Whether the searcher learns, and now and then wants to hear of an end before it suggests more."""
@@ -181,6 +184,12 @@ def draw_options(rng: random.Random) -> SimOptions:
         options = replace(options, time_budget_s=rng.uniform(5.0, 30.0))
     if rng.random() < 0.5:  # noqa: PLR2004
         options = replace(options, hang_timeout_s=rng.choice((8.0, 25.0)))  # the one hits stragglers, too
+    options = replace(
+        options,
+        max_preemption_failures=rng.choice((-1, -1, -1, 0, 2)),
+        backoff_s=rng.choice((0.0, 0.0, 2.0)),
+        max_identical_failures=rng.choice((None, None, 2)),
+    )
     if rng.random() < 0.1:  # noqa: PLR2004
         options = replace(options, time_limit_s=rng.uniform(3.0, 20.0))
     return options
