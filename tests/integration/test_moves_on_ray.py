@@ -1,0 +1,39 @@
+"""A sweep on real Ray that is moved from a disk to a bucket and back while it is under way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import sweeps
+from test_sweeps_on_s3 import wait_for_results
+
+from tunekit.core.events import DriverStarted, TrialStarted
+from tunekit.upkeep.copying import copy
+from tunekit.upkeep.verifying import verify
+
+pytestmark = [pytest.mark.ray, pytest.mark.s3]
+
+SWEEP = ["--step-s", "0.05", "--samples", "4"]
+
+
+def test_a_sweep_on_ray_moves_to_a_bucket_and_back_and_ends_bit_for_bit(s3_uri: str, tmp_path: Path) -> None:
+    """S003-5, S003-24, promise 5: its driver is killed at each place, and it goes on at the next one."""
+    undisturbed = sweeps.start("walk_sweep.py", str(tmp_path / "undisturbed"), "--inline", *SWEEP)
+    places = [str(tmp_path / "here"), s3_uri, str(tmp_path / "back")]
+    with sweeps.ray_head() as address:
+        for old, new, rows in zip(places, places[1:], (6, 16), strict=False):
+            process = sweeps.start("walk_sweep.py", old, *SWEEP, address=address)
+            wait_for_results(f"{old}/walks", process, rows)
+            sweeps.kill(process)
+            assert copy(f"{old}/walks", f"{new}/walks", verify=True).verified
+        last = sweeps.start("walk_sweep.py", places[-1], *SWEEP, address=address)
+        assert json.loads(sweeps.finish(last).splitlines()[-1]) == {"trials": 4, "errors": 0}
+    sweeps.finish(undisturbed)
+    end = tmp_path / "back" / "walks"
+    assert sweeps.table(end) == sweeps.table(tmp_path / "undisturbed" / "walks")
+    assert verify(end).is_clean
+    journal = sweeps.journal(end)
+    assert [record.generation for record in journal if isinstance(record, DriverStarted)] == [1, 2, 3]
+    assert any(record.restored_from for record in journal if isinstance(record, TrialStarted))
