@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -42,6 +43,7 @@ def test_kills_leave_nothing_damaged_and_lose_the_save_in_flight(s3_uri: str, ki
     io = CheckpointIO(open_store(s3_uri))
     for _ in range(kills):
         acknowledged, deleted = killed(s3_uri, first, chance.randrange(8), chance.uniform(0.0, 0.06))
+        settle(io)
         visible = {iteration for iteration, _ in io.visible(TRIAL)}
         assert acknowledged - deleted - {max(acknowledged, default=0) - 2} <= visible
         assert max(visible, default=0) <= max(acknowledged, default=first - 1) + 1
@@ -58,6 +60,14 @@ def test_kills_leave_nothing_damaged_and_lose_the_save_in_flight(s3_uri: str, ki
     assert io.store.sizes("") == {}
 
 
+def settle(io: CheckpointIO) -> None:
+    """Wait until the server has done what the dead had asked for: a request that was sent outlives its sender."""
+    before: dict[str, int] = {}
+    while (now := io.store.sizes("") | io.store.sizes(".staging")) != before:
+        before = now
+        time.sleep(0.1)
+
+
 def killed(uri: str, first: int, num_lines: int, after_s: float) -> tuple[set[int], set[int]]:
     """Let a process save until it is killed after some lines and seconds; return what it published and deleted."""
     process = subprocess.Popen(
@@ -70,5 +80,6 @@ def killed(uri: str, first: int, num_lines: int, after_s: float) -> tuple[set[in
         time.sleep(after_s)
         process.kill()
         lines = [line.split() for line in [*text, *process.stdout]]
+    assert process.returncode == -signal.SIGKILL, "it died of something else"
     said = [{int(line[1]) for line in lines if line[0] == word} for word in ("published", "deleted")]
     return said[0], said[1]
