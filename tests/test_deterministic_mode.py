@@ -40,7 +40,7 @@ class Forgetful(tk.Trainable):
 
 def make(folder: Path, trainable: Any = Descent, space: Any = None, **tune: Any) -> tk.Tuner:
     tune = {"max_concurrent_trials": 4, "deterministic": True, "num_samples": 12, "seed": 3, **tune}
-    hang_timeout_s = tune.pop("hang_timeout_s", 60)
+    failure = {"hang_timeout_s": tune.pop("hang_timeout_s", 60), "max_failures": tune.pop("max_failures", -1)}
     return tk.Tuner(
         trainable,
         param_space={"x": tk.uniform(0, 1), **(space or {})},
@@ -50,7 +50,7 @@ def make(folder: Path, trainable: Any = Descent, space: Any = None, **tune: Any)
             storage_path=folder,
             verbose=0,
             checkpoint_config=tk.CheckpointConfig(checkpoint_frequency=2 if trainable is Descent else 0),
-            failure_config=tk.FailureConfig(max_failures=-1, hang_timeout_s=hang_timeout_s),
+            failure_config=tk.FailureConfig(**failure),
         ),
     )
 
@@ -110,3 +110,14 @@ def test_a_function_must_be_able_to_save_at_any_row(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="deterministic=True needs an object that can save at any row") as caught:
         tk.inline(make(tmp_path, train))
     assert "checkpoint=state" in caught.value.hint
+
+
+def test_what_ends_the_promise_is_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def train(config: dict[str, Any]) -> None:
+        raise ValueError("always")
+
+    tk.inline(make(tmp_path, train, num_samples=2, max_failures=0))
+    said = [record.getMessage() for record in caplog.records if "deterministic mode" in record.getMessage()]
+    assert said == [
+        "deterministic mode: trial 0 failed for good, so a run in which it does not may come to another end"
+    ]

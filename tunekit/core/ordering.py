@@ -10,14 +10,18 @@ first. It is *parked* then: paused through a checkpoint, and launched again once
 
 from __future__ import annotations
 
+from typing import Final
+
 from tunekit.core import launching, lifecycle
 from tunekit.core.commands import Command
 from tunekit.core.decisions import Continue, Pause
 from tunekit.core.scheduling import decide
-from tunekit.core.sequencer import Sequencer
+from tunekit.core.sequencer import Seat, Sequencer
 from tunekit.core.state import State
 from tunekit.core.trial import TrialState
-from tunekit.types import Intent, TrialId, TrialStatus
+from tunekit.types import Intent, Outcome, TrialId, TrialStatus
+
+_MODE: Final = "deterministic mode"
 
 
 def of(state: State) -> Sequencer | None:
@@ -45,6 +49,8 @@ def go_on(state: State, order: Sequencer, out: list[Command]) -> None:
     if state.outcome is None and not state.ended:
         _launch(state, order, out)
         _park(state, order, out)
+    elif state.outcome is Outcome.TIME_BUDGET:
+        _warn(state, "the time budget ended the run, so what it came to depends on the clock")
 
 
 def _fill_slots(state: State, order: Sequencer, out: list[Command]) -> bool:
@@ -71,13 +77,25 @@ def _seat(state: State, order: Sequencer, trial: TrialId, *, seen: int) -> None:
 
 def _happen(state: State, order: Sequencer, trial: TrialState, out: list[Command]) -> None:
     seat = order.seats[trial.trial]
-    if not seat.is_undecided:
+    if seat.is_undecided:
+        _decide(state, trial, seat, out)
+    else:
         order.leave(trial.trial)
-        if isinstance(seat.verdict, Pause):
-            order.returning.append(trial.trial)
-        else:
-            state.tell_end(trial, out)
+        _end(state, order, trial, seat, out)
+
+
+def _end(state: State, order: Sequencer, trial: TrialState, seat: Seat, out: list[Command]) -> None:
+    if isinstance(seat.verdict, Pause):
+        order.returning.append(trial.trial)
         return
+    if trial.status is TrialStatus.FAILED:
+        _warn(state, f"trial {trial.trial} failed for good, so a run in which it does not may come to another end")
+    elif trial.reason.startswith("time_limit_s"):
+        _warn(state, f"trial {trial.trial} was ended by time_limit_s, so what follows depends on the clock")
+    state.tell_end(trial, out)
+
+
+def _decide(state: State, trial: TrialState, seat: Seat, out: list[Command]) -> None:
     decision = decide(state, trial.trial, seat.seen, seat.value)
     if isinstance(decision, Continue):
         seat.until = decision.until
@@ -94,6 +112,12 @@ def _happen(state: State, order: Sequencer, trial: TrialState, out: list[Command
         lifecycle.finish_stop(state, trial, out)
         if trial.status.is_ended and trial.trial in state.queue:
             state.queue.remove(trial.trial)
+
+
+def _warn(state: State, why: str) -> None:
+    """Say once a run what ends the promise that another one comes to the same end."""
+    if not any(notice.startswith(_MODE) for notice in state.notices):
+        state.notices.append(f"{_MODE}: {why}")
 
 
 def _launch(state: State, order: Sequencer, out: list[Command]) -> None:
