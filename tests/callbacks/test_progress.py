@@ -78,7 +78,7 @@ def test_a_retry_says_that_it_is_one() -> None:
     (line,) = watched.see(
         TrialStarted(trial=0, attempt=1), WorkerLost(trial=0, attempt=1, cause=LossCause.CRASHED, detail="signal 9")
     )
-    assert line == "↻ t_00000  lost, tries again: crashed: signal 9"
+    assert line == "↻ t_00000  lost, tries again: crashed: signal 9 (1 failure, 0 more allowed)"
 
 
 @pytest.mark.parametrize("cause", [LossCause.NOT_STARTED, LossCause.DRIVER_LOST])

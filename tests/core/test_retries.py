@@ -53,7 +53,9 @@ def test_both_budgets_are_told_in_words(play: Script) -> None:
     assert account(play.experiment.state.settings, play.trial(0)) == ""
     play(lost(0, 1, LossCause.PREEMPTED), raised(0, 2))
     told = account(play.experiment.state.settings, play.trial(0))
-    assert told == "1 failure of 3 survived, 1 preemption of 5 survived"
+    assert told == "1 failure, 2 more allowed; 1 preemption, 4 more allowed"
+    play(raised(0, 3), raised(0, 4), raised(0, 5))
+    assert account(play.experiment.state.settings, play.trial(0)) == "4 failures; 1 preemption, 4 more allowed"
 
 
 def test_a_driver_that_goes_on_with_failed_trials_gives_both_budgets_again(play: Script) -> None:

@@ -19,6 +19,7 @@ from tunekit.core.events import (
     TrialReturned,
     WorkerLost,
 )
+from tunekit.core.failures import account
 from tunekit.core.metrics import score
 from tunekit.core.state import State
 from tunekit.core.trial import TrialState
@@ -84,9 +85,10 @@ class Progress:
         row = f"{trial.iteration} it{_metric(state, trial.last)}" if trial.last else "no result"
         mark = _MARKS.get(trial.status)
         if mark is None:
-            return f"↻ {name}  lost, tries again: {_why(trial)}"
+            return f"↻ {name}  lost, tries again: {_why(trial)}{_account(state, trial)}"
         reason = f"  {_short(trial.reason)}" if trial.reason else ""
-        return f"{mark} {name}  {trial.status}  {row}{reason}"
+        used = _account(state, trial) if trial.status is TrialStatus.FAILED else ""
+        return f"{mark} {name}  {trial.status}  {row}{reason}{used}"
 
 
 def _metric(state: State, row: ResultReported | None) -> str:
@@ -99,6 +101,11 @@ def _metric(state: State, row: ResultReported | None) -> str:
 
 def _why(trial: TrialState) -> str:
     return _short(f"{trial.error.type}: {trial.error.message}") if trial.error else "unknown"
+
+
+def _account(state: State, trial: TrialState) -> str:
+    used = account(state.settings, trial)
+    return f" ({used})" if used else ""
 
 
 def _short(text: str) -> str:

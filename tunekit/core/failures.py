@@ -65,11 +65,12 @@ def likeness(error: ErrorInfo) -> Likeness:
 
 
 def account(settings: Settings, trial: TrialState) -> str:
-    """Return in words what a trial has used of its budgets; empty if it has used nothing."""
+    """Return in words what a trial has used of its budgets, and what is left; empty if it has used nothing."""
     parts = [(trial.num_failures, "failure", settings.max_failures)]
     parts.append((trial.num_preemptions, "preemption", settings.max_preemption_failures))
-    return ", ".join(_used(count, word, budget) for count, word, budget in parts if count)
+    return "; ".join(_used(count, word, budget) for count, word, budget in parts if count)
 
 
 def _used(count: int, word: str, budget: int) -> str:
-    return f"{count} {word}{'s' * (count != 1)}" + (f" of {budget} survived" if budget > 0 else "")
+    left = f", {budget - count} more allowed" if 0 <= count <= budget else ""
+    return f"{count} {word}{'s' * (count != 1)}{left}"
