@@ -20,15 +20,13 @@ def table(**last: Any) -> dict[str, Any]:
 
 
 def test_equal_tables_have_no_difference() -> None:
-    assert compare(table(), table(), shared_only=False) == []
+    assert compare(table(), table()) == []
 
 
 def test_the_last_bit_counts() -> None:
     """S000-10: exact means exact; the nearest neighbour of a float is another value."""
     other = math.nextafter(0.25, 1.0)
-    assert compare(table(), table(loss=other), shared_only=False) == [
-        Difference("train_00000", 2, "loss", (0.25).hex(), other.hex())
-    ]
+    assert compare(table(), table(loss=other)) == [Difference("train_00000", 2, "loss", (0.25).hex(), other.hex())]
 
 
 @pytest.mark.parametrize(("left", "right"), [(0.0, -0.0), (1, 1.0), (1, True), (1.0, "1.0"), ([1.0], [1])])
@@ -44,28 +42,25 @@ def test_nan_equals_itself_and_dicts_have_no_order() -> None:
     "name", ["timestamp", "date", "time_total_s", "time_this_iter_s", "pid", "hostname", "node_ip"]
 )
 def test_clock_and_place_may_differ(name: str) -> None:
-    assert compare(table(), table(**{name: 99}), shared_only=False) == []
+    assert compare(table(), table(**{name: 99})) == []
 
 
 @pytest.mark.parametrize("name", ["accuracy", "training_step", "dates", "pid_gain"])
 def test_nothing_else_may_differ(name: str) -> None:
-    (difference,) = compare(table(), table(**{name: 99}), shared_only=False)
+    (difference,) = compare(table(), table(**{name: 99}))
     assert (difference.field, difference.undisturbed, difference.disturbed) == (name, "absent", "99")
 
 
-def test_a_missing_row_is_a_difference_unless_only_shared_rows_count() -> None:
+def test_a_missing_row_is_a_difference() -> None:
     short = table()
     short["trials"][0]["rows"].pop()
-    assert [str(found) for found in compare(table(), short, shared_only=False)] == [
-        "train_00000, iteration 2, row: present != absent"
-    ]
-    assert compare(table(), short, shared_only=True) == []
+    assert [str(found) for found in compare(table(), short)] == ["train_00000, iteration 2, row: present != absent"]
 
 
 def test_a_changed_configuration_is_a_difference() -> None:
     other = copy.deepcopy(table())
     other["trials"][0]["config"]["lr"] = 0.2
-    assert [found.field for found in compare(table(), other, shared_only=True)] == ["config"]
+    assert [found.field for found in compare(table(), other)] == ["config"]
 
 
 def test_a_row_that_is_there_twice_is_an_error() -> None:
@@ -73,4 +68,4 @@ def test_a_row_that_is_there_twice_is_an_error() -> None:
     twice = table()
     twice["trials"][0]["rows"] *= 2
     with pytest.raises(ValueError, match="train_00000 has iteration 1 twice"):
-        compare(table(), twice, shared_only=False)
+        compare(table(), twice)

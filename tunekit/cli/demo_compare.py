@@ -54,21 +54,19 @@ def _is_clock_or_place(name: str) -> bool:
     return name in CLOCK_AND_PLACE or name.startswith("time_")
 
 
-def compare(undisturbed: Mapping[str, Any], disturbed: Mapping[str, Any], *, shared_only: bool) -> list[Difference]:
+def compare(undisturbed: Mapping[str, Any], disturbed: Mapping[str, Any]) -> list[Difference]:
     """Return every difference of two tables.
 
     Args:
         undisturbed: Table of the run that nobody touched.
         disturbed: Table of the other.
-        shared_only: Whether rows that only one of them has are no difference: an asynchronous scheduler ends trials
-            by order of arrival, and so may end other ones.
     """
     left, right = rows_of(undisturbed), rows_of(disturbed)
     differences: list[Difference] = []
     for key in sorted(left.keys() | right.keys()):
         if key in left and key in right:
             differences += _compare_rows(key, left[key], right[key])
-        elif not shared_only:
+        else:
             differences.append(
                 Difference(*key, "row", *("present" if key in side else "absent" for side in (left, right)))
             )

@@ -29,7 +29,7 @@ class DemoError(TunekitError):
 class Plan:
     """What the user asked for."""
 
-    scheduler: str = "fifo"
+    scheduler: str = "asha"
     folder: str | None = None
     num_trials: int = 8
     epochs: int = 8

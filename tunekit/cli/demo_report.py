@@ -40,13 +40,13 @@ def print_table(console: Console, table: Mapping[str, Any], attempts: Mapping[in
     console.print(f"best: [bold]{config}[/], accuracy [bold]{best['rows'][-1]['accuracy']:.2%}[/]")
 
 
-def print_conclusion(console: Console, differences: Sequence[Difference], *, num_shared: int, cost: int) -> None:
+def print_conclusion(console: Console, differences: Sequence[Difference], *, num_rows: int, cost: int) -> None:
     """Print whether the two sweeps agree, and what the kills cost.
 
     Args:
         console: Where to.
         differences: What they do not share.
-        num_shared: Results that were compared.
+        num_rows: Results that were compared.
         cost: Results that were computed twice.
     """
     if differences:
@@ -58,8 +58,8 @@ def print_conclusion(console: Console, differences: Sequence[Difference], *, num
         return
     again = "1 epoch was" if cost == 1 else f"{cost} epochs were"
     console.print(
-        f"[bold green]identical, bit for bit[/]: every metric of all {num_shared} results that the undisturbed "
-        f"run made too; because of the two kills {again} computed twice"
+        f"[bold green]identical, bit for bit[/]: every metric of all {num_rows} results, and where each trial "
+        f"ended; because of the two kills {again} computed twice"
     )
 
 

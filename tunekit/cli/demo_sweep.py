@@ -107,6 +107,7 @@ def make_tuner(options: argparse.Namespace) -> tk.Tuner:
             mode="max",
             num_samples=options.trials,
             max_concurrent_trials=2,
+            deterministic=True,
             scheduler=tk.ASHA(max_t=options.epochs, grace_period=2, reduction_factor=2)
             if options.scheduler == "asha"
             else tk.FIFO(),
@@ -119,7 +120,7 @@ def make_tuner(options: argparse.Namespace) -> tk.Tuner:
             checkpoint_config=tk.CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute="accuracy", checkpoint_frequency=2, checkpoint_at_end=True
             ),
-            failure_config=tk.FailureConfig(max_failures=3),
+            failure_config=tk.FailureConfig(max_failures=3, hang_timeout_s="5min"),
             verbose=0,
         ),
     )
@@ -129,7 +130,7 @@ def main() -> None:
     """Run the sweep, or what is left of it, and write its table for the demo to compare."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--storage", required=True)
-    parser.add_argument("--scheduler", default="fifo")
+    parser.add_argument("--scheduler", default="asha")
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--table", required=True)

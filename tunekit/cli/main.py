@@ -21,9 +21,9 @@ def cli() -> None:
 @click.option(
     "--scheduler",
     type=click.Choice(["fifo", "asha"]),
-    default="fifo",
+    default="asha",
     show_default=True,
-    help="fifo: every trial runs to its end; asha: weak trials end early.",
+    help="asha: weak trials end early; fifo: every trial runs to its end.",
 )
 @click.option(
     "--folder",
