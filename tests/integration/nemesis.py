@@ -54,23 +54,23 @@ class Nodes:
         return found
 
     def named(self, title: str) -> list[int]:
-        """Return the processes of this cluster, and of nobody else's, that Ray calls so. Orphans do not count."""
+        """Return the processes of this cluster, and of nobody else's, that are called so. Orphans do not count."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                is_named = (folder / "cmdline").read_bytes().startswith(title.encode())
+                name = (folder / "cmdline").read_bytes().partition(b"\0")[0].rpartition(b"/")[2]
             except OSError:
                 continue
-            if is_named and self.process.pid in ancestors(int(folder.name)):
+            if name.startswith(title.encode()) and self.process.pid in ancestors(int(folder.name)):
                 found.append(int(folder.name))
         return sorted(found)
 
 
 @contextmanager
-def nodes(num: int = 2) -> Iterator[Nodes]:
+def nodes(num: int = 2, **environment: str) -> Iterator[Nodes]:
     """Run a cluster with a head and so many other nodes."""
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        process = sweeps.start("nodes.py", str(num), address="", RAY_TMPDIR=folder)
+        process = sweeps.start("nodes.py", str(num), address="", RAY_TMPDIR=folder, **environment)
         try:
             yield Nodes(process)
         finally:
