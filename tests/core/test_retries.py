@@ -136,6 +136,60 @@ def test_the_wait_is_the_same_whenever_it_is_computed_and_differs_between_trials
     assert backoff_s(settings, one, 1.0, 10_000) <= 1.25 * MAX_BACKOFF_S
 
 
+# -- poisoned checkpoints ----------------------------------------------------------------------------------------------
+
+
+def begin_saved(play: Script) -> None:
+    """Save at 1 and at 2, and lose the worker."""
+    play.begin(max_failures=-1)
+    play(started(0), *saved(0, 1), *saved(0, 2), lost(0, 1, LossCause.PREEMPTED))
+
+
+def starts(commands: list[Any]) -> list[int | None]:
+    return [command.resume_from for command in commands if isinstance(command, LaunchTrial)]
+
+
+def test_two_failures_of_one_kind_from_one_checkpoint_lead_to_the_one_before(play: Script) -> None:
+    begin_saved(play)
+    assert starts(play(failed(0, 2))) == [2]
+    assert starts(play(failed(0, 3))) == [1]
+    assert starts(play(lost(0, 4, LossCause.PREEMPTED))) == [1], "it stays suspect"
+    play.replay()
+
+
+def test_what_a_later_attempt_saves_there_is_trusted_again(play: Script) -> None:
+    begin_saved(play)
+    play(failed(0, 2), failed(0, 3), started(0, 4), *saved(0, 2, 4))
+    assert starts(play(lost(0, 4))) == [2]
+
+
+@pytest.mark.parametrize("other", [failed(0, 3, kind="KeyError"), failed(0, 3, line=4), lost(0, 3)])
+def test_failures_of_two_kinds_blame_nothing(play: Script, other: Any) -> None:
+    begin_saved(play)
+    play(failed(0, 2))
+    assert starts(play(other)) == [2]
+
+
+def test_preemption_in_between_blames_nothing_and_forgets_nothing(play: Script) -> None:
+    begin_saved(play)
+    play(failed(0, 2))
+    assert starts(play(lost(0, 3, LossCause.PREEMPTED))) == [2]
+    assert starts(play(failed(0, 4))) == [1]
+
+
+def test_the_only_checkpoint_is_used_whatever_it_did(play: Script) -> None:
+    play.begin(max_failures=-1)
+    play(started(0), *saved(0, 1), lost(0))
+    for attempt in range(2, 6):
+        assert starts(play(failed(0, attempt))) == [1]
+
+
+def test_a_checkpoint_of_a_later_iteration_is_another_one(play: Script) -> None:
+    begin_saved(play)
+    play(failed(0, 2), started(0, 3), *saved(0, 3, 3))
+    assert starts(play(failed(0, 3))) == [3]
+
+
 # -- the guard ---------------------------------------------------------------------------------------------------------
 
 

@@ -66,8 +66,8 @@ NOTES = """A dot: the trial stays as it is. *Ignored*: counted as stale.
 
 - *Completed* stands here for *stopped*, too: a trial is stopped if it was the scheduler that ended it.
 - A pending trial is launched as soon as there is room and none of its checkpoints is still being published.
-- A running trial that is silent for `hang_timeout_s` is killed and stays running until its worker is lost; one that has run
-  for `time_limit_s` is stopped, and ends completed.
+- A running trial that is silent for `hang_timeout_s` is killed and stays running until its worker is lost; one that has
+  run for `time_limit_s` is stopped, and ends completed.
 - A new driver makes every paused trial pending; failed ones only with `resume_errored` or `restart_errored`.
 """
 

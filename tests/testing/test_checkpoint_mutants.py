@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from tunekit.core import experiment, ledger, lifecycle
+from tunekit.core import experiment, launching, ledger, lifecycle, retries
 from tunekit.core.checkpoints import superfluous
 from tunekit.core.commands import Command, DeleteCheckpoint
 from tunekit.core.events import (
@@ -83,7 +83,7 @@ def does_not_wait_for_the_publication(patch: Patch) -> None:
 
 @mutant
 def trusts_a_damaged_checkpoint_for_ever(patch: Patch) -> None:
-    on(patch, RestoreFailed, lambda state, trial, event, out: lifecycle._again(state, trial))
+    on(patch, RestoreFailed, lambda state, trial, event, out: retries.again(state, trial))
 
 
 @mutant
@@ -207,7 +207,7 @@ def never_offers_again(patch: Patch) -> None:
 
 @mutant
 def goes_on_from_a_failure_checkpoint(patch: Patch) -> None:
-    launch = experiment._launch_trial
+    launch = launching.launch
 
     def misled(state: State, trial: TrialState, out: list[Command]) -> None:
         regular = dict(trial.checkpoints)
@@ -217,7 +217,7 @@ def goes_on_from_a_failure_checkpoint(patch: Patch) -> None:
         launch(state, trial, out)
         trial.checkpoints = regular
 
-    patch.setattr(experiment, "_launch_trial", misled)
+    patch.setattr(launching, "launch", misled)
 
 
 @mutant

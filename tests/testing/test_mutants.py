@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from tunekit.core import alarms, experiment, lifecycle
+from tunekit.core import alarms, checkpoints, experiment, lifecycle, retries
 from tunekit.core.commands import Command, KillTrial
 from tunekit.core.events import (
     Event,
@@ -148,22 +148,22 @@ def forgets_failures_at_a_restart(patch: Patch) -> None:
 
 @mutant
 def charges_the_death_of_the_driver(patch: Patch) -> None:
-    patch.setattr(lifecycle, "is_charged", lambda cause: cause not in {LossCause.PREEMPTED, LossCause.NODE_LOST})
+    patch.setattr(retries, "is_charged", lambda cause: cause not in {LossCause.PREEMPTED, LossCause.NODE_LOST})
 
 
 @mutant
 def charges_preemption(patch: Patch) -> None:
-    patch.setattr(lifecycle, "is_charged", lambda cause: cause is not LossCause.DRIVER_LOST)
+    patch.setattr(retries, "is_charged", lambda cause: cause is not LossCause.DRIVER_LOST)
 
 
 @mutant
 def allows_one_failure_more(patch: Patch) -> None:
-    patch.setattr(lifecycle, "is_exhausted", lambda failures, budget: 0 <= budget < failures - 1)
+    patch.setattr(retries, "is_exhausted", lambda failures, budget: 0 <= budget < failures - 1)
 
 
 @mutant
 def forgets_lost_machines(patch: Patch) -> None:
-    patch.setattr(lifecycle, "is_preemption", lambda cause: False)
+    patch.setattr(retries, "is_preemption", lambda cause: False)
 
 
 @mutant
@@ -174,6 +174,11 @@ def does_not_wait_after_a_failure(patch: Patch) -> None:
 @mutant
 def never_ends_a_wait(patch: Patch) -> None:
     patch.setattr(State, "let_go", lambda self, trial: None)
+
+
+@mutant
+def starts_from_a_suspect_checkpoint(patch: Patch) -> None:
+    patch.setattr(checkpoints, "start", checkpoints.newest)
 
 
 # -- silence and time --------------------------------------------------------------------------------------------------

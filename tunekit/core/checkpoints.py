@@ -29,6 +29,13 @@ def newest(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | None
     return found[-1] if found else None
 
 
+def start(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | None:
+    """Return the checkpoint that the next attempt starts from: the newest, or the newest that is not suspect."""
+    found = restorable(checkpoints)
+    trusted = [entry for entry in found if not entry.is_suspect]
+    return (trusted or found)[-1] if found else None
+
+
 def num_bytes(manifest: Mapping[str, Any]) -> int:
     """Return how many bytes the files of a manifest take."""
     files = manifest.get("files")

@@ -8,11 +8,9 @@ damaged) is charged to nobody. A storage that cannot be read is nobody's fault e
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tunekit.core.events import ErrorInfo, Settings
 from tunekit.core.rng import uniform
-from tunekit.core.trial import TrialState
+from tunekit.core.trial import Likeness, TrialState
 from tunekit.types import LossCause
 
 MAX_STORAGE_FAULTS = 8
@@ -24,14 +22,6 @@ _JITTER = 0.25
 
 _PREEMPTIONS = frozenset({LossCause.PREEMPTED, LossCause.NODE_LOST})
 _SPARED = _PREEMPTIONS | {LossCause.DRIVER_LOST, LossCause.NOT_STARTED, LossCause.STORAGE}
-
-
-class Likeness(NamedTuple):
-    """What two failures have in common that are the same one."""
-
-    type: str
-    line: str
-    """Where the error was raised; empty where that is not known."""
 
 
 def is_charged(cause: LossCause) -> bool:

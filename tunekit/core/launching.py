@@ -10,8 +10,8 @@ from tunekit.types import Intent, TrialStatus
 
 
 def launch(state: State, trial: TrialState, out: list[Command]) -> None:
-    """Start the next attempt of a trial, from its newest checkpoint."""
-    entry = checkpoints.newest(trial.checkpoints)
+    """Start the next attempt of a trial, from its newest checkpoint, unless that is suspect."""
+    entry = checkpoints.start(trial.checkpoints)
     trial.attempt += 1
     trial.resume_from = entry.iteration if entry else None
     if state.order is None:

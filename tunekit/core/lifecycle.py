@@ -21,7 +21,7 @@ from tunekit.core import ledger
 from tunekit.core.alarms import limit_due
 from tunekit.core.checkpoints import valid
 from tunekit.core.commands import Command, ContinueTrial, KillTrial, StopTrial
-from tunekit.core.decisions import Continue, Decision, Pause, Stop
+from tunekit.core.decisions import Continue, Decision, Stop
 from tunekit.core.events import (
     CheckpointStaged,
     ErrorInfo,
@@ -36,15 +36,7 @@ from tunekit.core.events import (
     TrialStarted,
     WorkerLost,
 )
-from tunekit.core.failures import (
-    MAX_STORAGE_FAULTS,
-    STORAGE_BACKOFF_S,
-    backoff_s,
-    is_charged,
-    is_exhausted,
-    is_preemption,
-    likeness,
-)
+from tunekit.core.retries import again, charge, end, fail, leave_slot, note_likeness, pay
 from tunekit.core.scheduling import decide, value_of
 from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus, TrialState
@@ -187,21 +179,21 @@ def on_saving(state: State, trial: TrialState, event: TrialSaving, out: list[Com
 def on_returned(state: State, trial: TrialState, event: TrialReturned, out: list[Command]) -> None:
     """The trial came to its own end."""
     trial.reason = event.reason
-    _end(state, trial, TrialStatus.COMPLETED, out)
+    end(state, trial, TrialStatus.COMPLETED, out)
 
 
 def on_halted(state: State, trial: TrialState, event: TrialHalted, out: list[Command]) -> None:
     """The trial stopped, and has saved what it was to save."""
     del event
     if trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
-        _end(state, trial, _stopped_status(trial), out)
+        end(state, trial, _stopped_status(trial), out)
     elif _is_over(state, trial, out):
         return
     elif trial.status is TrialStatus.STOPPING and (state.order is None or state.outcome is not None):
-        _leave_slot(state, trial)
+        leave_slot(state, trial)
         state.move(trial, TrialStatus.PAUSED)
     else:  # Nobody asked: a worker that ran out of its lease. Or it only made room for a trial that is needed first.
-        _again(state, trial)
+        again(state, trial)
 
 
 def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Command]) -> None:
@@ -214,12 +206,12 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
     elif event.retryable and _is_over(state, trial, out):
         return
     elif trial.status is TrialStatus.STOPPING:  # It was to be paused: whether it fails is for its next attempt to say.
-        _again(state, trial)
+        again(state, trial)
     elif event.retryable:
-        _charge(state, trial, out)
+        charge(state, trial, out)
     else:
-        _note_likeness(state, trial)
-        _fail(state, trial, out)
+        note_likeness(state, trial)
+        fail(state, trial, out)
 
 
 def on_lost(state: State, trial: TrialState, event: WorkerLost, out: list[Command]) -> None:
@@ -234,15 +226,15 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
     trial.error = ErrorInfo(type=str(cause), message=detail)
     if trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
         if cause is LossCause.KILLED:
-            _end(state, trial, _stopped_status(trial), out)
+            end(state, trial, _stopped_status(trial), out)
         else:
             _finish_stop(state, trial, out, cause)
     elif _is_over(state, trial, out):
         return
     elif trial.status is not TrialStatus.STOPPING:
-        _pay(state, trial, cause, out)
+        pay(state, trial, cause, out)
     else:
-        _again(state, trial)
+        again(state, trial)
 
 
 def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: list[Command]) -> None:
@@ -251,14 +243,14 @@ def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: 
     if event.fatal:
         _give_up(state, trial, event.error)
     elif trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
-        _end(state, trial, _stopped_status(trial), out)
+        end(state, trial, _stopped_status(trial), out)
     elif trial.status is TrialStatus.STOPPING:
-        _again(state, trial)
+        again(state, trial)
     elif event.retryable:
-        _pay(state, trial, event.cause, out)
+        pay(state, trial, event.cause, out)
     else:
-        _note_likeness(state, trial)
-        _fail(state, trial, out)
+        note_likeness(state, trial)
+        fail(state, trial, out)
 
 
 def on_restore_failed(state: State, trial: TrialState, event: RestoreFailed, out: list[Command]) -> None:
@@ -269,7 +261,7 @@ def on_restore_failed(state: State, trial: TrialState, event: RestoreFailed, out
         good.damaged = True
         if good is entry:
             state.delete(trial, entry, out)
-    _again(state, trial)
+    again(state, trial)
 
 
 def on_save_failed(state: State, trial: TrialState, event: SaveFailed, out: list[Command]) -> None:
@@ -286,98 +278,23 @@ def _give_up(state: State, trial: TrialState, error: ErrorInfo) -> None:
     """End the run for a reason that holds for every trial; this one is as it was before."""
     hint = f"\n\nhint: {error.hint}" if error.hint else ""
     state.wind_up(Outcome.ERROR, f"{error.type}: {error.message}{hint}")
-    _again(state, trial)
-
-
-def _pay(state: State, trial: TrialState, cause: LossCause, out: list[Command]) -> None:
-    """Have the budget pay that answers for a cause, and run the trial again if there is something left of it."""
-    if is_charged(cause):
-        _charge(state, trial, out)
-    elif cause is LossCause.STORAGE:
-        trial.num_storage_faults += 1
-        wait_s = backoff_s(state.settings, trial, STORAGE_BACKOFF_S, trial.num_storage_faults)
-        _fail_or_again(state, trial, out, wait_s, is_over=trial.num_storage_faults > MAX_STORAGE_FAULTS)
-    elif is_preemption(cause):
-        trial.num_preemptions += 1
-        budget = state.settings.max_preemption_failures
-        _fail_or_again(state, trial, out, 0.0, is_over=is_exhausted(trial.num_preemptions, budget))
-    else:
-        _again(state, trial)
-
-
-def _charge(state: State, trial: TrialState, out: list[Command]) -> None:
-    settings = state.settings
-    trial.num_failures += 1
-    _note_likeness(state, trial)
-    wait_s = backoff_s(settings, trial, settings.backoff_s, trial.num_failures)
-    _fail_or_again(state, trial, out, wait_s, is_over=is_exhausted(trial.num_failures, settings.max_failures))
-
-
-def _fail_or_again(state: State, trial: TrialState, out: list[Command], wait_s: float, *, is_over: bool) -> None:
-    if is_over:
-        _fail(state, trial, out)
-    else:
-        state.hold_back(trial, wait_s)
-        _again(state, trial)
-
-
-def _note_likeness(state: State, trial: TrialState) -> None:
-    """End the run if one trial after the other fails in the same way and none has ever reported anything."""
-    limit, error = state.settings.max_identical_failures, trial.error
-    if limit is None or error is None or state.has_rows:
-        return
-    alike = state.failed_alike.setdefault(likeness(error), set())
-    alike.add(trial.trial)
-    if len(alike) >= limit and len(state.failed_alike) == 1:
-        state.wind_up(
-            Outcome.ERROR,
-            f"{len(alike)} trials have failed in the same way, and none has ever reported a result: "
-            f"{error.type}: {error.message} (max_identical_failures={limit})",
-        )
-
-
-def _fail(state: State, trial: TrialState, out: list[Command]) -> None:
-    trial.reason = trial.error.message if trial.error else ""
-    _end(state, trial, TrialStatus.FAILED, out)
-    if state.settings.fail_fast:
-        state.wind_up(Outcome.FAILED_FAST, f"trial {trial.trial} failed", culprit=trial.trial)
-
-
-def _again(state: State, trial: TrialState) -> None:
-    trial.intent = Intent.RUN
-    trial.own_stop = False
-    _leave_slot(state, trial)
-    state.move(trial, TrialStatus.PENDING)
-
-
-def _leave_slot(state: State, trial: TrialState) -> None:
-    """Give the logical slot up if the scheduler paused the trial; it is kept whatever else stops an attempt."""
-    if state.order is not None:
-        seat = state.order.seats[trial.trial]
-        seat.has_ended = isinstance(seat.verdict, Pause)
-
-
-def _end(state: State, trial: TrialState, status: TrialStatus, out: list[Command]) -> None:
-    if status is not TrialStatus.FAILED:
-        trial.error = None
-    state.end(trial, status, out)
-    ledger.retain(state, trial, out)
+    again(state, trial)
 
 
 def finish_stop(state: State, trial: TrialState, out: list[Command]) -> None:
     """Stop a trial that no worker holds; unless its last checkpoint is owed, for which it runs again."""
     if not _owes_save(state, trial):
-        _end(state, trial, TrialStatus.STOPPED, out)
+        end(state, trial, TrialStatus.STOPPED, out)
 
 
 def _finish_stop(state: State, trial: TrialState, out: list[Command], cause: LossCause | None) -> None:
     """End a trial that died while it was being stopped, or run it again if its last checkpoint is still owed."""
     if not _owes_save(state, trial):
-        _end(state, trial, _stopped_status(trial), out)
+        end(state, trial, _stopped_status(trial), out)
     elif cause is None:
-        _charge(state, trial, out)
+        charge(state, trial, out)
     else:
-        _pay(state, trial, cause, out)
+        pay(state, trial, cause, out)
 
 
 def _is_over(state: State, trial: TrialState, out: list[Command]) -> bool:
@@ -389,7 +306,7 @@ def _is_over(state: State, trial: TrialState, out: list[Command]) -> bool:
     last = trial.last
     if last is None or not last.final or last.attempt != trial.attempt or _owes_save(state, trial):
         return False
-    _end(state, trial, TrialStatus.COMPLETED, out)
+    end(state, trial, TrialStatus.COMPLETED, out)
     return True
 
 

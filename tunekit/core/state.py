@@ -14,11 +14,10 @@ from typing import TypeAlias
 from tunekit.core.alarms import Alarms, due
 from tunekit.core.commands import Command, DeleteCheckpoint, PublishCheckpoint, TellSearcher
 from tunekit.core.events import Settings
-from tunekit.core.failures import Likeness
 from tunekit.core.limit import ByteLimit
 from tunekit.core.policies import SchedulerState
 from tunekit.core.sequencer import Sequencer
-from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
+from tunekit.core.trial import CheckpointState, CheckpointStatus, Likeness, TrialState
 from tunekit.types import Intent, Outcome, TrialId, TrialStatus
 
 StoreCall: TypeAlias = tuple[str, TrialId, int, int]

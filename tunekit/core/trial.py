@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,10 +40,28 @@ class CheckpointState(msgspec.Struct):
     exact: bool = True
     """False: a failure checkpoint, of which there is one an attempt at most. Nothing goes on from it by itself."""
     damaged: bool = False
+    is_suspect: bool = False
+    """Whether two attempts in a row have failed in the same way from it: another one is preferred."""
     manifest: dict[str, Any] | None = None
     """Kept while STAGED, to issue the command again; None afterwards."""
     replaces: CheckpointState | None = None
     """What an earlier attempt left at the same iteration, and what is there until this is PUBLISHED."""
+
+
+class Likeness(NamedTuple):
+    """What two failures have in common that are the same one."""
+
+    type: str
+    line: str
+    """Where the error was raised; empty where that is not known."""
+
+
+class Fault(NamedTuple):
+    """A failure, and the checkpoint that its attempt had started from."""
+
+    iteration: int
+    attempt: int
+    likeness: Likeness
 
 
 class TrialState(msgspec.Struct):
@@ -67,6 +85,8 @@ class TrialState(msgspec.Struct):
     """How often its machine was taken away or lost."""
     num_storage_faults: int = 0
     """How often in a row its checkpoint could not be read although it may be whole."""
+    last_fault: Fault | None = None
+    """The newest failure of an attempt that had started from a checkpoint."""
     retry_at: float | None = None
     """While PENDING: when it may be launched again, in experiment seconds; None: at once."""
     checkpoints: dict[int, CheckpointState] = msgspec.field(default_factory=dict)

@@ -11,7 +11,8 @@ from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus, TrialState
 from tunekit.errors import InvariantViolationError
 from tunekit.schedulers import ASHA, FIFO
-from tunekit.testing.sim_judge import Books, Judge
+from tunekit.testing.sim_books import Books
+from tunekit.testing.sim_judge import Judge
 from tunekit.testing.sim_options import METRIC, SimOptions
 from tunekit.testing.sim_workers import is_divisible
 from tunekit.testing.sim_world import Oracle, SimStore, Visible

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from tunekit.core.commands import (
@@ -43,56 +42,13 @@ from tunekit.core.events import (
 )
 from tunekit.errors import InvariantViolationError
 from tunekit.schedulers import ASHA
+from tunekit.testing.sim_books import Books
 from tunekit.testing.sim_options import METRIC, SimOptions
-from tunekit.testing.sim_seconds import Seconds
 from tunekit.types import LossCause, TrialId, TrialStatus
 
 _ENDINGS = (TrialReturned, TrialRaised, TrialHalted, WorkerLost, LaunchFailed, RestoreFailed)
 _PREEMPTIONS = {LossCause.PREEMPTED, LossCause.NODE_LOST}
 _NOBODYS_FAULT = {LossCause.DRIVER_LOST, LossCause.NOT_STARTED}
-
-
-@dataclass(slots=True)
-class Books:
-    """What the judge knows of one trial."""
-
-    attempt: int = 0
-    is_live: bool = False
-    is_stopping: bool = False
-    newest: int = 0
-    """Iteration of the newest row of this attempt."""
-    saved_at: int = 0
-    """Iteration of its newest checkpoint."""
-    has_final: bool = False
-    until: int | None = None
-    is_waiting: bool = False
-    """Whether it stands at its horizon without an answer."""
-    resumed_from: int | None = None
-    seconds: Seconds = field(default_factory=Seconds)
-    surely_charged: int = 0
-    perhaps_charged: int = 0
-    """Failures while it was being stopped, or after its last row: charged or not, as it turns out."""
-    surely_preempted: int = 0
-    perhaps_preempted: int = 0
-    not_before: float = 0.0
-    """When it may be launched again at the earliest."""
-    staged: dict[int, int] = field(default_factory=dict)
-    """Attempt by iteration, of checkpoints whose publication is open."""
-    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
-    """Bytes of every checkpoint that was ever staged, by iteration and attempt."""
-    scores: dict[tuple[int, int], float] = field(default_factory=dict)
-    """Their scores, of those that have one."""
-    pinned: set[tuple[int, int]] = field(default_factory=set)
-    """Those of them that the user wants to keep."""
-    failures: dict[tuple[int, int], str] = field(default_factory=dict)
-    """Failure checkpoints, by iteration and attempt: staged, published, or gone."""
-    published: dict[int, int] = field(default_factory=dict)
-    """Attempt by iteration, of checkpoints to rely on."""
-    given_up: set[tuple[int, int]] = field(default_factory=set)
-    """Iteration and attempt of checkpoints that were told to be deleted."""
-    unreadable: set[int] = field(default_factory=set)
-    decisions: dict[int, bool] = field(default_factory=dict)
-    """By rung: whether the trial was told to go on."""
 
 
 class Judge:
@@ -244,8 +200,17 @@ class Judge:
         book.perhaps_charged += is_unsure
         book.surely_charged += not is_unsure
         if not is_unsure:
+            self._blame(book, event)
             doublings = min(book.surely_charged - 1, 5) if self._doubles else 0
             book.not_before = self._now + self._settings.backoff_s * 2**doublings
+
+    def _blame(self, book: Books, event: Any) -> None:
+        start = (book.resumed_from or 0, book.published.get(book.resumed_from or 0, 0))
+        if all(start):
+            fault = (start, event.cause if isinstance(event, WorkerLost) else event.error.type)
+            if fault == book.last_fault:
+                book.suspects.add(start)
+            book.last_fault = fault
 
     def _see_row(self, book: Books, event: ResultReported) -> None:
         if not book.is_stopping:
@@ -301,7 +266,8 @@ class Judge:
         self._require(self._now >= book.not_before, f"{command!r} comes before {book.not_before} s")
         self._require(command.attempt > book.attempt, f"{command!r} follows attempt {book.attempt}")
         self._require(not book.staged, f"{command!r} does not wait for the publication of {book.staged}")
-        newest = max(book.published, default=None)
+        trusted = [iteration for iteration, of in book.published.items() if (iteration, of) not in book.suspects]
+        newest = max(trusted or book.published, default=None)
         self._require(command.resume_from == newest, f"{command!r} does not start from the newest checkpoint, {newest}")
         self.launched.add((command.trial, command.attempt))
         book.attempt, book.is_live, book.newest, book.has_final = command.attempt, True, 0, False

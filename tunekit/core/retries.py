@@ -1,0 +1,117 @@
+"""What follows a lost attempt: somebody pays, and the trial waits, runs again, or has failed."""
+
+from __future__ import annotations
+
+from tunekit.core import ledger
+from tunekit.core.checkpoints import valid
+from tunekit.core.commands import Command
+from tunekit.core.decisions import Pause
+from tunekit.core.failures import (
+    MAX_STORAGE_FAULTS,
+    STORAGE_BACKOFF_S,
+    backoff_s,
+    is_charged,
+    is_exhausted,
+    is_preemption,
+    likeness,
+)
+from tunekit.core.state import State
+from tunekit.core.trial import Fault, TrialState
+from tunekit.types import Intent, LossCause, Outcome, TrialStatus
+
+
+def pay(state: State, trial: TrialState, cause: LossCause, out: list[Command]) -> None:
+    """Have the budget pay that answers for a cause, and run the trial again if there is something left of it."""
+    if is_charged(cause):
+        charge(state, trial, out)
+    elif cause is LossCause.STORAGE:
+        trial.num_storage_faults += 1
+        wait_s = backoff_s(state.settings, trial, STORAGE_BACKOFF_S, trial.num_storage_faults)
+        _fail_or_again(state, trial, out, wait_s, is_over=trial.num_storage_faults > MAX_STORAGE_FAULTS)
+    elif is_preemption(cause):
+        trial.num_preemptions += 1
+        budget = state.settings.max_preemption_failures
+        _fail_or_again(state, trial, out, 0.0, is_over=is_exhausted(trial.num_preemptions, budget))
+    else:
+        again(state, trial)
+
+
+def charge(state: State, trial: TrialState, out: list[Command]) -> None:
+    """Charge a failure to the trial."""
+    settings = state.settings
+    trial.num_failures += 1
+    note_likeness(state, trial)
+    _suspect(trial)
+    wait_s = backoff_s(settings, trial, settings.backoff_s, trial.num_failures)
+    _fail_or_again(state, trial, out, wait_s, is_over=is_exhausted(trial.num_failures, settings.max_failures))
+
+
+def _fail_or_again(state: State, trial: TrialState, out: list[Command], wait_s: float, *, is_over: bool) -> None:
+    if is_over:
+        fail(state, trial, out)
+    else:
+        state.hold_back(trial, wait_s)
+        again(state, trial)
+
+
+def note_likeness(state: State, trial: TrialState) -> None:
+    """End the run if one trial after the other fails in the same way and none has ever reported anything."""
+    limit, error = state.settings.max_identical_failures, trial.error
+    if limit is None or error is None or state.has_rows:
+        return
+    alike = state.failed_alike.setdefault(likeness(error), set())
+    alike.add(trial.trial)
+    if len(alike) >= limit and len(state.failed_alike) == 1:
+        state.wind_up(
+            Outcome.ERROR,
+            f"{len(alike)} trials have failed in the same way, and none has ever reported a result: "
+            f"{error.type}: {error.message} (max_identical_failures={limit})",
+        )
+
+
+def _suspect(trial: TrialState) -> None:
+    """Blame the checkpoint that two attempts in a row have started from and failed in the same way.
+
+    What it holds may be poisoned: a loss that is not a number, a full buffer, an optimiser out of bounds. While there
+    is another one, the trial does not start from it again; a later attempt may save the same iteration anew.
+    """
+    last, error = trial.last, trial.error
+    is_over = last is not None and last.final and last.attempt == trial.attempt
+    entry = trial.checkpoints.get(trial.resume_from) if trial.resume_from is not None else None
+    start = valid(entry) if entry is not None else None
+    if start is None or error is None or is_over or trial.status is TrialStatus.STOPPING:
+        return
+    fault = Fault(start.iteration, start.attempt, likeness(error))
+    start.is_suspect = start.is_suspect or fault == trial.last_fault
+    trial.last_fault = fault
+
+
+def fail(state: State, trial: TrialState, out: list[Command]) -> None:
+    """End a trial that has failed for good."""
+    trial.reason = trial.error.message if trial.error else ""
+    end(state, trial, TrialStatus.FAILED, out)
+    if state.settings.fail_fast:
+        state.wind_up(Outcome.FAILED_FAST, f"trial {trial.trial} failed", culprit=trial.trial)
+
+
+def again(state: State, trial: TrialState) -> None:
+    """Have a trial run again."""
+    trial.intent = Intent.RUN
+    trial.own_stop = False
+    leave_slot(state, trial)
+    state.move(trial, TrialStatus.PENDING)
+
+
+def leave_slot(state: State, trial: TrialState) -> None:
+    """Give the logical slot up if the scheduler paused the trial; it is kept whatever else stops an attempt."""
+    if state.order is not None:
+        seat = state.order.seats[trial.trial]
+        seat.has_ended = isinstance(seat.verdict, Pause)
+
+
+def end(state: State, trial: TrialState, status: TrialStatus, out: list[Command]) -> None:
+    """End a trial."""
+    if status is not TrialStatus.FAILED:
+        trial.error = None
+    state.end(trial, status, out)
+    ledger.retain(state, trial, out)

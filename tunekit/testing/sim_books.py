@@ -1,0 +1,55 @@
+"""What the judge of a simulated sweep writes down about a trial."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunekit.testing.sim_seconds import Seconds
+
+
+@dataclass(slots=True)
+class Books:
+    """What the judge knows of one trial."""
+
+    attempt: int = 0
+    is_live: bool = False
+    is_stopping: bool = False
+    newest: int = 0
+    """Iteration of the newest row of this attempt."""
+    saved_at: int = 0
+    """Iteration of its newest checkpoint."""
+    has_final: bool = False
+    until: int | None = None
+    is_waiting: bool = False
+    """Whether it stands at its horizon without an answer."""
+    resumed_from: int | None = None
+    seconds: Seconds = field(default_factory=Seconds)
+    surely_charged: int = 0
+    perhaps_charged: int = 0
+    """Failures while it was being stopped, or after its last row: charged or not, as it turns out."""
+    surely_preempted: int = 0
+    perhaps_preempted: int = 0
+    last_fault: tuple[Any, ...] = ()
+    """Checkpoint and kind of the newest failure that is surely charged."""
+    suspects: set[tuple[int, int]] = field(default_factory=set)
+    """Iteration and attempt of checkpoints from which it has failed twice in the same way."""
+    not_before: float = 0.0
+    """When it may be launched again at the earliest."""
+    staged: dict[int, int] = field(default_factory=dict)
+    """Attempt by iteration, of checkpoints whose publication is open."""
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Bytes of every checkpoint that was ever staged, by iteration and attempt."""
+    scores: dict[tuple[int, int], float] = field(default_factory=dict)
+    """Their scores, of those that have one."""
+    pinned: set[tuple[int, int]] = field(default_factory=set)
+    """Those of them that the user wants to keep."""
+    failures: dict[tuple[int, int], str] = field(default_factory=dict)
+    """Failure checkpoints, by iteration and attempt: staged, published, or gone."""
+    published: dict[int, int] = field(default_factory=dict)
+    """Attempt by iteration, of checkpoints to rely on."""
+    given_up: set[tuple[int, int]] = field(default_factory=set)
+    """Iteration and attempt of checkpoints that were told to be deleted."""
+    unreadable: set[int] = field(default_factory=set)
+    decisions: dict[int, bool] = field(default_factory=dict)
+    """By rung: whether the trial was told to go on."""
