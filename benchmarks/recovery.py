@@ -6,8 +6,8 @@ Three deaths, on one living cluster of this machine:
   of a method of a new actor, which is asked for as soon as Ray has said that the old one is dead;
 * a driver: from the start of the next one's process to the first line of user code of a trial that goes on; for bare
   Ray to the first line of a method of an actor, in a process that imports Ray and nothing else;
-* a driver, without the start of Python: from the call of ``fit()``, which imports Ray, and of ``ray.init()``, which does
-  not.
+* a driver, without the start of Python: from the call of ``fit()``, which imports Ray, and of ``ray.init()``, which
+  does not.
 
 The trainable imports nothing. The two take turns, and the medians are shown.
 
