@@ -223,6 +223,19 @@ def test_remembered_path_that_is_given_up_quietly(refused: Refused) -> None:
     refused(RemembersPathQuietly, "absolute path", "'value'")
 
 
+class ForgetsFile(Honest):
+    def save_checkpoint(self, path: str) -> None:
+        (Path(path) / "other.txt").write_text(f"{self.value} {self.speed}")
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.value, self.speed = map(float, (Path(checkpoint) / "value.txt").read_text().split())
+
+
+def test_a_file_that_was_never_saved_is_no_remembered_path(refused: Refused) -> None:
+    """The path in the message is the one that it was given."""
+    refused(ForgetsFile, "exception", "load_checkpoint() raised", "FileNotFoundError", "value.txt")
+
+
 def test_state_beside_the_checkpoint(refused: Refused, tmp_path: Path) -> None:
     """The file is there after the restore, but it is that of a later iteration."""
     file = str(tmp_path / "state.txt")

@@ -151,7 +151,8 @@ class Explanation:
         return ""
 
     def _old_paths(self, text: str) -> list[str]:
-        for root in self._laboratory.roots:
+        # The last one is where the trial has just run: a file that is missing there was never saved.
+        for root in self._laboratory.roots[:-1]:
             if match := re.search(re.escape(root) + r"[^\s'\"]*", text):
                 return [match[0]]
         return []
