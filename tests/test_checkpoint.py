@@ -24,7 +24,7 @@ from tunekit.errors import (
     SaveError,
     StorageError,
 )
-from tunekit.store import CheckpointIO, dicts, layout, open_store
+from tunekit.store import CheckpointIO, dicts, finding, layout, open_store
 
 TRIAL = "train_00007"
 _COUNT = itertools.count()
@@ -108,6 +108,39 @@ def test_one_that_is_gone_says_so(io: CheckpointIO, tmp_path: Path) -> None:
         with pytest.raises(CheckpointNotFoundError, match=r"there is no checkpoint at .*checkpoint_000005") as caught:
             use()
         assert isinstance(caught.value, FileNotFoundError)
+
+
+@pytest.mark.parametrize("look", ["to_dict", "to_directory", "verify"])
+def test_one_that_is_deleted_while_it_is_read_is_gone_and_not_damaged(
+    io: CheckpointIO, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    """Retention may delete what somebody looks at. To be told of damage would make people search for a fault."""
+    checkpoint = publish(io)
+    found = finding.find(checkpoint.path)
+    io.delete(TRIAL, 5, 2)
+    monkeypatch.setattr("tunekit.checkpoint.find", lambda _: found)
+    with pytest.raises(CheckpointNotFoundError, match="retention"):
+        getattr(checkpoint, look)()
+
+
+def test_frameworks_write_what_they_like(io: CheckpointIO) -> None:
+    """S003-6: a checkpoint is a folder, so whatever a framework saves and loads comes back as it was."""
+    import torch
+
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    folder = io.begin(TRIAL, 5, 1)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder / "torch.pt")
+    (folder / "scaler.pkl").write_bytes(pickle.dumps({"mean": (0.1, 0.2)}))
+    io.publish(TRIAL, 5, 1, io.seal(TRIAL, 5, 1, metadata={}))
+    with Checkpoint(f"{io.store.uri}/{layout.checkpoint_path(TRIAL, 5)}").as_directory() as path:
+        state = torch.load(Path(path, "torch.pt"), weights_only=True)
+        assert pickle.loads(Path(path, "scaler.pkl").read_bytes()) == {"mean": (0.1, 0.2)}
+    assert all(torch.equal(state["model"][name], tensor) for name, tensor in model.state_dict().items())
+    moments = optimizer.state_dict()["state"][0]
+    assert all(torch.equal(state["optimizer"]["state"][0][name], moments[name]) for name in moments)
 
 
 def test_the_files_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
@@ -244,7 +277,7 @@ def test_damaged_dicts_are_errors(content: bytes) -> None:
 
 
 def test_a_folder_that_is_no_dict_says_so(io: CheckpointIO) -> None:
-    with pytest.raises(CheckpointCorruptError, match="dict.json is missing") as caught:
+    with pytest.raises(CheckpointCorruptError, match=r"dict\.json is missing") as caught:
         publish(io).to_dict()
     assert "as_directory" in caught.value.hint
 

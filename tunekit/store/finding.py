@@ -52,14 +52,31 @@ class Found(NamedTuple):
         try:
             home = self.store.local("")
         except FileNotFoundError as error:
-            raise manifests.corrupt(self.where, layout.MANIFEST, "the files beside it are gone") from error
+            damaged = manifests.corrupt(self.where, layout.MANIFEST, "the files beside it are gone")
+            raise self._deleted() or damaged from error
         try:
             if verify and self.manifest:
-                verify_folder(home, where=self.where)
+                self._verify(home)
             yield home / (self.manifest.data if self.manifest else "")
         finally:
             if not self.is_local:
                 shutil.rmtree(home, ignore_errors=True)
+
+    def _verify(self, home: Path) -> None:
+        try:
+            verify_folder(home, where=self.where)
+        except CheckpointError as error:
+            if deleted := self._deleted():
+                raise deleted from error
+            raise
+
+    def _deleted(self) -> CheckpointNotFoundError | None:
+        """Return the error if the manifest is gone by now: it was deleted while we looked, and is not damaged."""
+        try:
+            self.store.read(layout.MANIFEST)
+        except (FileNotFoundError, StorageError) as error:
+            return _not_found(self.where) if isinstance(error, FileNotFoundError) else None
+        return None
 
     def change(self) -> str:
         """Return what has become of the folder by now, as far as sizes tell; empty: nothing, or it was not ours."""
