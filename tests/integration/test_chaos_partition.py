@@ -16,7 +16,7 @@ from tunekit.types import LossCause
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.soak]
 
-OPTIONS = ["--samples", "2", "--iterations", "36", "--lease-s", "6"]
+OPTIONS = ["--samples", "2", "--iterations", "45", "--lease-s", "8"]
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 90.0) -> None:
