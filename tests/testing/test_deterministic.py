@@ -122,7 +122,7 @@ def test_no_delay_and_no_number_of_workers_changes_anything(name: str, workers: 
 def test_no_loss_and_no_death_changes_anything(name: str, workers: int) -> None:
     reference = outcome(0, SWEEPS[name])
     options = replace(SWEEPS[name], max_live=workers, faults=STORMY)
-    for seed in range(1, 6):
+    for seed in range(1, 4):
         assert not differences(reference, outcome(seed, options)), seed
 
 
@@ -136,7 +136,7 @@ def test_no_loss_and_no_death_changes_anything(name: str, workers: int) -> None:
     save_every=st.integers(0, 3),
     persist_s=st.sampled_from((0.0, 3.0)),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_any_sweep_has_one_outcome(seed: int, slots: int, workers: int, crash: float, eta: int, **how: Any) -> None:
     options = SimOptions(
         num_trials=9, iterations=9, scheduler=Recorded(max_t=9, reduction_factor=eta), logical_slots=slots, **how
