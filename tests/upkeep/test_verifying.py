@@ -14,6 +14,7 @@ from experiments import Built, built, content
 from tunekit.core.commands import PublishCheckpoint
 from tunekit.core.events import CheckpointPublished, CheckpointStaged, TimerFired
 from tunekit.journal.lock import DriverLock
+from tunekit.store.contents import Contents
 from tunekit.upkeep import verifying
 from tunekit.upkeep.copying import copy
 from tunekit.upkeep.history import History, read_history
@@ -236,3 +237,20 @@ def test_where_there_is_nothing_nothing_is_said_to_be_whole(tmp_path: Path) -> N
     for path in (tmp_path, tmp_path / "nowhere", "memory://nowhere-at-all"):
         with pytest.raises(NothingHereError):
             verify(path)
+
+
+def test_what_is_visible_is_worked_out_a_few_times_and_not_for_each_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An experiment of thousands of trials is checked in seconds."""
+    built(tmp_path / "exp", trials=6, steps=4)
+    looks: list[int] = []
+    visible: Any = vars(Contents)["visible"].fget
+
+    def counted(parts: Contents) -> Any:
+        looks.append(1)
+        return visible(parts)
+
+    monkeypatch.setattr(Contents, "visible", property(counted))
+    assert verify(tmp_path / "exp").num_checkpoints == 24
+    assert 0 < len(looks) < 10

@@ -185,7 +185,8 @@ class _Check:
 
 def _missing(history: History, parts: Contents) -> list[Known]:
     """Return what the journal holds to be visible and is not; damage is told elsewhere."""
-    return [known for known in history.published if history.folder(known) not in parts.visible]
+    visible = parts.visible
+    return [known for known in history.published if history.folder(known) not in visible]
 
 
 def _unknown(history: History, shown: Mapping[str, Manifest]) -> list[str]:
