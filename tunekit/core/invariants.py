@@ -56,8 +56,23 @@ def _check_indexes(state: State) -> Iterator[str]:
     if unwatched:
         yield f"nobody looks at trials {unwatched} in time"
     yield from _check_limit(state)
+    yield from _check_order(state)
     if staged != publishing:
         yield f"{publishing} publications are open, but trials count {staged}"
+
+
+def _check_order(state: State) -> Iterator[str]:
+    order = state.order
+    if order is None:
+        return
+    if len(order.seats) > order.num_slots:
+        yield f"{len(order.seats)} trials are seated on {order.num_slots} slots"
+    for trial in state.trials:
+        seat = order.seats.get(trial.trial)
+        if trial.status.is_live and seat is None:
+            yield f"trial {trial.trial} is live without a slot"
+        elif seat is not None and trial.status.is_ended and not seat.has_ended:
+            yield f"trial {trial.trial} has ended, but its slot does not know"
 
 
 def _check_limit(state: State) -> Iterator[str]:
