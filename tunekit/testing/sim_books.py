@@ -15,6 +15,8 @@ class Books:
     attempt: int = 0
     is_live: bool = False
     is_stopping: bool = False
+    is_ending: bool = False
+    """Whether it was told to stop for good, so that nobody asks about its rows any more."""
     newest: int = 0
     """Iteration of the newest row of this attempt."""
     saved_at: int = 0

@@ -272,6 +272,7 @@ class Judge:
         self.launched.add((command.trial, command.attempt))
         book.attempt, book.is_live, book.newest, book.has_final = command.attempt, True, 0, False
         book.saved_at = 0
+        book.is_ending = False
         book.until, book.resumed_from = command.until, command.resume_from
 
     def _see_answer(self, book: Books, command: ContinueTrial | StopTrial) -> None:
@@ -283,6 +284,7 @@ class Judge:
             self._require(not book.is_stopping, f"{command!r} stops a trial twice")
             book.seconds.check_stop(self._settings, self._now, command)
             book.is_stopping = True
+            book.is_ending = not command.pause
         book.is_waiting = False
 
     def _see_kill(self, book: Books, command: KillTrial) -> None:
@@ -331,7 +333,7 @@ class Judge:
     def _enter_rung(self, book: Books, event: ResultReported) -> None:
         """Enter a newcomer at its rung, once, and note what ASHA is defined to say of it."""
         asha, at = self._asha, event.iteration
-        if asha is None or event.final or event.stop or at in book.decisions:
+        if asha is None or book.is_ending or event.final or event.stop or at in book.decisions:
             return
         if at >= asha.max_t:
             book.decisions[at] = False
