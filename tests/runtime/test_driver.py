@@ -83,7 +83,7 @@ class NoPublisher:
         assert not commands
         return []
 
-    def close(self) -> None:
+    def close(self, *, finish: bool = True) -> None:
         pass
 
 

@@ -38,8 +38,9 @@ class SimPublisher:
             timeline.after(self._free_at - timeline.now, self._carry_out, command)
         return []
 
-    def close(self) -> None:
+    def close(self, *, finish: bool = False) -> None:
         """Die: what was not carried out will not be, what was not answered stays without an answer."""
+        del finish
         self._is_dead = True
 
     def _carry_out(self, command: StoreCommand) -> None:
