@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -59,8 +60,12 @@ class SweepProcess:
             str(self.table),
         ]
         command += ["--scheduler", plan.scheduler, "--trials", str(plan.num_trials), "--epochs", str(plan.epochs)]
+        # A Ray of its own, unless one is named: no demonstration kills workers on somebody's cluster by chance.
+        environment = {"RAY_ADDRESS": "local", **os.environ}
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
+            self.process = subprocess.Popen(  # noqa: S603
+                command, stdout=log, stderr=log, start_new_session=True, env=environment
+            )
 
     def __enter__(self) -> Self:
         """Begin."""
