@@ -88,4 +88,4 @@ def test_who_is_called_back_keeps_its_slot_or_waits_for_the_next() -> None:
     assert order.needs_worker(0)
     order.leave(0)
     order.call_back(0)
-    assert order.returning == [0]
+    assert order.returning == [(0, None)]

@@ -214,3 +214,13 @@ def test_a_mutant_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         except (TunekitError, KeyError, AssertionError):
             return
     raise AssertionError(f"{name} was not caught")
+
+
+def test_failed_trials_that_are_taken_up_again_meet_their_decisions() -> None:
+    """Found by a seed: one that had failed while it was being stopped came past the rung at which it was stopped."""
+    options = SimOptions(
+        num_trials=6, iterations=6, scheduler=ASHA(max_t=6, reduction_factor=2), logical_slots=3, max_failures=0
+    )
+    faults = Faults(crash=0.2, raises=0.2, launch=0.1)
+    for seed in range(20):
+        Simulation(seed, replace(options, second_chance=True, faults=faults)).run()

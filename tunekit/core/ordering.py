@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tunekit.core import launching, lifecycle
+from tunekit.core import checkpoints, launching, lifecycle
 from tunekit.core.commands import Command
 from tunekit.core.decisions import Continue, Pause
 from tunekit.core.scheduling import decide
@@ -62,10 +62,14 @@ def _fill_slots(state: State, order: Sequencer, out: list[Command]) -> bool:
         elif state.asking or launching.ask(state, order.num_free, out):
             return False
         elif order.returning:
-            trial = state.trials[order.returning.pop(0)]
+            index, seen = order.returning.pop(0)
+            trial = state.trials[index]
+            if seen is None:  # It failed, and whatever it computes again is asked about again.
+                entry = checkpoints.newest(trial.checkpoints)
+                seen = entry.iteration if entry else 0
             if trial.status is TrialStatus.PAUSED:
                 state.move(trial, TrialStatus.PENDING)
-            _seat(state, order, trial.trial, seen=trial.iteration)
+            _seat(state, order, trial.trial, seen=seen)
         else:
             break
     return True
@@ -86,7 +90,7 @@ def _happen(state: State, order: Sequencer, trial: TrialState, out: list[Command
 
 def _end(state: State, order: Sequencer, trial: TrialState, seat: Seat, out: list[Command]) -> None:
     if isinstance(seat.verdict, Pause):
-        order.returning.append(trial.trial)
+        order.returning.append((trial.trial, seat.seen))
         return
     if trial.status is TrialStatus.FAILED:
         _warn(state, f"trial {trial.trial} failed for good, so a run in which it does not may come to another end")

@@ -76,8 +76,8 @@ class Sequencer(msgspec.Struct):
     seats: dict[TrialId, Seat] = {}
     next_new: TrialId = 0
     """The first trial that was never seated."""
-    returning: list[TrialId] = []
-    """Trials that gave their slots up and want one again, the longest-waiting first."""
+    returning: list[tuple[TrialId, int | None]] = []
+    """Trials that want a slot again, the longest-waiting first, and where they were paused; None: they failed."""
     awaited: tuple[TrialId, int] | None = None
     """The earliest seat, as long as it is not known what happens there, and its bound. Other bounds only grow."""
 
@@ -128,7 +128,7 @@ class Sequencer(msgspec.Struct):
             self.seats[trial].has_ended = False
             self.awaited = None
         else:
-            self.returning.append(trial)
+            self.returning.append((trial, None))
 
     def needs_worker(self, trial: TrialId) -> bool:
         """Return whether a trial has something to compute: not if it has no slot, or all waits for a decision on it."""
