@@ -249,10 +249,21 @@ def test_a_later_attempt_replaces_the_checkpoint_of_an_earlier_one(play: Script)
     assert play.trial(0).checkpoints[1].attempt == 2
 
 
-def test_a_replacement_that_failed_leaves_the_old_one(play: Script) -> None:
+def test_after_a_replacement_that_failed_the_old_one_is_not_relied_on(play: Script) -> None:
+    """It may be gone, and retention would spare it in the place of another one."""
     rewound(play)
     assert play(staged(0, 1, 2), publish_failed(0, 1, 2)) == [delete(0, 1, 2)]
-    assert [entry.attempt for entry in restorable(play.trial(0).checkpoints)] == [1, 1]
+    assert [entry.iteration for entry in restorable(play.trial(0).checkpoints)] == [2]
+    assert play(deleted(0, 1, 2)) == [delete(0, 1)]
+    assert play(deleted(0, 1)) == []
+    assert list(play.trial(0).checkpoints) == [2]
+
+
+def test_after_a_replacement_that_failed_the_old_one_is_the_only_hope(play: Script) -> None:
+    play.begin(max_failures=-1)
+    play(*saved(0, 1), lost(0), row(0, 1, 2))
+    assert play(staged(0, 1, 2), publish_failed(0, 1, 2)) == [delete(0, 1, 2)]
+    assert [entry.attempt for entry in restorable(play.trial(0).checkpoints)] == [1]
     assert play(deleted(0, 1, 2)) == []
     assert play.trial(0).checkpoints[1].attempt == 1
     assert play.trial(0).checkpoints[1].status is CheckpointStatus.PUBLISHED

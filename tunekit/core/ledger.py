@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from tunekit.core.checkpoints import num_bytes, superfluous, valid
+from tunekit.core.checkpoints import num_bytes, restorable, superfluous, valid
 from tunekit.core.commands import Command
 from tunekit.core.events import (
     CheckpointAdopted,
@@ -86,13 +86,17 @@ def on_publish_failed(state: State, trial: TrialState, event: PublishFailed, out
     """Forget the save; the previous checkpoints are as good as before.
 
     It may have become visible all the same: by a driver that died before it could say so, or halfway. What nobody knows
-    of must not stay, so it is deleted; a checkpoint of another attempt is not touched by that.
+    of must not stay, so it is deleted. The one of an earlier attempt that it was to replace may be gone. If there is
+    another one to go on from, it is given up, so that retention does not spare it in that one's place; if not, it is
+    the only hope.
     """
     if not _close(state, "publish", event):
         return
     trial.num_staged -= event.exact
     entry = _meant(trial, event, CheckpointStatus.STAGED)
     if entry is not None:
+        if entry.replaces is not None and len(restorable(trial.checkpoints)) > 1:
+            state.give_up(trial, entry.replaces)
         state.delete(trial, entry, out)
     if event.exact:
         _release(state, trial)

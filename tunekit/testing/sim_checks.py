@@ -75,7 +75,8 @@ def _check_relied_on(judge: Judge, store: SimStore) -> Iterator[str]:
     for trial, book in enumerate(judge.books):
         for iteration, attempt in book.published.items():
             found = store.visible.get((trial, iteration))
-            if found is None or found.attempt not in {attempt, book.staged.get(iteration)}:
+            is_there = found is not None and found.attempt in {attempt, book.staged.get(iteration)}
+            if not is_there and (iteration, attempt) not in book.doubted:
                 yield f"checkpoint {iteration} of trial {trial} is relied on, but the store holds {found}"
         for (iteration, attempt), at in book.failures.items():
             if at == "published" and (trial, iteration, attempt) not in store.failures:

@@ -155,10 +155,20 @@ class Judge:
             case PublishFailed():
                 if book.staged.get(event.iteration) == event.attempt:
                     book.given_up.add((event.iteration, book.staged.pop(event.iteration)))
+                    self._doubt(book, event.iteration)
             case CheckpointAdopted() | CheckpointMissing():
                 self._see_found(book, event)
             case _:
                 pass
+
+    def _doubt(self, book: Books, iteration: int) -> None:
+        """Follow that a published checkpoint was to be replaced, and that nobody knows whether it was."""
+        if iteration not in book.published:
+            return
+        if len(book.published) > 1:
+            book.given_up.add((iteration, book.published.pop(iteration)))
+        else:
+            book.doubted.add((iteration, book.published[iteration]))
 
     def _see_found(self, book: Books, event: CheckpointAdopted | CheckpointMissing) -> None:
         """Follow what a driver that takes over found, or did not find."""
