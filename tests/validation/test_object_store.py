@@ -54,6 +54,7 @@ class InFolder(WithArray):
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Every place for files but Ray's own is below the folder that is given."""
+    ray.shutdown()  # That of other tests, should it still run.
     ray_folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # sockets have short paths
     for name in ("home", "temporary", "work"):
         (tmp_path / name).mkdir()
