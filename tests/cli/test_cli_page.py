@@ -45,5 +45,5 @@ def test_the_page_is_true(tmp_path: Path) -> None:
         )
         status = _STATUS.search(command)
         assert done.returncode == (int(status[1]) if status else 0), f"{command}\n{done.stdout}{done.stderr}"
-        said = done.stdout.replace(str(tmp_path), "/work")
+        said = done.stdout.replace(str(tmp_path), "/data")
         assert _NUMBER.sub("# ", said) == _NUMBER.sub("# ", output), command
