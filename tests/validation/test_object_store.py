@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,25 +51,31 @@ class InFolder(WithArray):
         raise ValueError(f"found {np.load(Path(checkpoint, 'inner', 'value.npy'))[0]}")
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Every place for files but Ray's own is below the folder that is given."""
-    ray.shutdown()  # That of other tests, should it still run.
-    ray_folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # sockets have short paths
+def test_no_file_is_left_and_ray_is_as_it_was(tmp_path: Path) -> None:
+    """S003-17, R8: Ray 2.60 has no such call; storage unchanged, no temporary file, Ray joined or started.
+
+    In a process of its own, since every place for files but Ray's own is below one folder there.
+    """
     for name in ("home", "temporary", "work"):
         (tmp_path / name).mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setenv("RAY_TMPDIR", ray_folder)
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.chdir(tmp_path / "work")
-    yield tmp_path
-    shutil.rmtree(ray_folder, ignore_errors=True)
+    ray_folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # sockets have short paths
+    places = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary"), "RAY_TMPDIR": ray_folder}
+    env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    try:
+        done = subprocess.run(
+            [sys.executable, __file__, str(tmp_path)],
+            cwd=tmp_path / "work",
+            env={**env, **places, "RAY_USAGE_STATS_ENABLED": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        shutil.rmtree(ray_folder, ignore_errors=True)
+    assert done.returncode == 0, done.stderr
 
 
-def test_no_file_is_left_and_ray_is_as_it_was(folder: Path) -> None:
-    """S003-17, R8: Ray 2.60 has no such call; storage unchanged, no temporary file, Ray joined or started."""
+def main(folder: Path) -> None:
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         before = listing(folder)
@@ -85,3 +91,7 @@ def test_no_file_is_left_and_ray_is_as_it_was(folder: Path) -> None:
 
 def listing(folder: Path) -> list[str]:
     return sorted(str(path) for path in folder.rglob("*"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
