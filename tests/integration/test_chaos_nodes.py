@@ -13,7 +13,7 @@ import sweeps
 
 from tunekit.core.events import CheckpointPublished
 
-pytestmark = [pytest.mark.ray, pytest.mark.chaos]
+pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.soak]
 
 SEED = "nodes 10"
 """In the first sweep, the first five kills meet each kind of victim, and a worker and a node are stopped."""
