@@ -17,7 +17,7 @@ from tunekit.store.local import LocalStore
 from tunekit.store.memory import MemoryStore
 from tunekit.store.object_shelf import ObjectShelf
 from tunekit.store.objects import ObjectStore
-from tunekit.store.shelf import Found, OnBytes, Shelf, copy_hashed, temporary_folder
+from tunekit.store.shelf import Found, OnBytes, Shelf, copy_hashed, reading, temporary_folder
 
 COPYING = f"{layout.STAGING}/copy~"
 """Begin of the name of a folder that is being filled with a checkpoint."""
@@ -85,14 +85,14 @@ class LocalShelf:
     def put(self, key: str, source: Path, on_bytes: OnBytes, *, num_bytes: int | None = None) -> str:
         """Write the file aside, then rename it, unless it lies aside anyhow."""
         path = self._root / key
-        with storage_errors("write", path):
+        with reading(source) as reader, storage_errors("write", path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if key.startswith(COPYING):
-                return copy_hashed(source, path, on_bytes, num_bytes=num_bytes)
+                return copy_hashed(reader, path, on_bytes, num_bytes=num_bytes)
             draft = self._root / f"{_DRAFT}{uuid.uuid4().hex}"
             draft.parent.mkdir(exist_ok=True)
             try:
-                digest = copy_hashed(source, draft, on_bytes, num_bytes=num_bytes)
+                digest = copy_hashed(reader, draft, on_bytes, num_bytes=num_bytes)
                 self._store.ops.fsync(draft)
                 self._store.ops.rename(draft, path)
             finally:
@@ -173,7 +173,7 @@ class MemoryShelf:
 
     def put(self, key: str, source: Path, on_bytes: OnBytes, *, num_bytes: int | None = None) -> str:
         """Take the file into memory."""
-        with storage_errors("read", source):
+        with storage_errors("read", source, absent_is_answer=True):
             data = source.read_bytes()[:num_bytes]
         self._store.write(key, data)
         on_bytes(len(data))
