@@ -129,7 +129,7 @@ def reading(source: Path) -> Iterator[FileIO]:
 
 
 def copy_hashed(reader: FileIO, target: Path, on_bytes: OnBytes, *, num_bytes: int | None = None) -> str:
-    """Copy an open file's content, or only so many bytes from its beginning, and return the xxh3-128 of what was copied.
+    """Copy an open file, or only so many bytes from its beginning, and return the xxh3-128 of what was copied.
 
     Raises:
         OSError: It cannot be read or written.
