@@ -42,10 +42,22 @@ def shelf_of(store: Store) -> Shelf:
     )
 
 
-class LocalShelf:
-    """Files of a local folder."""
+class _RenamingShelf:
+    """What shelves have in common whose store makes files visible by renaming the folder around them."""
 
     stages_inside = False
+
+    def place(self, folder: str) -> str:
+        """Return a folder aside, the same at each try, so that a later one finds what an earlier one copied."""
+        return f"{COPYING}{folder.replace('/', '~')}"
+
+    def staged(self, staging: str) -> str:
+        """Return the folder of that name."""
+        return staging
+
+
+class LocalShelf(_RenamingShelf):
+    """Files of a local folder."""
 
     def __init__(self, store: LocalStore) -> None:
         """Note the folder."""
@@ -100,14 +112,6 @@ class LocalShelf:
             self._sync_up(path.parent)
             return digest
 
-    def place(self, folder: str) -> str:
-        """Return a folder aside, the same at each try, so that a later one finds what an earlier one copied."""
-        return f"{COPYING}{folder.replace('/', '~')}"
-
-    def staged(self, staging: str) -> str:
-        """Return the folder of that name."""
-        return staging
-
     def show(self, folder: str, manifest: bytes, names: Sequence[str]) -> None:
         """Sync the files and rename the folder into its place."""
         place = self.place(folder)
@@ -144,10 +148,8 @@ class LocalShelf:
             folder = folder.parent
 
 
-class MemoryShelf:
+class MemoryShelf(_RenamingShelf):
     """Files of a store in memory."""
-
-    stages_inside = False
 
     def __init__(self, store: MemoryStore) -> None:
         """Note the store."""
@@ -178,14 +180,6 @@ class MemoryShelf:
         self._store.write(key, data)
         on_bytes(len(data))
         return xxhash.xxh3_128_hexdigest(data)
-
-    def place(self, folder: str) -> str:
-        """Return a folder aside."""
-        return f"{COPYING}{folder.replace('/', '~')}"
-
-    def staged(self, staging: str) -> str:
-        """Return the folder of that name."""
-        return staging
 
     def show(self, folder: str, manifest: bytes, names: Sequence[str]) -> None:
         """Give the folder its name."""
