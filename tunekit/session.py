@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from tunekit.checkpoint import Checkpoint
 from tunekit.errors import SessionError
@@ -119,9 +119,8 @@ class Session(Protocol):
         ...
 
 
-class _Active(NamedTuple):
-    """The running trial and its process. Replaced as a whole, since other threads look at it at any moment."""
-
+@dataclass(slots=True)
+class _Active:
     session: Session | None = None
     pid: int = 0
 
@@ -132,12 +131,12 @@ _active = _Active()
 @contextmanager
 def activate(session: Session) -> Iterator[None]:
     """Make ``session`` the one that user code finds, until the block ends."""
-    global _active  # noqa: PLW0603 - user code calls plain functions, which find the trial through their module
-    before, _active = _active, _Active(session, os.getpid())
+    before = _active.session, _active.pid
+    _active.session, _active.pid = session, os.getpid()
     try:
         yield
     finally:
-        _active = before
+        _active.session, _active.pid = before
 
 
 def report(metrics: Mapping[str, Any], *, checkpoint: Checkpoint | Saver | None = None) -> None:
@@ -193,28 +192,25 @@ def interrupt(trial: int, attempt: int) -> None:
 
     Nothing happens unless this attempt runs and is inside user code; a save is never interrupted.
     """
-    session, pid = _active
-    if session is not None and pid == os.getpid():
-        session.interrupt(trial, attempt)
+    if _active.session is not None and _active.pid == os.getpid():
+        _active.session.interrupt(trial, attempt)
 
 
 def in_trial() -> bool:
     """Return whether a trial runs in this process."""
-    session, pid = _active
-    return session is not None and pid == os.getpid()
+    return _active.session is not None and _active.pid == os.getpid()
 
 
 def _session(caller: str) -> Session:
-    session, pid = _active
-    if session is None:
+    if _active.session is None:
         raise SessionError(
             f"{caller} was called outside of a trial",
             hint="it works only while a trainable is run by Tuner(...).fit(); to try a function without a sweep, "
             "give it a small one: Tuner(train, param_space=config).fit()",
         )
-    if pid != os.getpid():
+    if _active.pid != os.getpid():
         raise SessionError(
             f"{caller} was called in a child process of the trial",
             hint="send the numbers to the trial's own process, and call it there",
         )
-    return session
+    return _active.session

@@ -19,16 +19,24 @@ from tunekit.core.events import (
 from tunekit.core.experiment import Experiment
 from tunekit.core.state import State
 from tunekit.core.trial import TrialState
+from tunekit.errors import TunekitError
 from tunekit.runtime.driver import Driver
 from tunekit.runtime.spec import Delivery
 from tunekit.schedulers.asha import ASHAState
 from tunekit.testing.sim_journal import SimJournal
-from tunekit.testing.sim_mutation import Mutants
+from tunekit.testing.sim_mutation import Mutant, first_caught
 from tunekit.testing.sim_mutation import call_instead as on
 from tunekit.types import Intent, LossCause, TrialId, TrialStatus
 
+MAX_SEEDS = 400
+
 Patch = pytest.MonkeyPatch
-mutant = Mutants()
+MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(make: Mutant) -> Mutant:
+    MUTANTS[make.__name__] = make
+    return make
 
 
 # -- the order of things in the driver ---------------------------------------------------------------------------------
@@ -242,6 +250,10 @@ def leaves_a_trial_waiting(patch: Patch) -> None:
     patch.setattr(lifecycle, "_go_on", absent)
 
 
-@pytest.mark.parametrize("name", mutant)
+@pytest.mark.parametrize("name", MUTANTS)
 def test_mutants_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    mutant.expect_caught(name, monkeypatch)
+    MUTANTS[name](monkeypatch)
+    caught = first_caught(MAX_SEEDS)
+    assert caught is not None, f"{MAX_SEEDS} seeds did not notice it"
+    assert isinstance(caught[1], TunekitError), "the mutant itself is broken"
+    assert "repeat it with" in caught[1].__notes__[0]

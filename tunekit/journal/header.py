@@ -28,6 +28,7 @@ from tunekit.journal.segments import segments
 from tunekit.printable import HIDDEN, is_secret, without_secrets
 
 HEADER_NAME = "experiment.json"
+_HINT = "Check that the disk is there, has room and lets this user in, then run the script again."
 
 _ABSENT = object()
 
@@ -62,7 +63,7 @@ def create_header(folder: Path, header: ExperimentHeader) -> None:
     except FileExistsError as error:
         raise holds_one_already(str(folder)) from error
     except OSError as error:
-        raise StorageError(f"{path} could not be written: {error}") from error
+        raise StorageError(f"{path} could not be written: {error}", hint=_HINT) from error
 
 
 def replace_header(folder: Path, header: ExperimentHeader, *, journal: Path) -> None:
@@ -86,7 +87,7 @@ def replace_header(folder: Path, header: ExperimentHeader, *, journal: Path) -> 
             cut(segment, 0)
         replace_file(path, content)
     except OSError as error:
-        raise StorageError(f"{path} could not be replaced: {error}") from error
+        raise StorageError(f"{path} could not be replaced: {error}", hint=_HINT) from error
 
 
 def holds_one_already(where: str) -> ExperimentExistsError:
@@ -116,7 +117,7 @@ def read_header(folder: Path) -> ExperimentHeader | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageError(f"{path} could not be read: {error}") from error
+        raise StorageError(f"{path} could not be read: {error}", hint=_HINT) from error
     return parse_header(str(path), content)
 
 

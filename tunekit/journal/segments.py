@@ -66,7 +66,10 @@ def read_records(folder: Path, *, holding: bytes = b"") -> Iterator[Record]:
                     decode, [line for line in batch.payloads if holding in line] if holding else batch.payloads
                 )
     except OSError as error:
-        raise StorageError(f"the journal in {folder} could not be read: {error}") from error
+        raise StorageError(
+            f"the journal in {folder} could not be read: {error}",
+            hint="Check that the disk is there and may be read, then run the script again.",
+        ) from error
 
 
 def read_segment(path: Path, chain: int, first: int) -> Iterator[Batch]:

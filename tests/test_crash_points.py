@@ -1,0 +1,76 @@
+"""A sweep whose process dies, loses power or meets a full or broken disk at any single call to the system.
+
+Each of them is run again, and must end as the one that nothing happened to: ``tests/integration/crash_lab.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import crash_lab
+import pytest
+
+FATES: tuple[crash_lab.Fate, ...] = get_args(crash_lab.Fate)
+COMPLETE = {"dies"}
+"""What happens at every call in each run of the tests; of the others each ninth call has its turn, and all of them in a
+long run."""
+ENDS = {"full once": {0, crash_lab.REFUSED}, "broken for good": {crash_lab.REFUSED}}
+"""How a disturbed process ends that is not killed."""
+
+
+def points(fate: crash_lab.Fate, folder: Path, stride: int) -> list[dict[str, Any]]:
+    """Return how each point went, the undisturbed sweep first; two processes share the work."""
+    offset = 1 + 2 * FATES.index(fate) % stride
+    shares = [
+        subprocess.Popen(
+            [sys.executable, crash_lab.__file__, fate, str(folder / str(share)), str(first), str(2 * stride)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for share, first in enumerate((offset, offset + stride))
+    ]
+    found = []
+    for share in shares:
+        out, err = share.communicate(timeout=600)
+        assert share.returncode == 0, err
+        found += [json.loads(line) | {"story": err[-3000:]} for line in out.splitlines()]
+    return sorted(found, key=lambda point: int(point["number"]))
+
+
+def check(fate: crash_lab.Fate, folder: Path, stride: int) -> None:
+    undisturbed, again, *rest = points(fate, folder, stride)
+    assert again["trials"] == undisturbed["trials"]
+    assert len(rest) > 100 // stride
+    for point in rest:
+        assert point["again"] == 0, point
+        assert point["code"] in ENDS.get(fate, {crash_lab.KILLED}), point
+        pairs = zip(point["trials"], undisturbed["trials"], strict=True)
+        for trial, expected in pairs:
+            assert (trial["status"], trial["rows"]) == (expected["status"], expected["rows"]), point
+            if fate == "dies":
+                assert trial["kept"] == expected["kept"], point
+            elif fate == "power fails":  # A deletion is not synced: at worst a whole checkpoint is back.
+                assert trial["kept"].items() >= expected["kept"].items(), point
+        assert point["repeated"] <= 2, point
+
+
+@pytest.mark.parametrize("fate", FATES)
+def test_one_call_goes_wrong(tmp_path: Path, fate: crash_lab.Fate) -> None:
+    """S003-12, S003-19: what was called durable is there, what is visible is whole, and the sweep ends as undisturbed.
+
+    A disk that refuses once costs a save at most; else the sweep ends with an error that says what to do.
+    """
+    check(fate, tmp_path, 1 if fate in COMPLETE else 9)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fate", [fate for fate in FATES if fate not in COMPLETE])
+def test_any_call_goes_wrong(tmp_path: Path, fate: crash_lab.Fate) -> None:
+    """As above, at every single call."""
+    check(fate, tmp_path, 1)
