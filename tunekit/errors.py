@@ -7,6 +7,7 @@
     │   ├── ConfigTypeError (TypeError)        a setting has the wrong type
     │   └── ResourcesError                     no node could ever hold one trial
     ├── TrainableError (TypeError)             the trainable cannot be used at all
+    │   ├── SilentRestartError                 it was given a checkpoint, and began anew all the same
     │   └── ValidationError                    it runs, but cannot be saved and restored as it should
     ├── ReportError (ValueError)               report() was given something that cannot be recorded
     │   └── MetricNotFoundError (KeyError)     the metric of the sweep is not among the reported ones
@@ -99,6 +100,10 @@ class ResourcesError(ConfigError):
 
 class TrainableError(TunekitError, TypeError):
     """The trainable cannot be used: wrong kind, not picklable, missing methods."""
+
+
+class SilentRestartError(TrainableError):
+    """A trial was given a checkpoint to go on from and began anew, under ``silent_restart="fail"``."""
 
 
 class ValidationError(TrainableError):

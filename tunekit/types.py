@@ -91,6 +91,17 @@ class LossCause(StrEnum):
     """The storage failed while the checkpoint to go on from was read; never charged to the trial."""
 
 
+class StartOver(StrEnum):
+    """How it shows that an attempt began anew although it was given a checkpoint."""
+
+    UNOPENED = "unopened"
+    """A function reported without having asked for it; it counts from 1 again."""
+    UNREAD = "unread"
+    """A function asked for it, and reported without having looked into it."""
+    SAME_ROWS = "same rows"
+    """The rows after it are those of the beginning again."""
+
+
 class Outcome(StrEnum):
     """How a run of the experiment ended."""
 

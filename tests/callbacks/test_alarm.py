@@ -7,7 +7,17 @@ import pytest
 
 from tunekit.callbacks.alarm import Alarm
 from tunekit.core.events import ErrorInfo, Event
-from tunekit.testing.events import Script, launch_failed, lost, restore_failed, returned, row, saved, started
+from tunekit.testing.events import (
+    Script,
+    launch_failed,
+    lost,
+    restore_failed,
+    returned,
+    row,
+    saved,
+    started,
+    started_over,
+)
 
 ERROR = ErrorInfo(type="CheckpointCorruptError", message="the checkpoint x is damaged: model.pt: it is missing")
 
@@ -48,3 +58,20 @@ def test_all_else_is_no_alarm(caplog: pytest.LogCaptureFixture) -> None:
     play(*events)
     Alarm("t_{:05d}".format).observe(events, play.experiment.state)
     assert not caplog.records
+
+
+def test_who_began_anew_is_named_once_with_what_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    play, alarm = Script(), Alarm("t_{:05d}".format)
+    play.begin(num_trials=1, max_failures=9)
+    play(started(0), *saved(0, 4), lost(0))
+    for attempt in (2, 3):
+        event = started_over(0, attempt, 4)
+        play(started(0, attempt, restored_from=4), event)
+        alarm.observe([event], play.experiment.state)
+        play(lost(0, attempt))
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "t_00000: attempt 2 was to go on from iteration 4 but did not open its checkpoint, so it starts again at "
+        "iteration 1: what was learned up to iteration 4 is thrown away; call get_checkpoint() or restore(saver) "
+        "before the first report"
+    )

@@ -29,6 +29,7 @@ from tunekit.testing.events import (
     saving,
     staged,
     started,
+    started_over,
 )
 from tunekit.types import Intent, TrialStatus
 
@@ -36,6 +37,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "transitions.md"
 
 EVENTS: dict[str, Event] = {
     "started": started(0),
+    "started over": started_over(0, 1, 2),
     "row": row(0, 3),
     "row, stop function says so": row(0, 3, stop="enough"),
     "checkpoint staged": staged(0, 3),

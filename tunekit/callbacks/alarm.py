@@ -8,6 +8,7 @@ from typing import Final
 
 from tunekit.core.checkpoints import newest
 from tunekit.core.events import Event, LaunchFailed, RestoreFailed
+from tunekit.core.restarts import what_happened, what_to_do
 from tunekit.core.state import State
 from tunekit.errors import CheckpointCorruptError, CheckpointVersionError
 from tunekit.printable import one_line
@@ -21,7 +22,7 @@ _OF_CHECKPOINTS: Final = {
 
 
 class Alarm:
-    """Warns of each checkpoint that a trial could not go on from: which file is to blame, and what the trial does now.
+    """Warns of each checkpoint that a trial could not go on from, or did not: what is to blame, and what follows.
 
     Args:
         trial_name: Gives the name of a trial.
@@ -30,9 +31,15 @@ class Alarm:
     def __init__(self, trial_name: Callable[[TrialId], str]) -> None:
         """Warn of nothing yet."""
         self._trial_name = trial_name
+        self._num_told = 0
 
     def observe(self, events: Sequence[Event], state: State) -> None:
-        """Log one warning for each of these events that is worth it."""
+        """Log one warning for each of these events that is worth it, and for each trial that began anew silently."""
+        for index in state.started_over[self._num_told :]:
+            restart = state.trials[index].silent_restarts[0]
+            hint = what_to_do(restart.sign)
+            logger.warning("%s: %s; %s", self._trial_name(index), what_happened(restart), hint)
+        self._num_told = len(state.started_over)
         for event in events:
             if isinstance(event, RestoreFailed):
                 self._warn(event, event.iteration, _what_follows(event, state))

@@ -101,6 +101,9 @@ class FailureConfig:
     """So many trials that fail in the same way, before any trial has reported a result, end the run; None: never."""
     fail_fast: bool | str = False
     """Whether the first failed trial ends the experiment; ``raise``: and ``fit()`` raises its error."""
+    silent_restart: str = "warn"
+    """What becomes of a trial that was given a checkpoint and began anew all the same: ``warn`` says so, once a trial;
+    ``fail`` ends it with an error, before it has thrown away what it had learned."""
     hang_timeout_s: float | str | Duration | None = None
     """A running trial that reports nothing for so long is killed and tried again; None: it may take any time.
 
@@ -120,6 +123,7 @@ class FailureConfig:
         problems.seconds("backoff_s", self.backoff_s, zero=True)
         problems.integer("max_identical_failures", self.max_identical_failures, at_least=1, none_is="any number")
         check_interval(problems, "hang_timeout_s", self.hang_timeout_s, none_is="any time between two reports")
+        problems.one_of("silent_restart", self.silent_restart, ("warn", "fail"))
         if not isinstance(self.fail_fast, bool | str):
             problems.bad_type("fail_fast", self.fail_fast, "True, False or 'raise'")
         elif self.fail_fast not in {True, False, "raise"}:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from tunekit.types import LossCause, TrialId
+from tunekit.types import LossCause, StartOver, TrialId
 
 
 class Draw(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -70,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_identical_failures: int | None = None
     """So many trials that fail in the same way, before any trial has reported a row, end the run; None: any number."""
     fail_fast: bool = False
+    silent_restart: str = "warn"
+    """What becomes of a trial that is seen to have begun anew although it had a checkpoint: ``warn`` or ``fail``."""
     hang_timeout_s: float | None = None
     """Seconds that a running trial may take from one report to the next before it is killed; None: any."""
     time_limit_s: float | None = None
@@ -164,6 +166,15 @@ class TrialStarted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, t
     restored_from: int | None = None
     """Iteration of the checkpoint, verified."""
     place: Place = Place()
+
+
+class TrialStartedOver(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_started_over"):
+    """User code is about to report its first row, and has made nothing of the checkpoint that it was given."""
+
+    iteration: int
+    """Of that checkpoint."""
+    sign: StartOver
+    """UNOPENED: its rows count from 1 again. UNREAD: they count on."""
 
 
 class LaunchFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="launch_failed"):
@@ -323,6 +334,7 @@ Event: TypeAlias = (
     | SearcherFailed
     | StopCriterionFailed
     | TrialStarted
+    | TrialStartedOver
     | LaunchFailed
     | RestoreFailed
     | ResultReported

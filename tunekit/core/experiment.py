@@ -134,6 +134,7 @@ def _on_driver_started(state: State, event: DriverStarted, out: list[Command]) -
     state.paused.clear()
     state.deadlines.clear()
     state.notices.clear()
+    state.started_over.clear()
     state.failed_alike.clear()
     state.limit = None
     for trial in state.trials:

@@ -20,6 +20,7 @@ def launch(state: State, trial: TrialState, out: list[Command]) -> None:
         trial.until = state.order.seats[trial.trial].until
     trial.intent = Intent.RUN
     trial.own_stop = False
+    trial.doom = None
     trial.saved_at = trial.owes_at = 0
     trial.reason = ""
     state.move(trial, TrialStatus.LAUNCHING)

@@ -220,7 +220,7 @@ def retain(state: State, trial: TrialState, out: list[Command]) -> None:
         return
     reached = _reached(trial)
     pinned = {entry.iteration for entry in published if entry.pinned}
-    if trial.status.is_live and trial.resume_from is not None:
+    if (trial.status.is_live or trial.doom is not None) and trial.resume_from is not None:
         pinned.add(trial.resume_from)
     for entry in superfluous(
         (entry for entry in published if reached is None or entry.iteration <= reached),

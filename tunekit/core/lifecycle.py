@@ -19,6 +19,7 @@ from msgspec import structs
 
 from tunekit.core import ledger
 from tunekit.core.alarms import limit_due
+from tunekit.core.anew import is_doomed, look_back, on_started_over
 from tunekit.core.checkpoints import valid
 from tunekit.core.commands import Command, ContinueTrial, KillTrial, StopTrial
 from tunekit.core.decisions import Continue, Decision, Stop
@@ -34,6 +35,7 @@ from tunekit.core.events import (
     TrialReturned,
     TrialSaving,
     TrialStarted,
+    TrialStartedOver,
     WorkerLost,
 )
 from tunekit.core.retries import again, charge, end, fail, leave_slot, note_likeness, pay
@@ -64,10 +66,7 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
     if last is not None and last.attempt == event.attempt and event.iteration <= last.iteration:
         state.num_stale += 1
         return
-    trial.last = event
-    state.has_rows = True
-    if event.saves:
-        trial.owes_at = event.iteration
+    _record(state, trial, event)
     if trial.status is _LAUNCHING:
         state.move(trial, _RUNNING)
     elif state.settings.hang_timeout_s is not None:
@@ -75,6 +74,8 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
     if state.order is not None:
         is_final = event.final or bool(event.stop)
         state.order.report(trial.trial, event.iteration, is_final=is_final, value=value_of(state, event))
+    if (trial.beginning is not None or event.iteration == 1) and look_back(state, trial, event):
+        stop(state, trial, _STOP, "it began anew", out)
     if event.final or trial.intent is _STOP:
         return
     if event.stop:
@@ -84,6 +85,13 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
         _answer(state, trial, event, out)
     elif state.settings.asks_every_result:
         _go_on(state, trial, out)
+
+
+def _record(state: State, trial: TrialState, event: ResultReported) -> None:
+    trial.last = event
+    state.has_rows = True
+    if event.saves:
+        trial.owes_at = event.iteration
 
 
 def _answer(state: State, trial: TrialState, event: ResultReported, out: list[Command]) -> None:
@@ -178,6 +186,8 @@ def on_saving(state: State, trial: TrialState, event: TrialSaving, out: list[Com
 
 def on_returned(state: State, trial: TrialState, event: TrialReturned, out: list[Command]) -> None:
     """The trial came to its own end."""
+    if is_doomed(state, trial, out):
+        return
     trial.reason = event.reason
     end(state, trial, TrialStatus.COMPLETED, out)
 
@@ -185,6 +195,8 @@ def on_returned(state: State, trial: TrialState, event: TrialReturned, out: list
 def on_halted(state: State, trial: TrialState, event: TrialHalted, out: list[Command]) -> None:
     """The trial stopped, and has saved what it was to save."""
     del event
+    if is_doomed(state, trial, out):
+        return
     if trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
         end(state, trial, _stopped_status(trial), out)
     elif _is_over(state, trial, out):
@@ -201,6 +213,8 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
     trial.error = event.error
     if event.fatal:
         _give_up(state, trial, event.error)
+    elif is_doomed(state, trial, out):
+        return
     elif trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
         _finish_stop(state, trial, out, None)
     elif event.retryable and _is_over(state, trial, out):
@@ -224,6 +238,8 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
     if trial.is_hung and cause is LossCause.KILLED:
         cause, detail = LossCause.HUNG, f"no report within hang_timeout_s={state.settings.hang_timeout_s:g}"
     trial.error = ErrorInfo(type=str(cause), message=detail)
+    if is_doomed(state, trial, out):
+        return
     if trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
         if cause is LossCause.KILLED:
             end(state, trial, _stopped_status(trial), out)
@@ -334,6 +350,7 @@ _ENDINGS: dict[type, Handler] = {
 }
 _WORK: dict[type, Handler] = {
     TrialStarted: on_started,
+    TrialStartedOver: on_started_over,
     ResultReported: on_result,
     CheckpointStaged: ledger.on_staged,
     SaveFailed: on_save_failed,

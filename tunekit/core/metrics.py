@@ -14,6 +14,9 @@ from typing import Final, Literal, TypeAlias
 
 from tunekit.types import Json, Metrics, Mode
 
+CLOCK_AND_PLACE: Final = frozenset({"timestamp", "date", "pid", "hostname", "node_ip", "attempt"})
+"""Names of what may differ between two sweeps that are the same; with them, all that begins with ``time_``."""
+
 
 class _Missing(Enum):
     MISSING = "missing"
@@ -81,6 +84,25 @@ def rank_key(value: float | None, mode: Mode | str) -> float:
 def flatten(metrics: Metrics) -> dict[str, Json]:
     """Return the metrics as a flat dict, each nested key joined with slashes. Empty dicts stay as they are."""
     return dict(_leaves(metrics, ""))
+
+
+def is_of_clock_or_place(key: str) -> bool:
+    """Return whether a metric, by its name, says when or where it was computed, and not what came out."""
+    name = key.rpartition("/")[2]
+    return name in CLOCK_AND_PLACE or name.startswith("time_")
+
+
+def differing(before: Metrics, after: Metrics) -> list[str]:
+    """Return the metrics in which two rows differ, sorted; clock and place are left out, and NaN is equal to itself."""
+    if before == after:
+        return []
+    one, other = flatten(before), flatten(after)
+    return sorted(
+        key
+        for key in one.keys() | other.keys()
+        # As text, because NaN differs from itself, and 1 from 1.0.
+        if not is_of_clock_or_place(key) and repr(one.get(key, MISSING)) != repr(other.get(key, MISSING))
+    )
 
 
 def _leaves(metrics: Metrics, prefix: str) -> Iterator[tuple[str, Json]]:

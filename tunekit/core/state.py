@@ -64,6 +64,9 @@ class State:
     notices: list[str] = field(default_factory=list)
     """What the user must be told, in this run of the driver."""
 
+    started_over: list[TrialId] = field(default_factory=list)
+    """Trials whose user is to be warned, in this run of the driver, that they began anew without a word."""
+
     live: dict[TrialId, None] = field(default_factory=dict)
     """Trials that a worker may be holding, in the order of their launch (derived)."""
     queue: list[TrialId] = field(default_factory=list)

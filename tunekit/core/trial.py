@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tunekit.core.events import Draw, ErrorInfo, Place, ResultReported
+from tunekit.core.restarts import Beginning, SilentRestart
 from tunekit.types import Intent, TrialId, TrialStatus
 
 
@@ -121,6 +122,12 @@ class TrialState(msgspec.Struct):
     """When it was found to be silent for too long; None: it was not, or has spoken since."""
     is_hung: bool = False
     """Whether it is being killed for its silence."""
+    beginning: Beginning | None = None
+    """Its first rows, as far as they tell anything."""
+    silent_restarts: list[SilentRestart] = msgspec.field(default_factory=list)
+    """Attempts that began anew although they were given a checkpoint."""
+    doom: ErrorInfo | None = None
+    """Why it fails as soon as its attempt ends, however that ends."""
 
     @property
     def iteration(self) -> int:

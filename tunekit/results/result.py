@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.checkpoint import Checkpoint
 from tunekit.core.checkpoints import newest, restorable
 from tunekit.core.metrics import MISSING, flatten, lookup, rank_key, score
+from tunekit.core.restarts import SilentRestart
 from tunekit.core.trial import CheckpointState, CheckpointStatus
 from tunekit.errors import NoResultError, TrialError
 from tunekit.results.columns import table, with_config
@@ -107,6 +108,11 @@ class Result:
         entries = restorable(self._history.state.checkpoints)
         rows = {row["training_iteration"]: row for row in self.rows} if entries else {}
         return [(self._handle(entry), rows.get(entry.iteration, {})) for entry in entries]
+
+    @property
+    def silent_restarts(self) -> list[SilentRestart]:
+        """Attempts that were given a checkpoint and began anew all the same: which, from where, and how it shows."""
+        return list(self._history.state.silent_restarts)
 
     @property
     def failure_checkpoints(self) -> list[Checkpoint]:

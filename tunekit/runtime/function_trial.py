@@ -12,12 +12,14 @@ from tunekit.checkpoint import Checkpoint
 from tunekit.config import CheckpointConfig
 from tunekit.config.problems import shorten
 from tunekit.errors import ConfigError, ReportError, SessionError, TrainableError
+from tunekit.runtime.given import GivenCheckpoint
 from tunekit.runtime.normalise import normalise
 from tunekit.runtime.saving import content_of
 from tunekit.runtime.surroundings import context_of
 from tunekit.runtime.trial_run import TrialRun
 from tunekit.session import Context, Saver, TrialStopped
 from tunekit.trainable import BoundTrainable
+from tunekit.types import StartOver
 
 RETURNED_METRIC: Final = "_metric"
 """Name of a number that a function returns or yields."""
@@ -71,6 +73,8 @@ class FunctionSession:
         self._run = run
         self._checkpoint = checkpoint
         self._is_opened = False
+        self._is_loaded = False
+        self._given: GivenCheckpoint | None = None
         run.lack = "there is nothing to save: pass report(…, checkpoint=…)"
         self._thread = threading.current_thread()
         self._reporters: set[threading.Thread] = set()
@@ -104,7 +108,9 @@ class FunctionSession:
         if self._checkpoint is None:
             return None
         self._open()
-        return Checkpoint(self._checkpoint)
+        if self._given is None:
+            self._given = GivenCheckpoint(self._checkpoint)
+        return self._given
 
     def restore(self, saver: Any) -> bool:
         """Load the checkpoint to go on from into ``saver``."""
@@ -117,6 +123,7 @@ class FunctionSession:
         if self._checkpoint is None:
             return False
         self._open()
+        self._is_loaded = True
         saver.load_checkpoint(content_of(self._checkpoint))
         self._run.triggers.restart()
         return True
@@ -171,11 +178,17 @@ class FunctionSession:
                 "checkpoint_on_failure saves nothing until report(…, checkpoint=…) is given an object that has "
                 "save_checkpoint(path) and load_checkpoint(path)"
             )
-        if self._checkpoint is not None and not self._is_opened:
-            run.warn(
-                f"it was to go on from iteration {run.spec.resume_from} but did not open its checkpoint, so it starts "
-                "again at iteration 1: call get_checkpoint() or restore(saver) before the first report"
-            )
+        if (sign := self._sign()) is not None:
+            run.begin_anew(sign)
+
+    def _sign(self) -> StartOver | None:
+        """Return how it shows that the function made nothing of its checkpoint; None: it did, or there is none."""
+        if self._checkpoint is None:
+            return None
+        if not self._is_opened:
+            return StartOver.UNOPENED
+        is_read = self._is_loaded or (self._given is not None and self._given.is_read)
+        return None if is_read else StartOver.UNREAD
 
     def _open(self) -> None:
         if not self._is_opened and self._run.num_rows == 0:

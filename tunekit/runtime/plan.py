@@ -169,6 +169,7 @@ class Plan:
             backoff_s=failure.backoff_s,
             max_identical_failures=failure.max_identical_failures,
             fail_fast=bool(failure.fail_fast),
+            silent_restart=failure.silent_restart,
             hang_timeout_s=failure.hang_s,
             time_limit_s=self.run.limit_s,
             num_to_keep=checkpoint.num_to_keep,
@@ -226,6 +227,7 @@ class Plan:
             deterministic=self.tune.deterministic,
             lease_s=self.run.lease_s,
             hang_timeout_s=self.run.failure_config.hang_s,
+            silent_restart=self.run.failure_config.silent_restart,
         )
 
     def trial_name(self, trial: TrialId) -> str:

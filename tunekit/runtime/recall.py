@@ -193,6 +193,7 @@ def _run_config(recorded: Recorded) -> RunConfig:
             max_identical_failures=settings.max_identical_failures,
             fail_fast=run.get("fail_fast", settings.fail_fast),
             hang_timeout_s=settings.hang_timeout_s,
+            silent_restart=settings.silent_restart,
         ),
         stop_grace_s=settings.stop_grace_s,
         lease_s=run.get("lease_s", 60.0),

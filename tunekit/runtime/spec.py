@@ -39,6 +39,8 @@ class SweepSpec:
     """Seconds that a worker may work on without word from the mailbox."""
     hang_timeout_s: float | None = None
     """Seconds that a trial may take from one report to the next; None: any."""
+    silent_restart: str = "warn"
+    """What becomes of a trial that makes nothing of the checkpoint it is given: ``warn`` or ``fail``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,18 @@ from typing import Any, Final
 
 from tunekit.checkpoint import Checkpoint
 from tunekit.core.commands import StopTrial
-from tunekit.core.events import ErrorInfo, ResultReported, TrialHalted, TrialRaised, TrialReturned, TrialSaving
+from tunekit.core.events import (
+    ErrorInfo,
+    ResultReported,
+    TrialHalted,
+    TrialRaised,
+    TrialReturned,
+    TrialSaving,
+    TrialStartedOver,
+)
+from tunekit.core.restarts import SilentRestart, what_happened, what_to_do
 from tunekit.core.stopping import met
+from tunekit.errors import SilentRestartError
 from tunekit.runtime import first_row
 from tunekit.runtime.channel import Channel
 from tunekit.runtime.normalise import normalise
@@ -35,6 +45,7 @@ from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.triggers import Clock, Due, Triggers, Wishes
 from tunekit.session import TrialStopped
 from tunekit.trainable import DONE, PIN_CHECKPOINT, SHOULD_CHECKPOINT
+from tunekit.types import StartOver
 
 logger: Final = logging.getLogger("tunekit")
 
@@ -100,6 +111,17 @@ class TrialRun:
         self.saving.go_on_from(self.iteration)
         self.time_total_s = self.spec.time_total_s
         self.row = Row(self.iteration, {}, self.time_total_s)
+
+    def begin_anew(self, sign: StartOver) -> None:
+        """Tell the driver, ahead of the first row, that user code has made nothing of its checkpoint.
+
+        Raises:
+            SilentRestartError: That is not wanted.
+        """
+        spec, start = self.spec, self.spec.resume_from or 0
+        self._channel.send(TrialStartedOver(trial=spec.trial, attempt=spec.attempt, iteration=start, sign=sign))
+        if self.sweep.silent_restart == "fail":
+            raise SilentRestartError(what_happened(SilentRestart(spec.attempt, start, sign)), hint=what_to_do(sign))
 
     def warn(self, text: str) -> None:
         """Log ``text``, once in this attempt."""

@@ -44,6 +44,7 @@ from tunekit.core.events import (
     TrialSaving,
     TrialsSuggested,
     TrialStarted,
+    TrialStartedOver,
     WorkerLost,
 )
 from tunekit.core.experiment import Experiment
@@ -51,7 +52,7 @@ from tunekit.core.policies import Scheduler
 from tunekit.core.trial import TrialState
 from tunekit.errors import ReplayMismatchError
 from tunekit.schedulers import FIFO
-from tunekit.types import LossCause, Mode, TrialId
+from tunekit.types import LossCause, Mode, StartOver, TrialId
 
 ERROR = ErrorInfo(type="ValueError", message="bad")
 """What user code died of, where nobody cares."""
@@ -91,6 +92,13 @@ def timer(at: float) -> TimerFired:
 def started(trial: TrialId, attempt: int = 1, *, restored_from: int | None = None) -> TrialStarted:
     """Return the start of user code."""
     return TrialStarted(trial=trial, attempt=attempt, restored_from=restored_from)
+
+
+def started_over(
+    trial: TrialId, attempt: int, iteration: int, sign: StartOver = StartOver.UNOPENED
+) -> TrialStartedOver:
+    """Return the news that the checkpoint of ``iteration`` was not made use of."""
+    return TrialStartedOver(trial=trial, attempt=attempt, iteration=iteration, sign=sign)
 
 
 def row(trial: TrialId, iteration: int, attempt: int = 1, **fields: Any) -> ResultReported:

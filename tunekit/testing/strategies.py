@@ -35,11 +35,12 @@ from tunekit.core.events import (
     TrialSaving,
     TrialsSuggested,
     TrialStarted,
+    TrialStartedOver,
     WorkerLost,
 )
 from tunekit.core.policies import Scheduler
 from tunekit.schedulers import ASHA, FIFO
-from tunekit.types import LossCause, TrialId
+from tunekit.types import LossCause, StartOver, TrialId
 
 METRIC = "loss"
 """The metric of all events made here."""
@@ -106,6 +107,7 @@ def trial_events(trial: TrialId, attempt: int) -> st.SearchStrategy[Event]:
     manifest = st.integers(0, 9).map(lambda size: {"files": [{"name": "state", "size": size}]})
     return st.one_of(
         st.builds(TrialStarted, **about),
+        st.builds(TrialStartedOver, **about, iteration=iteration, sign=st.sampled_from(list(StartOver))),
         st.builds(LaunchFailed, **about, error=error),
         st.builds(RestoreFailed, **about, error=error, iteration=iteration),
         st.builds(
