@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,23 @@ def test_sessions_nest_and_end() -> None:
 def test_session_ends_after_an_exception() -> None:
     with pytest.raises(ValueError, match="mine"), activate(Nobody()):
         raise ValueError("mine")
+    assert not in_trial()
+
+
+@pytest.mark.parametrize("call", [*CALLS, in_trial, lambda: interrupt(0, 1)])
+def test_a_trial_may_end_while_a_thread_looks_for_it(call: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends between two instructions: the thread has found it, or learns that there is none."""
+    trial = ExitStack()
+    trial.enter_context(activate(Nobody()))
+    pid = os.getpid()
+
+    def end() -> int:
+        trial.close()
+        return pid
+
+    monkeypatch.setattr(os, "getpid", end)
+    with suppress(tk.SessionError, TrialStopped):
+        call()
     assert not in_trial()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from tunekit.checkpoint import Checkpoint
 from tunekit.errors import SessionError
@@ -119,8 +119,9 @@ class Session(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Active:
+class _Active(NamedTuple):
+    """The running trial and its process. Replaced as a whole, since other threads look at it at any moment."""
+
     session: Session | None = None
     pid: int = 0
 
@@ -131,12 +132,12 @@ _active = _Active()
 @contextmanager
 def activate(session: Session) -> Iterator[None]:
     """Make ``session`` the one that user code finds, until the block ends."""
-    before = _active.session, _active.pid
-    _active.session, _active.pid = session, os.getpid()
+    global _active  # noqa: PLW0603 - user code calls plain functions, which find the trial through their module
+    before, _active = _active, _Active(session, os.getpid())
     try:
         yield
     finally:
-        _active.session, _active.pid = before
+        _active = before
 
 
 def report(metrics: Mapping[str, Any], *, checkpoint: Checkpoint | Saver | None = None) -> None:
@@ -192,25 +193,28 @@ def interrupt(trial: int, attempt: int) -> None:
 
     Nothing happens unless this attempt runs and is inside user code; a save is never interrupted.
     """
-    if _active.session is not None and _active.pid == os.getpid():
-        _active.session.interrupt(trial, attempt)
+    session, pid = _active
+    if session is not None and pid == os.getpid():
+        session.interrupt(trial, attempt)
 
 
 def in_trial() -> bool:
     """Return whether a trial runs in this process."""
-    return _active.session is not None and _active.pid == os.getpid()
+    session, pid = _active
+    return session is not None and pid == os.getpid()
 
 
 def _session(caller: str) -> Session:
-    if _active.session is None:
+    session, pid = _active
+    if session is None:
         raise SessionError(
             f"{caller} was called outside of a trial",
             hint="it works only while a trainable is run by Tuner(...).fit(); to try a function without a sweep, "
             "give it a small one: Tuner(train, param_space=config).fit()",
         )
-    if _active.pid != os.getpid():
+    if pid != os.getpid():
         raise SessionError(
             f"{caller} was called in a child process of the trial",
             hint="send the numbers to the trial's own process, and call it there",
         )
-    return _active.session
+    return session

@@ -71,6 +71,8 @@ class Intent(IntEnum):
 class LossCause(StrEnum):
     """Why an attempt ended without ending its trial."""
 
+    RAISED = "user exception"
+    """User code raised."""
     CRASHED = "crashed"
     """The worker process died: a signal, an exit code, a segmentation fault."""
     OUT_OF_MEMORY = "out of memory"
@@ -87,6 +89,8 @@ class LossCause(StrEnum):
     """The worker died before it came to this trial; never charged to the trial."""
     START_FAILED = "start failed"
     """The worker could not prepare the attempt."""
+    RESTORE_FAILED = "restore failed"
+    """The checkpoint to go on from is damaged, or gone; never charged to the trial."""
     STORAGE = "storage fault"
     """The storage failed while the checkpoint to go on from was read; never charged to the trial."""
 

@@ -61,7 +61,7 @@ class Nodes:
                 name = (folder / "cmdline").read_bytes().partition(b"\0")[0].rpartition(b"/")[2]
             except OSError:
                 continue
-            if name.startswith(title.encode()) and self.process.pid in ancestors(int(folder.name)):
+            if name.startswith(title.encode()) and self.process.pid in sweeps.ancestors(int(folder.name)):
                 found.append(int(folder.name))
         return sorted(found)
 
@@ -75,19 +75,6 @@ def nodes(num: int = 2, **environment: str) -> Iterator[Nodes]:
             yield Nodes(process)
         finally:
             process.communicate(timeout=60)
-
-
-def ancestors(pid: int) -> list[int]:
-    """Return the line of parents of a process."""
-    line = []
-    while pid > 1:
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            break
-        pid = int(stat.rpartition(")")[2].split()[1])
-        line.append(pid)
-    return line
 
 
 class Nemesis:

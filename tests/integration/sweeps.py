@@ -162,3 +162,16 @@ def attempts(experiment: Path | str) -> Counter[int]:
 def decisions(records: Sequence[Any]) -> list[Any]:
     """Return the decisions among these records, in order."""
     return [record for record in records if isinstance(record, ContinueTrial | StopTrial)]
+
+
+def ancestors(pid: int) -> list[int]:
+    """Return the line of parents of a process."""
+    line = []
+    while pid > 1:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            break
+        pid = int(stat.rpartition(")")[2].split()[1])
+        line.append(pid)
+    return line

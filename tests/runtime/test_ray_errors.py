@@ -8,7 +8,7 @@ import pytest
 import ray.exceptions
 from ray.core.generated import common_pb2
 
-from tunekit.runtime.ray_errors import TABLE, classify
+from tunekit.runtime.ray_errors import TABLE, classify, explained
 from tunekit.types import LossCause
 
 exceptions: Any = ray.exceptions
@@ -72,3 +72,49 @@ def test_no_row_hides_a_later_one() -> None:
     """A class that comes after one of its bases would never be reached."""
     for position, (cls, _) in enumerate(TABLE):
         assert not any(issubclass(cls, earlier) for earlier, _ in TABLE[:position])
+
+
+# -- how the process ended ---------------------------------------------------------------------------------------------
+
+EXITED = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
+EXITED += "Worker exits unexpectedly. Worker exits with an exit code 4."
+
+
+@pytest.mark.parametrize(
+    ("message", "witness", "how", "detail"),
+    [
+        (CRASH, "SIGSEGV", "SIGSEGV", "its process was killed by SIGSEGV"),
+        (CRASH, "exit code 3", "exit code 3", "its process ended with exit code 3"),
+        (EXITED, "exit code 0", "exit code 4", "its process ended with exit code 4"),
+        (EXITED, "", "exit code 4", "its process ended with exit code 4"),
+    ],
+)
+def test_a_crash_says_how_the_process_ended(message: str, witness: str, how: str, detail: str) -> None:
+    """By its exit code or by the name of a signal. After ``sys.exit``, Ray knows better than the kernel."""
+    loss = explained(classify(died(message)), witness, has_starved=False)
+    assert loss == (LossCause.CRASHED, detail, how)
+
+
+def test_what_nobody_has_seen_is_not_claimed() -> None:
+    loss = explained(classify(died(CRASH)), "", has_starved=False)
+    assert (loss.cause, loss.exit) == (LossCause.CRASHED, "")
+    assert loss.detail.startswith("its process ended without a word; ActorDiedError: ")
+
+
+def test_whom_the_kernel_ended_for_want_of_memory_was_out_of_memory() -> None:
+    loss = explained(classify(died(CRASH)), "SIGKILL", has_starved=True)
+    assert (loss.cause, loss.exit) == (LossCause.OUT_OF_MEMORY, "SIGKILL")
+    assert "want of memory" in loss.detail
+
+
+def test_a_lost_node_has_no_exit_code() -> None:
+    loss = classify(died(NODE))
+    assert explained(loss, "SIGKILL", has_starved=False) == loss
+
+
+def test_whom_ray_ended_for_want_of_memory_says_how_much_there_was() -> None:
+    text = "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: 95) "
+    text += "was 2.41GB used / 23.54GB limit (0.102526)\nOOM kill reason: much more"
+    loss = classify(exceptions.OutOfMemoryError(text))
+    assert loss.cause is LossCause.OUT_OF_MEMORY
+    assert loss.detail == "Ray ended it. Memory on the node (IP: 192.0.2.2, ID: 95) was 2.41GB used / 23.54GB limit"

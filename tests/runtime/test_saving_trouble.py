@@ -192,13 +192,15 @@ def _strike_once(folder: Path, after_s: float) -> None:
     bench.store.gate.set()
     try:
         signal.setitimer(signal.ITIMER_REAL, after_s)
-        for iteration in range(1, 4):
-            bench.save(iteration)
-        bench.saving.settle()
+        try:
+            for iteration in range(1, 4):
+                bench.save(iteration)
+            bench.saving.settle()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # It may strike here as well.
     except Struck:
         pass
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         bench.saving.close()
     assert SLOTS.num_used == 0
     assert set(bench.channel.saved) <= set(range(1, 4))

@@ -256,6 +256,9 @@ def test_arrays_can_be_written_to_when_they_are_read(tmp_path: Path) -> None:
     back = round_trip({"w": torch.zeros(3), "a": np.zeros(3)}, tmp_path)
     back["w"].add_(1)
     back["a"] += 1
+    assert (back["w"].tolist(), back["a"].tolist()) == ([1, 1, 1], [1, 1, 1])
+    again = dicts.read(tmp_path, use_pickle=False)
+    assert (again["w"].tolist(), again["a"].tolist()) == ([0, 0, 0], [0, 0, 0]), "the files were written to"
 
 
 def test_large_states_are_read_by_several_threads(tmp_path: Path) -> None:

@@ -20,19 +20,11 @@ from tunekit.core.events import (
 from tunekit.core.limit import ByteLimit
 from tunekit.core.state import State
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
-from tunekit.errors import TunekitError
-from tunekit.testing.sim_mutation import Mutant, first_caught
+from tunekit.testing.sim_mutation import Mutants
 from tunekit.testing.sim_mutation import call_instead as on
 
-MAX_SEEDS = 400
-
 Patch = pytest.MonkeyPatch
-MUTANTS: dict[str, Mutant] = {}
-
-
-def mutant(make: Mutant) -> Mutant:
-    MUTANTS[make.__name__] = make
-    return make
+mutant = Mutants()
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------
@@ -263,10 +255,6 @@ def holds(is_held: Callable[..., bool], *, but: Callable[..., bool]) -> Callable
     return leaky
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", mutant)
 def test_mutants_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    MUTANTS[name](monkeypatch)
-    caught = first_caught(MAX_SEEDS)
-    assert caught is not None, f"{MAX_SEEDS} seeds did not notice it"
-    assert isinstance(caught[1], TunekitError), "the mutant itself is broken"
-    assert "repeat it with" in caught[1].__notes__[0]
+    mutant.expect_caught(name, monkeypatch)

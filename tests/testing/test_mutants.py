@@ -19,24 +19,16 @@ from tunekit.core.events import (
 from tunekit.core.experiment import Experiment
 from tunekit.core.state import State
 from tunekit.core.trial import TrialState
-from tunekit.errors import TunekitError
 from tunekit.runtime.driver import Driver
 from tunekit.runtime.spec import Delivery
 from tunekit.schedulers.asha import ASHAState
 from tunekit.testing.sim_journal import SimJournal
-from tunekit.testing.sim_mutation import Mutant, first_caught
+from tunekit.testing.sim_mutation import Mutants
 from tunekit.testing.sim_mutation import call_instead as on
 from tunekit.types import Intent, LossCause, TrialId, TrialStatus
 
-MAX_SEEDS = 400
-
 Patch = pytest.MonkeyPatch
-MUTANTS: dict[str, Mutant] = {}
-
-
-def mutant(make: Mutant) -> Mutant:
-    MUTANTS[make.__name__] = make
-    return make
+mutant = Mutants()
 
 
 # -- the order of things in the driver ---------------------------------------------------------------------------------
@@ -250,10 +242,6 @@ def leaves_a_trial_waiting(patch: Patch) -> None:
     patch.setattr(lifecycle, "_go_on", absent)
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", mutant)
 def test_mutants_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    MUTANTS[name](monkeypatch)
-    caught = first_caught(MAX_SEEDS)
-    assert caught is not None, f"{MAX_SEEDS} seeds did not notice it"
-    assert isinstance(caught[1], TunekitError), "the mutant itself is broken"
-    assert "repeat it with" in caught[1].__notes__[0]
+    mutant.expect_caught(name, monkeypatch)

@@ -106,7 +106,6 @@ def test_through_memory_and_back(tmp_path: Path, undisturbed: Any) -> None:
     assert json.loads(json.dumps(moving_sweep.outcome(tk.inline(moving_sweep.tuner(there))))) == undisturbed
 
 
-@pytest.mark.soak
 def test_a_running_sweep_is_copied_again_and_again_and_each_copy_goes_on(tmp_path: Path, undisturbed: Any) -> None:
     """It saves, publishes and deletes meanwhile; every copy is an earlier state of it, and whole."""
     source = tmp_path / "live" / "walks"

@@ -11,31 +11,13 @@ from typing import Any
 import cloudpickle
 import numpy as np
 import pytest
+from honest import Honest
 
 import tunekit as tk
 
 Refused = Callable[..., tk.ValidationError]
 # Fresh processes cannot import a module of tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-
-class Honest(tk.Trainable):
-    """Everything that it needs is in its dict; adversaries spoil one thing each."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        self.value = 1.0
-        self.speed = 0.5
-
-    def step(self) -> dict[str, Any]:
-        self.speed *= 0.9
-        self.value += self.speed
-        return {"value": self.value}
-
-    def save_checkpoint(self, path: str) -> Any:
-        return {"value": self.value, "speed": self.speed}
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        self.value, self.speed = checkpoint["value"], checkpoint["speed"]
 
 
 # -- S003-16: what is not restored -------------------------------------------------------------------------------------

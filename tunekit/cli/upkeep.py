@@ -50,13 +50,7 @@ def run_cp(source: str, target: str, *, verify: bool, while_running: bool, as_js
     """Copy, tell about it, and return the exit status."""
     with _meter("copying") as meter:
         report = copy(source, target, verify=verify, while_running=while_running, meter=meter)
-    if as_json:
-        _print_json(report.as_json())
-    else:
-        console = _console()
-        _tell_problems(console, report)
-        console.print(_copied(report), soft_wrap=True)
-    return 0 if report.is_clean else 1
+    return _told(report, _copied(report), as_json=as_json)
 
 
 def _copied(report: CopyReport) -> str:
@@ -74,13 +68,7 @@ def run_verify(path: str, *, as_json: bool) -> int:
     """Check, tell about it, and return the exit status."""
     with _meter("verifying") as meter:
         report = verify(path, meter=meter)
-    if as_json:
-        _print_json(report.as_json())
-    else:
-        console = _console()
-        _tell_problems(console, report)
-        console.print(_verified(report), soft_wrap=True)
-    return 0 if report.is_clean else 1
+    return _told(report, _verified(report), as_json=as_json)
 
 
 def _verified(report: Report) -> str:
@@ -90,6 +78,17 @@ def _verified(report: Report) -> str:
     counts += [_count(report.num_files, "file"), size(report.num_bytes)]
     verdict = "whole" if report.is_clean else f"[red]{_count(len(report.problems), 'problem')}[/]"
     return f"{_mark(report)} {escape(printable(report.path))}: {report.kind}, {verdict} ({', '.join(counts)})"
+
+
+def _told(report: Report, summary: str, *, as_json: bool) -> int:
+    """Tell about a report, and return the exit status."""
+    if as_json:
+        _print_json(report.as_json())
+    else:
+        console = _console()
+        _tell_problems(console, report)
+        console.print(summary, soft_wrap=True)
+    return 0 if report.is_clean else 1
 
 
 def run_ls(path: str, *, as_json: bool) -> int:

@@ -42,6 +42,8 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     node_ip: str = ""
     worker: str = ""
     """Id of the worker process within this run of the driver."""
+    node: str = ""
+    """Id of its node in the cluster."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,6 +249,10 @@ class WorkerLost(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag
 
     cause: LossCause
     detail: str = ""
+    exit: str = ""
+    """How its process ended, as far as that is known: ``SIGSEGV`` or ``exit code 3``."""
+    node: str = ""
+    """Id of the node that it ran on, if that is known."""
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------

@@ -34,27 +34,30 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
     if event.iteration <= trial.saved_at if event.exact else event.attempt in trial.failures_saved:
         state.num_stale += 1
         return
-    entry = CheckpointState(
-        iteration=event.iteration,
-        attempt=event.attempt,
-        status=CheckpointStatus.STAGED,
-        score=event.score,
-        time_total_s=_time_total_s(trial, event),
-        num_bytes=num_bytes(event.manifest),
-        pinned=event.pinned,
-        exact=event.exact,
-        manifest=event.manifest,
-        replaces=trial.checkpoints.get(event.iteration) if event.exact else None,
-    )
+    entry = _entry(event, time_total_s=_time_total_s(trial, event), size=num_bytes(event.manifest))
+    entry.manifest = event.manifest
+    entry.replaces = trial.checkpoints.get(event.iteration) if event.exact else None
     if event.exact:
         trial.saved_at = event.iteration
         if event.iteration >= trial.owes_at:  # Saves come in the order of their rows.
             trial.owes_at = 0
-        trial.checkpoints[event.iteration] = entry
-    else:
-        trial.failures_saved[event.attempt] = entry
+    trial.enter(entry)
     state.hear(trial)
     state.publish(trial, entry, out)
+
+
+def _entry(event: CheckpointStaged | CheckpointAdopted, *, time_total_s: float, size: int) -> CheckpointState:
+    """Return a new checkpoint, on which nobody relies yet."""
+    return CheckpointState(
+        iteration=event.iteration,
+        attempt=event.attempt,
+        status=CheckpointStatus.STAGED,
+        score=event.score,
+        time_total_s=time_total_s,
+        num_bytes=size,
+        pinned=event.pinned,
+        exact=event.exact,
+    )
 
 
 def _time_total_s(trial: TrialState, event: CheckpointStaged) -> float:
@@ -111,10 +114,7 @@ def on_deleted(state: State, trial: TrialState, event: CheckpointDeleted, out: l
         return
     beneath = entry.replaces
     if beneath is None:
-        if event.exact:
-            del trial.checkpoints[event.iteration]
-        else:
-            del trial.failures_saved[event.attempt]
+        trial.forget(entry)
         return
     trial.checkpoints[event.iteration] = beneath
     if beneath.status is CheckpointStatus.DELETING:
@@ -138,25 +138,13 @@ def on_adopted(state: State, trial: TrialState, event: CheckpointAdopted, out: l
     """
     del out
     end = end_of(trial)
-    is_known = event.iteration in trial.checkpoints if event.exact else event.attempt in trial.failures_saved
+    is_known = trial.checkpoint_of(event) is not None
     is_beyond = event.exact and end is not None and event.iteration > end
     if is_known or is_beyond or trial.status.is_live or not 0 < event.attempt <= trial.attempt:
         state.num_stale += 1
         return
-    entry = CheckpointState(
-        iteration=event.iteration,
-        attempt=event.attempt,
-        status=CheckpointStatus.STAGED,
-        score=event.score,
-        time_total_s=event.time_total_s,
-        num_bytes=event.num_bytes,
-        pinned=event.pinned,
-        exact=event.exact,
-    )
-    if event.exact:
-        trial.checkpoints[event.iteration] = entry
-    else:
-        trial.failures_saved[event.attempt] = entry
+    entry = _entry(event, time_total_s=event.time_total_s, size=event.num_bytes)
+    trial.enter(entry)
     state.rely_on(trial, entry)
 
 
@@ -164,7 +152,7 @@ def on_missing(state: State, trial: TrialState, event: CheckpointMissing, out: l
     """Forget a checkpoint that is not there, or is put aside already."""
     del out
     above: CheckpointState | None = None
-    entry = trial.checkpoints.get(event.iteration) if event.exact else trial.failures_saved.get(event.attempt)
+    entry = trial.checkpoint_of(event)
     while entry is not None and entry.attempt != event.attempt:
         above, entry = entry, entry.replaces
     if entry is None or entry.iteration != event.iteration or entry.status is not CheckpointStatus.PUBLISHED:
@@ -173,12 +161,10 @@ def on_missing(state: State, trial: TrialState, event: CheckpointMissing, out: l
     state.give_up(trial, entry)
     if above is not None:
         above.replaces = entry.replaces
-    elif not event.exact:
-        del trial.failures_saved[event.attempt]
     elif entry.replaces is None:
-        del trial.checkpoints[event.iteration]
+        trial.forget(entry)
     else:
-        trial.checkpoints[event.iteration] = entry.replaces
+        trial.enter(entry.replaces)
 
 
 def make_room(state: State, out: list[Command]) -> None:
@@ -270,7 +256,7 @@ def _close(state: State, call: str, event: StoreAnswer) -> bool:
 
 def _meant(trial: TrialState, event: StoreAnswer, expected: CheckpointStatus) -> CheckpointState | None:
     """Return the entry that the command was about, unless a later attempt has taken its place."""
-    entry = trial.checkpoints.get(event.iteration) if event.exact else trial.failures_saved.get(event.attempt)
+    entry = trial.checkpoint_of(event)
     if entry is None or entry.attempt != event.attempt or entry.status is not expected:
         return None
     return entry if entry.iteration == event.iteration else None

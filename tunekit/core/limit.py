@@ -169,7 +169,7 @@ def counted(trial: TrialState) -> list[CheckpointState]:
 def find(trials: Sequence[TrialState], ranked: Ranked) -> tuple[TrialState, CheckpointState | None]:
     """Return a checkpoint that may be told to go; None if it is gone, on its way, or being replaced."""
     trial = trials[ranked.trial]
-    entry = trial.checkpoints.get(ranked.iteration) if ranked.exact else trial.failures_saved.get(ranked.attempt)
+    entry = trial.checkpoint_of(ranked)
     if entry is None or entry.attempt != ranked.attempt or entry.status is not CheckpointStatus.PUBLISHED:
         return trial, None
     return trial, entry

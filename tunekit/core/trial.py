@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -63,6 +63,25 @@ class Fault(NamedTuple):
     iteration: int
     attempt: int
     likeness: Likeness
+
+
+class CheckpointName(Protocol):
+    """What says of which checkpoint of a trial it speaks."""
+
+    @property
+    def iteration(self) -> int:
+        """Of which iteration."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """By which attempt."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """False: a failure checkpoint."""
+        ...
 
 
 class TrialState(msgspec.Struct):
@@ -139,3 +158,21 @@ class TrialState(msgspec.Struct):
         """Whether its newest row is that of its horizon, so that it may not go on before it is told to."""
         last, until = self.last, self.until
         return last is not None and until is not None and last.attempt == self.attempt and last.iteration >= until
+
+    def checkpoint_of(self, name: CheckpointName) -> CheckpointState | None:
+        """Return what is at the place of a checkpoint: for one that is exact, perhaps that of another attempt."""
+        return self.checkpoints.get(name.iteration) if name.exact else self.failures_saved.get(name.attempt)
+
+    def enter(self, entry: CheckpointState) -> None:
+        """Put a checkpoint at its place."""
+        if entry.exact:
+            self.checkpoints[entry.iteration] = entry
+        else:
+            self.failures_saved[entry.attempt] = entry
+
+    def forget(self, entry: CheckpointState) -> None:
+        """Leave the place of a checkpoint empty."""
+        if entry.exact:
+            del self.checkpoints[entry.iteration]
+        else:
+            del self.failures_saved[entry.attempt]

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -49,6 +50,14 @@ class Cluster:
     def free(self) -> Mapping[str, float]:
         """Return what nobody uses at the moment, all machines together."""
         return dict(ray.available_resources())  # type: ignore[no-untyped-call]
+
+    def logs(self) -> Path | None:
+        """Return the folder of Ray's logs on this machine; None if it is not known."""
+        try:
+            node: Any = ray._private.worker._global_node  # noqa: SLF001 - Ray has no public question for it
+            return Path(node.get_logs_dir_path())
+        except Exception:  # noqa: BLE001 - nor a promise that this one stays
+            return None
 
     def growth(self) -> list[Mapping[str, float]]:
         """Return what the nodes have that an autoscaler may add; nothing if it is not known to be there."""

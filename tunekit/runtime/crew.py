@@ -16,9 +16,12 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tunekit.runtime.cluster import Cluster
 from tunekit.runtime.door import Errand, Visitor, door_name
 from tunekit.runtime.mailbox import Mailbox
+from tunekit.runtime.obituary import Obituaries
 from tunekit.runtime.pool import WorkerRecord
+from tunekit.runtime.ray_errors import Loss, classify, explained
 from tunekit.runtime.shapes import Shape
 from tunekit.runtime.worker import Contract, Worker
 
@@ -40,18 +43,19 @@ class Crew:
     """Handles of the mailbox and of all workers.
 
     Args:
-        here: Id of the driver's node, where the mailbox is to run.
+        cluster: The cluster; the mailbox is to run on the driver's own node.
         on_end: Called with a worker's id and what its long call came to; on a thread of Ray, so it must not wait.
         num_workers: How many workers there will be, as far as is known.
     """
 
-    def __init__(self, here: str, on_end: Callable[[int, Future[Any]], None], num_workers: int) -> None:
+    def __init__(self, cluster: Cluster, on_end: Callable[[int, Future[Any]], None], num_workers: int) -> None:
         """Start the mailbox."""
         num_threads = min(_MAX_THREADS, max(_MIN_THREADS, 2 * num_workers + _SPARE_THREADS))
-        self._here = here
+        self._here = cluster.here
+        self._obituaries = Obituaries(cluster.logs())
         self._on_end = on_end
         door = door_name()
-        strategy = NodeAffinitySchedulingStrategy(here, soft=False)
+        strategy = NodeAffinitySchedulingStrategy(cluster.here, soft=False)
         self._mailbox = (
             _remote(num_cpus=0, concurrency_groups={"driver": 4})(Mailbox)
             .options(
@@ -88,8 +92,22 @@ class Crew:
         self._hands[record.id] = (actor, call)
         call.future().add_done_callback(partial(self._on_end, record.id))
 
+    def watch(self, worker: int, *, pid: int, node: str) -> None:
+        """Watch the process of a worker that came up, if it is on this machine."""
+        if node == self._here:
+            self._obituaries.watch(worker, pid)
+
+    def diagnose(self, worker: int, error: BaseException) -> Loss:
+        """Return why the long call of a worker has failed. Asked once, and waits for a moment if it must."""
+        if worker not in self._hands:  # We have ended it ourselves.
+            self._obituaries.forget(worker)
+            return classify(error)
+        how = self._obituaries.read(worker)
+        return explained(classify(error), how, has_starved=self._obituaries.has_starved(how))
+
     def forget(self, worker: int) -> bool:
         """Drop a worker that has ended, and with the last reference its process. Return whether it was there."""
+        self._obituaries.forget(worker)
         return self._hands.pop(worker, None) is not None
 
     def end(self, record: WorkerRecord) -> None:
@@ -103,6 +121,7 @@ class Crew:
     def reap(self) -> None:
         """Kill what should have ended by now: Ray's own kill waits five seconds for a process that is stopped."""
         now = time.monotonic()
+        self._obituaries.tick(now)
         for pid, deadline in list(self._doomed.items()):
             if not _is_worker(pid):
                 del self._doomed[pid]
@@ -131,6 +150,7 @@ class Crew:
         with contextlib.suppress(Exception):
             ray.kill(self._mailbox, no_restart=True)
         self._hands.clear()
+        self._obituaries.close()
         deadline = time.monotonic() + _CLOSE_S
         self.reap()
         while self._doomed and time.monotonic() < deadline:

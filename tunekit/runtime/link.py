@@ -23,17 +23,10 @@ from collections.abc import Callable
 import msgspec
 
 from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial
-from tunekit.core.events import (
-    Event,
-    LaunchFailed,
-    RestoreFailed,
-    TrialHalted,
-    TrialRaised,
-    TrialReturned,
-    TrialStarted,
-)
+from tunekit.core.events import Event, TrialHalted, TrialRaised, TrialStarted
 from tunekit.runtime.sequence import Inbox, Outbox
 from tunekit.runtime.wire import (
+    LAST_WORDS,
     Assign,
     AttemptKey,
     Download,
@@ -60,7 +53,6 @@ PUMP_S = 0.25
 GATHER_S = 0.01
 """How long the pump gathers what is sent before it exchanges."""
 _RETRY_S = 0.05
-_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, LaunchFailed, RestoreFailed)
 _REARM_S = 1.0
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -140,7 +132,7 @@ class Link:
             backlog = self._outbox.weight + len(self._said)
         if isinstance(event, TrialStarted):
             self._announce(event)
-        elif isinstance(event, _ENDINGS):
+        elif isinstance(event, LAST_WORDS):
             self._is_over = True
             self.has_raised = self.has_raised or isinstance(event, TrialRaised)
         elif not self._has_said.is_set():

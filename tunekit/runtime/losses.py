@@ -48,28 +48,31 @@ class Losses:
         """A trial could be prepared."""
         self._strikes.pop(trial, None)
 
-    def of(self, held: Sequence[Held], loss: Loss, killed: AttemptKey | None = None) -> list[WorkerLost]:
+    def of(
+        self, held: Sequence[Held], loss: Loss, killed: AttemptKey | None = None, *, node: str = ""
+    ) -> list[WorkerLost]:
         """Return the losses of all attempts that a worker had, in the order in which it would have run them.
 
         Args:
             held: The attempts.
             loss: Why the worker is gone.
             killed: The attempt for whose sake we ended it, if we did: no other one pays for that.
+            node: Where the worker was.
         """
         if killed is not None:
             spared = Loss(LossCause.NOT_STARTED, "its worker was ended for the sake of another trial")
-            return [lost(one.key, loss if one.key == killed else spared) for one in held]
-        return [lost(one.key, self._judge(position, one, loss)) for position, one in enumerate(held)]
+            return [lost(one.key, loss if one.key == killed else spared, node) for one in held]
+        return [lost(one.key, self._judge(position, one, loss), node) for position, one in enumerate(held)]
 
     def _judge(self, position: int, one: Held, loss: Loss) -> Loss:
         if position > 0:
-            return Loss(LossCause.NOT_STARTED, loss.detail)
+            return Loss(LossCause.NOT_STARTED, loss.detail, loss.exit)
         if one.is_started or loss.cause is LossCause.KILLED:
             return loss
         trial = one.assign.trial
         self._strikes[trial] += 1
         is_suspect = self._strikes[trial] > 1 and loss.cause in {LossCause.CRASHED, LossCause.OUT_OF_MEMORY}
-        return Loss(LossCause.START_FAILED if is_suspect else LossCause.NOT_STARTED, loss.detail)
+        return Loss(LossCause.START_FAILED if is_suspect else LossCause.NOT_STARTED, loss.detail, loss.exit)
 
 
 class FalseStarts:
@@ -96,6 +99,6 @@ def left_open(held: Sequence[Held]) -> list[WorkerLost]:
     return [lost(one.key, loss) for one in held if one.is_started]
 
 
-def lost(key: AttemptKey, loss: Loss) -> WorkerLost:
+def lost(key: AttemptKey, loss: Loss, node: str = "") -> WorkerLost:
     """Return the loss of one attempt."""
-    return WorkerLost(trial=key[0], attempt=key[1], cause=loss.cause, detail=loss.detail)
+    return WorkerLost(trial=key[0], attempt=key[1], cause=loss.cause, detail=loss.detail, exit=loss.exit, node=node)

@@ -40,7 +40,7 @@ from tunekit.runtime.losses import Departure, FalseStarts, Losses, left_open, lo
 from tunekit.runtime.patience import Patience
 from tunekit.runtime.pool import Pool, WorkerRecord
 from tunekit.runtime.post import Letter, PostOffice
-from tunekit.runtime.ray_errors import Loss, classify
+from tunekit.runtime.ray_errors import Loss
 from tunekit.runtime.shapes import Offers, Shape, shape_of
 from tunekit.runtime.spec import Delivery, ExecutorCommand, SweepSpec
 from tunekit.runtime.wire import LAST_WORDS, Hello, Leave, Recall, Returned, decode_said
@@ -115,7 +115,7 @@ class RayExecutor:
             self._parameters = {name: ray.put(value) for name, value in parameters_of(trainable).items()}
             self._finished: queue.SimpleQueue[tuple[int, Future[Any]] | None] = queue.SimpleQueue()
             self._crew = Crew(
-                self._cluster.here, lambda worker, future: self._finished.put((worker, future)), self._pool.capacity()
+                self._cluster, lambda worker, future: self._finished.put((worker, future)), self._pool.capacity()
             )
         except BaseException:
             self._cluster.leave()
@@ -227,7 +227,7 @@ class RayExecutor:
                 first, last_words = future.result()
                 departure = Departure(worker, None, first, last_words)
             except BaseException as error:  # noqa: BLE001 - whatever Ray raises is looked up in a table
-                departure = Departure(worker, classify(error))
+                departure = Departure(worker, self._crew.diagnose(worker, error))
             try:
                 with self._lock:
                     if not self._is_closing and self._crew.forget(worker):
@@ -287,6 +287,7 @@ class RayExecutor:
                     case Hello():
                         self._false_starts.note_hello()
                         self._pool.came_up(letter.worker, pid=said.pid, node=said.node)
+                        self._crew.watch(letter.worker, pid=said.pid, node=said.node)
                     case Returned():
                         self._pool.returned((said.trial, said.attempt))
                     case _:
@@ -321,7 +322,7 @@ class RayExecutor:
             message = f"workers die before their first word: {departure.loss.detail}"
             error = ErrorInfo(type="WorkerStartError", message=message, hint="the logs of Ray say more")
             self._fail_waiting(error, record.shape, fatal=True)
-        self._tell(*self._losses.of(held, departure.loss, departure.killed))
+        self._tell(*self._losses.of(held, departure.loss, departure.killed, node=record.node))
 
     def _fail_waiting(self, error: ErrorInfo, shape: Shape | None = None, *, fatal: bool) -> None:
         """Fail what waits for a worker for good; with it the run, if the reason is none of the trials'."""

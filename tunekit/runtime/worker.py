@@ -204,6 +204,7 @@ def _place(worker: int) -> Place:
         hostname=socket.gethostname(),
         node_ip=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
         worker=str(worker),
+        node=ray.get_runtime_context().get_node_id(),
     )
 
 

@@ -43,6 +43,18 @@ class PutOutcome(StrEnum):
     """The store failed and cannot be read back; ask again later."""
 
 
+class Renaming:
+    """What stores have in common that make files visible by renaming the folder around them."""
+
+    def data_folder(self, staging: str) -> str:  # noqa: ARG002 - as of the protocol
+        """Say that files need no folder of their own."""
+        return ""
+
+    def abort_uploads(self, older_than_s: float) -> list[str]:  # noqa: ARG002 - as of the protocol
+        """Find none: nothing is uploaded."""
+        return []
+
+
 class Store(Protocol):
     """A place that holds an experiment folder."""
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tunekit.errors import StorageError
 from tunekit.store import folders, layout
-from tunekit.store.base import PutOutcome, content_tag, storage_error, storage_errors
+from tunekit.store.base import PutOutcome, Renaming, content_tag, storage_error, storage_errors
 from tunekit.store.ops import Ops
 
 _PRIVATE = 0o700
@@ -35,7 +35,7 @@ _NO_FILE = {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}
 """How opening fails when there is something else than a regular file, or a file above it."""
 
 
-class LocalStore:
+class LocalStore(Renaming):
     """Files below ``root``.
 
     Args:
@@ -207,14 +207,6 @@ class LocalStore:
                 self._ops.unlink(aside)
             return PutOutcome.UNKNOWN
         return PutOutcome.CREATED
-
-    def data_folder(self, staging: str) -> str:  # noqa: ARG002 - as of the protocol
-        """Say that files need no folder of their own: committing renames."""
-        return ""
-
-    def abort_uploads(self, older_than_s: float) -> list[str]:  # noqa: ARG002 - as of the protocol
-        """Find none: nothing is uploaded."""
-        return []
 
     def local(self, folder: str) -> Path:
         """Return the folder itself."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from tunekit.store import layout
-from tunekit.store.base import PutOutcome, content_tag, storage_errors
+from tunekit.store.base import PutOutcome, Renaming, content_tag, storage_errors
 
 Folder: TypeAlias = "dict[str, Folder | bytes]"
 """A folder of the tree: folders and the content of files by their names."""
@@ -49,7 +49,7 @@ def _remove_if_mine(folder: Path, pid: int) -> None:
 _MEMORY = _Memory()
 
 
-class MemoryStore:
+class MemoryStore(Renaming):
     """Files in a tree in memory.
 
     Args:
@@ -179,14 +179,6 @@ class MemoryStore:
                 return PutOutcome.LOST
             self.write(key, data)
             return PutOutcome.CREATED
-
-    def data_folder(self, staging: str) -> str:  # noqa: ARG002 - as of the protocol
-        """Say that files need no folder of their own: committing renames."""
-        return ""
-
-    def abort_uploads(self, older_than_s: float) -> list[str]:  # noqa: ARG002 - as of the protocol
-        """Find none: nothing is uploaded."""
-        return []
 
     def has(self, folder: str) -> bool:
         """Return whether there is such a folder."""

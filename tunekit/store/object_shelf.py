@@ -13,7 +13,7 @@ from tunekit.store.base import PutOutcome, Store, storage_errors
 from tunekit.store.object_client import Patience
 from tunekit.store.object_places import place_of
 from tunekit.store.objects import ObjectStore
-from tunekit.store.shelf import Found, OnBytes, copy_hashed, temporary_folder
+from tunekit.store.shelf import Found, OnBytes, copy_hashed, reading, temporary_folder
 
 _T = TypeVar("_T")
 
@@ -65,9 +65,10 @@ class ObjectShelf:
         with ExitStack() as stack:
             if num_bytes is not None and num_bytes < source.stat().st_size:
                 cut = stack.enter_context(temporary_folder()) / "file"
-                copy_hashed(source, cut, lambda _: None, num_bytes=num_bytes)
+                with reading(source) as reader, storage_errors("copy", source):
+                    copy_hashed(reader, cut, lambda _: None, num_bytes=num_bytes)
                 source = cut
-            with storage_errors("read", source):
+            with storage_errors("read", source, absent_is_answer=True):
                 size, digest = folders.digest(source)
             self._ask("upload", key, lambda: self._client.put(key, source))
         on_bytes(size)

@@ -15,12 +15,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import xxhash
 
-from tunekit.store.base import Store
+from tunekit.store.base import Store, storage_errors
 
 OnBytes = Callable[[int], None]
 """Told how many more bytes have been copied."""
@@ -72,6 +73,10 @@ class Shelf(Protocol):
             source: The local file.
             on_bytes: Told how many more bytes have been copied.
             num_bytes: Store only so many from its beginning; None: all.
+
+        Raises:
+            FileNotFoundError: The local file is gone. It may be one of an experiment that is running.
+            StorageError: It cannot be read, or the storage failed.
         """
         ...
 
@@ -109,16 +114,29 @@ def temporary_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def copy_hashed(source: Path, target: Path, on_bytes: OnBytes, *, num_bytes: int | None = None) -> str:
-    """Copy a file's content, or only so many bytes from its beginning, and return the xxh3-128 of what was copied.
+@contextmanager
+def reading(source: Path) -> Iterator[FileIO]:
+    """Open a local file, which from then on may be renamed or removed.
 
     Raises:
-        OSError: It cannot be read or written, or is a link.
+        FileNotFoundError: It is gone.
+        StorageError: It cannot be opened, or is a link.
+    """
+    with storage_errors("read", source, absent_is_answer=True):
+        handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with FileIO(handle) as reader:
+        yield reader
+
+
+def copy_hashed(reader: FileIO, target: Path, on_bytes: OnBytes, *, num_bytes: int | None = None) -> str:
+    """Copy an open file, or only so many bytes from its beginning, and return the xxh3-128 of what was copied.
+
+    Raises:
+        OSError: It cannot be read or written.
     """
     hasher = xxhash.xxh3_128()
     view = memoryview(bytearray(_CHUNK_BYTES))
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(source, flags), "rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
+    with target.open("wb", buffering=0) as writer:
         left = sys.maxsize if num_bytes is None else num_bytes
         while count := reader.readinto(view[:left]):
             left -= count

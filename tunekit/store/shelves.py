@@ -17,7 +17,7 @@ from tunekit.store.local import LocalStore
 from tunekit.store.memory import MemoryStore
 from tunekit.store.object_shelf import ObjectShelf
 from tunekit.store.objects import ObjectStore
-from tunekit.store.shelf import Found, OnBytes, Shelf, copy_hashed, temporary_folder
+from tunekit.store.shelf import Found, OnBytes, Shelf, copy_hashed, reading, temporary_folder
 
 COPYING = f"{layout.STAGING}/copy~"
 """Begin of the name of a folder that is being filled with a checkpoint."""
@@ -42,10 +42,22 @@ def shelf_of(store: Store) -> Shelf:
     )
 
 
-class LocalShelf:
-    """Files of a local folder."""
+class _RenamingShelf:
+    """What shelves have in common whose store makes files visible by renaming the folder around them."""
 
     stages_inside = False
+
+    def place(self, folder: str) -> str:
+        """Return a folder aside, the same at each try, so that a later one finds what an earlier one copied."""
+        return f"{COPYING}{folder.replace('/', '~')}"
+
+    def staged(self, staging: str) -> str:
+        """Return the folder of that name."""
+        return staging
+
+
+class LocalShelf(_RenamingShelf):
+    """Files of a local folder."""
 
     def __init__(self, store: LocalStore) -> None:
         """Note the folder."""
@@ -85,28 +97,20 @@ class LocalShelf:
     def put(self, key: str, source: Path, on_bytes: OnBytes, *, num_bytes: int | None = None) -> str:
         """Write the file aside, then rename it, unless it lies aside anyhow."""
         path = self._root / key
-        with storage_errors("write", path):
+        with reading(source) as reader, storage_errors("write", path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if key.startswith(COPYING):
-                return copy_hashed(source, path, on_bytes, num_bytes=num_bytes)
+                return copy_hashed(reader, path, on_bytes, num_bytes=num_bytes)
             draft = self._root / f"{_DRAFT}{uuid.uuid4().hex}"
             draft.parent.mkdir(exist_ok=True)
             try:
-                digest = copy_hashed(source, draft, on_bytes, num_bytes=num_bytes)
+                digest = copy_hashed(reader, draft, on_bytes, num_bytes=num_bytes)
                 self._store.ops.fsync(draft)
                 self._store.ops.rename(draft, path)
             finally:
                 draft.unlink(missing_ok=True)
             self._sync_up(path.parent)
             return digest
-
-    def place(self, folder: str) -> str:
-        """Return a folder aside, the same at each try, so that a later one finds what an earlier one copied."""
-        return f"{COPYING}{folder.replace('/', '~')}"
-
-    def staged(self, staging: str) -> str:
-        """Return the folder of that name."""
-        return staging
 
     def show(self, folder: str, manifest: bytes, names: Sequence[str]) -> None:
         """Sync the files and rename the folder into its place."""
@@ -144,10 +148,8 @@ class LocalShelf:
             folder = folder.parent
 
 
-class MemoryShelf:
+class MemoryShelf(_RenamingShelf):
     """Files of a store in memory."""
-
-    stages_inside = False
 
     def __init__(self, store: MemoryStore) -> None:
         """Note the store."""
@@ -173,19 +175,11 @@ class MemoryShelf:
 
     def put(self, key: str, source: Path, on_bytes: OnBytes, *, num_bytes: int | None = None) -> str:
         """Take the file into memory."""
-        with storage_errors("read", source):
+        with storage_errors("read", source, absent_is_answer=True):
             data = source.read_bytes()[:num_bytes]
         self._store.write(key, data)
         on_bytes(len(data))
         return xxhash.xxh3_128_hexdigest(data)
-
-    def place(self, folder: str) -> str:
-        """Return a folder aside."""
-        return f"{COPYING}{folder.replace('/', '~')}"
-
-    def staged(self, staging: str) -> str:
-        """Return the folder of that name."""
-        return staging
 
     def show(self, folder: str, manifest: bytes, names: Sequence[str]) -> None:
         """Give the folder its name."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 from tunekit.core import lifecycle
+from tunekit.errors import TunekitError
 from tunekit.testing.simulator import Simulation
 
 
@@ -26,6 +27,32 @@ class Patch(Protocol):
 
 
 Mutant: TypeAlias = Callable[[Any], None]
+
+
+class Mutants(dict[str, Mutant]):
+    """Mutants by name; a decorator that enters one more."""
+
+    def __call__(self, make: Mutant) -> Mutant:
+        """Enter the function that puts a mutant in place, under its own name."""
+        self[make.__name__] = make
+        return make
+
+    def expect_caught(self, name: str, patch: Patch, max_seeds: int = 400) -> None:
+        """Put a mutant in place, and run one seed after the other until a promise is seen to be broken.
+
+        Raises:
+            AssertionError: No seed noticed it, it fails for a reason of its own, or nobody is told how to repeat it.
+        """
+        self[name](patch)
+        caught = first_caught(max_seeds)
+        if caught is None:
+            raise AssertionError(f"{name}: {max_seeds} seeds did not notice it")
+        seed, error = caught
+        is_told = any("repeat it with" in note for note in getattr(error, "__notes__", ()))
+        if not (isinstance(error, TunekitError) and is_told):
+            raise AssertionError(
+                f"{name}: seed {seed} saw no broken promise, or nobody is told how to repeat it: {error!r}"
+            ) from error
 
 
 def call_instead(patch: Patch, event: type, handler: lifecycle.Handler) -> None:

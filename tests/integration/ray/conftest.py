@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import ray
+from sweeps import ancestors
 
 import tunekit as tk
 from tunekit.core.commands import LaunchTrial
@@ -157,21 +158,9 @@ def processes_of_this_test(name: str) -> list[int]:
             is_named = (folder / "cmdline").read_bytes().startswith(name.encode())
         except OSError:
             continue
-        if is_named and os.getpid() in _ancestors(int(folder.name)):
+        if is_named and os.getpid() in ancestors(int(folder.name)):
             found.append(int(folder.name))
     return found
-
-
-def _ancestors(pid: int) -> list[int]:
-    line = []
-    while pid > 1:
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            break
-        pid = int(stat.rpartition(")")[2].split()[1])
-        line.append(pid)
-    return line
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import tunekit as tk
 from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, StopTrial
 from tunekit.core.events import (
     ResultReported,
@@ -25,6 +27,7 @@ from tunekit.types import LossCause
 pytestmark = pytest.mark.ray
 
 Make = Callable[..., Any]
+KERNEL_TELLS = tuple(map(int, platform.release().split(".")[:2])) >= (6, 15)
 
 
 def iterations(events: list[Any]) -> list[int]:
@@ -38,11 +41,51 @@ def test_a_killed_worker_says_its_last_words_first_and_is_replaced(shared_rig: A
     sweep.until(lambda: len(iterations(sweep.of(trial))) == 5)
     os.kill(pid, signal.SIGKILL)
     lost = sweep.await_event(WorkerLost, trial)
-    assert lost.cause is LossCause.CRASHED
+    assert (lost.cause, lost.exit) == (LossCause.CRASHED, "SIGKILL" if KERNEL_TELLS else "")
+    assert lost.node == sweep.executor._cluster.here
     assert sweep.of(trial)[-1] is lost
     sweep.launch(trial, attempt=2, rows=2)
     sweep.await_event(TrialReturned, trial, 2)
     assert sweep.pid(trial, 2) != pid
+
+
+def make_dying() -> Callable[[dict[str, Any]], None]:
+    """Return a function that ends its process as its config says."""
+
+    def dying(config: dict[str, Any]) -> None:
+        import ctypes
+        import sys
+        import threading
+
+        ways: dict[str, Callable[[], Any]] = {
+            "segmentation fault": lambda: ctypes.string_at(0),
+            "abort": os.abort,
+            "exit of a thread": lambda: sys.exit(5),
+            "exit of the process by a thread": lambda: os._exit(6),
+        }
+        tk.report({"is_alive": 1})
+        time.sleep(0.2)  # One that dies in its first millisecond may be taken for a worker that did not come to it.
+        thread = threading.Thread(target=ways[config["way"]])
+        if "thread" in config["way"]:
+            thread.start()
+            thread.join()
+        else:
+            ways[config["way"]]()
+
+    return dying
+
+
+def test_each_way_to_die_has_its_name(rig: Make) -> None:
+    """A crash says its exit code or signal. Ray itself does not tell them."""
+    sweep = rig(make_dying(), max_concurrent_trials=1)
+    ways = {"segmentation fault": "SIGSEGV", "abort": "SIGABRT", "exit of the process by a thread": "exit code 6"}
+    for trial, (way, how) in enumerate(ways.items()):
+        sweep.launch(trial, way=way)
+        lost = sweep.await_event(WorkerLost, trial)
+        if lost.exit or KERNEL_TELLS:
+            assert (lost.cause, lost.exit) == (LossCause.CRASHED, how)
+    sweep.launch(9, way="exit of a thread")
+    sweep.await_event(TrialReturned, 9)
 
 
 def test_orders_survive_the_mailbox(shared_rig: Any, find_processes: Callable[[str], list[int]]) -> None:
