@@ -22,7 +22,7 @@ from tunekit.errors import CheckpointCorruptError, CheckpointError, TrialError
 from tunekit.store import CheckpointIO, LocalStore, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.verify import verify_folder
-from tunekit.types import TrialStatus
+from tunekit.types import LossCause, TrialStatus
 
 TRIAL = "Summing_00000"
 Damage = Callable[[Path], None]
@@ -223,6 +223,7 @@ def test_a_trial_without_any_usable_one_fails_and_says_what_to_do(
     """S003-12: starting over would cost all that it has done, so that is for the user to decide."""
     (result,) = tk.inline(tk.Tuner.restore(str(ruined.folder), Summing))
     assert isinstance(result.error, TrialError)
+    assert result.error.fields["cause"] is LossCause.RESTORE_FAILED
     assert "CheckpointCorruptError" in str(result.error)
     assert f"{ruined.at(2)} is damaged: deep/total" in str(result.error)
     assert "has no other checkpoint" in str(result.error)

@@ -197,7 +197,7 @@ class NoResultError(TunekitError, LookupError):
 class TrialError(TunekitError):
     """What a failed trial died of.
 
-    Its fields: ``cause`` (a ``LossCause`` or ``user exception``), ``error_type`` (the qualified name of the
+    Its fields: ``cause`` (a ``LossCause``), ``error_type`` (the qualified name of the
     user's exception), ``traceback`` (text, from the worker).
     """
 

@@ -44,7 +44,9 @@ class Watched:
         for event in events:
             self.core.handle(event)
         self.progress.observe(events, self.core.state)
-        return self.stream.getvalue().splitlines()
+        lines = self.stream.getvalue().splitlines()
+        self.summary = "".join(line for line in lines if line.startswith("= "))
+        return [line for line in lines if not line.startswith("= ")]
 
 
 def row(iteration: int, loss: Any = 0.25, attempt: int = 1) -> ResultReported:
@@ -97,3 +99,14 @@ def test_a_resumed_sweep_says_where_it_stands() -> None:
     watched.see(TrialStarted(trial=0, attempt=1), row(1), TrialReturned(trial=0, attempt=1))
     lines = watched.see(DriverStarted(generation=2, settings=Settings(num_trials=1)))
     assert lines == ["· resumed: 1 trials so far, 1 of them ended"]
+
+
+def test_the_end_says_how_many_trials_there_were_and_what_they_were_lost_of() -> None:
+    watched = Watched(max_failures=-1)
+    watched.see(TrialStarted(trial=0, attempt=1), row(1))
+    assert watched.summary == ""
+    for attempt, how in enumerate(["SIGSEGV", "SIGSEGV", "exit code 3"], 1):
+        watched.see(WorkerLost(trial=0, attempt=attempt, cause=LossCause.CRASHED, exit=how))
+    watched.see(WorkerLost(trial=0, attempt=4, cause=LossCause.PREEMPTED), TrialReturned(trial=0, attempt=5))
+    lost = "2 crashed: SIGSEGV, 1 crashed: exit code 3, 1 preempted"
+    assert watched.summary == f"= 1 trials: 1 completed; attempts lost: {lost}"

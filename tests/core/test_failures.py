@@ -14,6 +14,7 @@ SPARED = {
     LossCause.NODE_LOST,
     LossCause.DRIVER_LOST,
     LossCause.NOT_STARTED,
+    LossCause.RESTORE_FAILED,
     LossCause.STORAGE,
 }
 

@@ -31,6 +31,15 @@ def _losses(*values: Any) -> list[dict[str, Any]]:
     return [{"loss": value} for value in values]
 
 
+def test_the_losses_of_all_trials_are_added_up(sweep: Sweep) -> None:
+    sweep.add({"loss": 1.0}).losses = {"crashed: SIGSEGV": 2, "preempted": 1}
+    sweep.add({"loss": 1.0}).losses = {"preempted": 2}
+    grid = sweep.grid()
+    assert grid.losses == {"preempted": 3, "crashed: SIGSEGV": 2}
+    assert grid[0].losses == {"crashed: SIGSEGV": 2, "preempted": 1}
+    assert repr(grid) == "<ResultGrid 2 trials, 2 completed, lost 5 times, at /data/digits>"
+
+
 def test_a_grid_is_a_sequence(sweep: Sweep) -> None:
     for _ in range(3):
         sweep.add(*_losses(1.0))

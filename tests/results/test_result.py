@@ -122,7 +122,7 @@ def test_what_a_trial_failed_of(sweep: Sweep) -> None:
     ],
 )
 def test_what_a_trial_was_lost_of(sweep: Sweep, info: ErrorInfo | None, message: str, cause: str) -> None:
-    sweep.add(status=TrialStatus.FAILED, error=info)
+    sweep.add(status=TrialStatus.FAILED, error=info).cause = LossCause(cause)
     error = sweep.grid()[0].error
     assert error is not None
     assert message in str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
@@ -19,7 +20,7 @@ from tunekit.core.events import (
     TrialReturned,
     WorkerLost,
 )
-from tunekit.core.failures import account
+from tunekit.core.failures import account, tally
 from tunekit.core.metrics import score
 from tunekit.core.state import State
 from tunekit.core.trial import TrialState
@@ -50,6 +51,8 @@ class Progress:
     def observe(self, events: Sequence[Event], state: State) -> None:
         """Write the lines that these events are worth."""
         lines = [line for event in events if (line := self._line(event, state))]
+        if state.ended:
+            lines.append(_summary(state))
         if lines:
             stream = self._stream or sys.stderr
             stream.write("\n".join(map(printable, lines)) + "\n")
@@ -89,6 +92,13 @@ class Progress:
         reason = f"  {_short(trial.reason)}" if trial.reason else ""
         used = _account(state, trial) if trial.status is TrialStatus.FAILED else ""
         return f"{mark} {name}  {trial.status}  {row}{reason}{used}"
+
+
+def _summary(state: State) -> str:
+    counts = Counter(str(trial.status) for trial in state.trials)
+    parts = ", ".join(f"{count} {status}" for status, count in counts.items()) or "none"
+    losses = ", ".join(f"{count} {cause}" for cause, count in tally(state.trials).items())
+    return f"= {len(state.trials)} trials: {parts}" + (f"; attempts lost: {losses}" if losses else "")
 
 
 def _metric(state: State, row: ResultReported | None) -> str:

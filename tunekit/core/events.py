@@ -186,7 +186,7 @@ class LaunchFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, t
     retryable: bool = True
     """False: the same error is certain to come again, so no budget is spent on it."""
     cause: LossCause = LossCause.START_FAILED
-    """START_FAILED, or STORAGE if the storage is to blame."""
+    """START_FAILED; STORAGE if the storage is to blame, RESTORE_FAILED if it is the only checkpoint that there is."""
     fatal: bool = False
     """True: no attempt could be prepared (the code cannot be loaded, the folder is not the driver's); the run ends."""
 

@@ -8,6 +8,8 @@ damaged) is charged to nobody. A storage that cannot be read is nobody's fault e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tunekit.core.events import ErrorInfo, Settings
 from tunekit.core.rng import uniform
 from tunekit.core.trial import Likeness, TrialState
@@ -21,7 +23,7 @@ _JITTER = 0.25
 """A wait is longer than it would have to be by up to this share, so that not all trials come back at once."""
 
 _PREEMPTIONS = frozenset({LossCause.PREEMPTED, LossCause.NODE_LOST})
-_SPARED = _PREEMPTIONS | {LossCause.DRIVER_LOST, LossCause.NOT_STARTED, LossCause.STORAGE}
+_SPARED = _PREEMPTIONS | {LossCause.DRIVER_LOST, LossCause.NOT_STARTED, LossCause.RESTORE_FAILED, LossCause.STORAGE}
 
 
 def is_charged(cause: LossCause) -> bool:
@@ -52,6 +54,28 @@ def likeness(error: ErrorInfo) -> Likeness:
     """Return what tells an error from others: its type, and the innermost line of its traceback."""
     lines = [line.strip() for line in error.traceback.splitlines() if line.lstrip().startswith('File "')]
     return Likeness(error.type, lines[-1] if lines else "")
+
+
+def note_loss(trial: TrialState, cause: LossCause, how: str = "") -> None:
+    """Enter into a trial's account that it has lost an attempt.
+
+    Args:
+        trial: The trial.
+        cause: Why.
+        how: In which way, if the cause has several: a signal or an exit code.
+    """
+    trial.cause = cause
+    entry = f"{cause}: {how}" if how and cause is LossCause.CRASHED else str(cause)
+    trial.losses[entry] = trial.losses.get(entry, 0) + 1
+
+
+def tally(trials: Iterable[TrialState]) -> dict[str, int]:
+    """Return how often attempts of these trials were lost, by cause, the most frequent cause first."""
+    total: dict[str, int] = {}
+    for trial in trials:
+        for entry, count in trial.losses.items():
+            total[entry] = total.get(entry, 0) + count
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
 
 def account(settings: Settings, trial: TrialState) -> str:

@@ -38,6 +38,7 @@ from tunekit.core.events import (
     TrialStartedOver,
     WorkerLost,
 )
+from tunekit.core.failures import note_loss
 from tunekit.core.retries import again, charge, end, fail, leave_slot, note_likeness, pay
 from tunekit.core.scheduling import decide, value_of
 from tunekit.core.state import State
@@ -211,6 +212,8 @@ def on_halted(state: State, trial: TrialState, event: TrialHalted, out: list[Com
 def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Command]) -> None:
     """User code raised."""
     trial.error = event.error
+    if not event.fatal:
+        note_loss(trial, LossCause.RAISED)
     if event.fatal:
         _give_up(state, trial, event.error)
     elif is_doomed(state, trial, out):
@@ -230,13 +233,14 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
 
 def on_lost(state: State, trial: TrialState, event: WorkerLost, out: list[Command]) -> None:
     """The worker is gone."""
-    lost(state, trial, event.cause, event.detail, out)
+    lost(state, trial, event.cause, event.detail, out, how=event.exit)
 
 
-def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: list[Command]) -> None:
+def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: list[Command], *, how: str = "") -> None:
     """Let a live trial that lost its worker end as it was meant to, or try again."""
     if trial.is_hung and cause is LossCause.KILLED:
         cause, detail = LossCause.HUNG, f"no report within hang_timeout_s={state.settings.hang_timeout_s:g}"
+    note_loss(trial, cause, how)
     trial.error = ErrorInfo(type=str(cause), message=detail)
     if is_doomed(state, trial, out):
         return
@@ -256,6 +260,8 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
 def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: list[Command]) -> None:
     """The worker could not prepare the attempt."""
     trial.error = event.error
+    if not event.fatal:
+        note_loss(trial, event.cause)
     if event.fatal:
         _give_up(state, trial, event.error)
     elif trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
@@ -271,6 +277,7 @@ def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: 
 
 def on_restore_failed(state: State, trial: TrialState, event: RestoreFailed, out: list[Command]) -> None:
     """Put the damaged checkpoint aside, and try again from the one before. Nobody's budget pays for it."""
+    note_loss(trial, LossCause.RESTORE_FAILED)
     entry = trial.checkpoints.get(event.iteration)
     if entry is not None and (good := valid(entry)) is not None:
         state.give_up(trial, good)

@@ -9,7 +9,7 @@ import msgspec
 
 from tunekit.core.events import Draw, ErrorInfo, Place, ResultReported
 from tunekit.core.restarts import Beginning, SilentRestart
-from tunekit.types import Intent, TrialId, TrialStatus
+from tunekit.types import Intent, LossCause, TrialId, TrialStatus
 
 
 class CheckpointStatus(StrEnum):
@@ -99,6 +99,10 @@ class TrialState(msgspec.Struct):
     """The newest row of results."""
     error: ErrorInfo | None = None
     """The newest failure; what a FAILED trial died of."""
+    cause: LossCause | None = None
+    """Why its newest lost attempt was lost."""
+    losses: dict[str, int] = msgspec.field(default_factory=dict)
+    """How often its attempts were lost, by cause: ``crashed: SIGSEGV``."""
     num_failures: int = 0
     """Failures charged to its budget."""
     num_preemptions: int = 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from tunekit.config.problems import Problems
+from tunekit.core.failures import tally
 from tunekit.core.metrics import flatten
 from tunekit.core.rows import RowTable
 from tunekit.core.trial import TrialState
@@ -76,7 +77,9 @@ class ResultGrid(Sequence[Result]):
         """Return how many trials there are in each status."""
         counts = Counter(str(result.status) for result in self)
         parts = [f"{len(self)} trials", *(f"{count} {status}" for status, count in counts.items())]
-        return f"<ResultGrid {', '.join(parts)}, at {self.experiment_path}>"
+        num_lost = sum(self.losses.values())
+        lost = [f"lost {num_lost} times"] if num_lost else []
+        return f"<ResultGrid {', '.join(parts + lost)}, at {self.experiment_path}>"
 
     @property
     def interrupted(self) -> bool:
@@ -87,6 +90,11 @@ class ResultGrid(Sequence[Result]):
     def errors(self) -> list[TrialError]:
         """What the failed trials died of, in the order of the trials."""
         return [result.error for result in self if result.error is not None]
+
+    @property
+    def losses(self) -> dict[str, int]:
+        """How often attempts of all trials were lost, by cause, the most frequent first. See ``Result.losses``."""
+        return tally(history.state for history in self._histories)
 
     @property
     def num_errors(self) -> int:

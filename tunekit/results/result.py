@@ -21,8 +21,6 @@ from tunekit.types import LossCause, TrialId, TrialStatus
 if TYPE_CHECKING:
     import pandas as pd
 
-_LOSS_CAUSES = frozenset(map(str, LossCause))
-
 
 class Result:
     """What came out of one trial. Made by ``ResultGrid``.
@@ -97,6 +95,15 @@ class Result:
         return _error(self._history) if self.status is TrialStatus.FAILED else None
 
     @property
+    def losses(self) -> dict[str, int]:
+        """How often an attempt of the trial was lost, by cause, such as ``{"crashed: SIGSEGV": 2, "preempted": 1}``.
+
+        The causes are those of ``LossCause``; a crash says how the process ended, if that is known. Every loss is
+        counted, whoever pays for it.
+        """
+        return dict(self._history.state.losses)
+
+    @property
     def checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint; None if there is none."""
         entry = newest(self._history.state.checkpoints)
@@ -160,14 +167,14 @@ class Result:
 def _error(history: History) -> TrialError:
     info = history.state.error
     kind, message = (info.type, info.message) if info else ("", "")
-    is_loss = kind in _LOSS_CAUSES
+    cause = history.state.cause or LossCause.RAISED
     where = f"after iteration {history.last.iteration}" if history.last else "before its first result"
     what = ": ".join(filter(None, [f"trial {history.name} failed {where}", kind, message]))
     hint = "mend the cause; Tuner.restore(path, trainable, resume_errored=True) then goes on with the failed trials"
     return TrialError(
         what,
         hint=(info.hint if info else "") or hint,
-        cause=LossCause(kind) if is_loss else "user exception",
-        error_type="" if is_loss else kind,
+        cause=cause,
+        error_type="" if kind == cause else kind,
         traceback=info.traceback if info else "",
     )

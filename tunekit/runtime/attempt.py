@@ -112,7 +112,8 @@ def _refusal(spec: AttemptSpec, iteration: int, io: CheckpointIO, error: Excepti
         "or let the trial start over with restart_errored=True",
         **error.fields,
     )
-    return LaunchFailed(trial=spec.trial, attempt=spec.attempt, error=error_info(last), retryable=False)
+    cause = LossCause.RESTORE_FAILED
+    return LaunchFailed(trial=spec.trial, attempt=spec.attempt, error=error_info(last), retryable=False, cause=cause)
 
 
 def _has_earlier(spec: AttemptSpec, iteration: int, io: CheckpointIO) -> bool:
