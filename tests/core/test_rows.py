@@ -161,7 +161,7 @@ def test_a_different_outcome_of_a_repeated_row_is_noted() -> None:
     before = [row(1, 1, x=0.1), row(1, 2, x=math.nan), row(1, 3, x=0.3)]
     after = [row(2, 1, x=0.1), row(2, 2, x=math.nan), row(2, 3, x=0.4)]
     table = RowTable([_launch(1), *before, _lost(1), _launch(2), *after])
-    assert table.rewritten == [(before[2], after[2])]
+    assert table.rewritten == [(before[2], after[2], ["x"])]
 
 
 def test_the_place_is_that_of_the_attempt() -> None:

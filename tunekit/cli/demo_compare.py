@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-CLOCK_AND_PLACE = frozenset({"timestamp", "date", "pid", "hostname", "node_ip", "attempt"})
-"""Keys that say when and where a row was made, as do those in ``time_``. Two runs may differ in these alone."""
+from tunekit.core.metrics import is_of_clock_or_place
 
 
 class Difference(NamedTuple):
@@ -46,12 +45,8 @@ def rows_of(table: Mapping[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
             key = (trial["name"], row["training_iteration"])
             if key in rows:
                 raise ValueError(f"{key[0]} has iteration {key[1]} twice")
-            rows[key] = {name: value for name, value in row.items() if not _is_clock_or_place(name)}
+            rows[key] = {name: value for name, value in row.items() if not is_of_clock_or_place(name)}
     return rows
-
-
-def _is_clock_or_place(name: str) -> bool:
-    return name in CLOCK_AND_PLACE or name.startswith("time_")
 
 
 def compare(undisturbed: Mapping[str, Any], disturbed: Mapping[str, Any]) -> list[Difference]:

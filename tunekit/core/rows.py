@@ -12,7 +12,7 @@ The journal keeps every row that a driver was ever told. Which of them count fol
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -31,6 +31,7 @@ from tunekit.core.events import (
     TrialStarted,
     WorkerLost,
 )
+from tunekit.core.metrics import differing
 from tunekit.core.trial import TrialState
 from tunekit.types import TrialId, TrialStatus
 
@@ -43,6 +44,8 @@ class Rewritten(NamedTuple):
 
     before: ResultReported
     after: ResultReported
+    keys: list[str]
+    """The metrics that differ, sorted; clock and place do not count."""
 
 
 class _Story(msgspec.Struct):
@@ -61,11 +64,17 @@ class _Story(msgspec.Struct):
 
 
 class RowTable:
-    """The rows of all trials, built from the journal's records in their order."""
+    """The rows of trials, built from the journal's records in their order.
 
-    def __init__(self, records: Iterable[Event | Command] = ()) -> None:
-        """Take in records; more can be added later."""
+    Args:
+        records: The journal; more can be added later.
+        only: The trials that are wanted; None: all.
+    """
+
+    def __init__(self, records: Iterable[Event | Command] = (), *, only: Collection[TrialId] | None = None) -> None:
+        """Take in records."""
         self._stories: dict[TrialId, _Story] = {}
+        self._only = only
         self.rewritten: list[Rewritten] = []
         """Rows whose metrics differ from those of an earlier attempt, which decisions may have been based on."""
         for record in records:
@@ -76,6 +85,8 @@ class RowTable:
         if isinstance(record, ResultReported):
             self._add_row(record)
         elif isinstance(record, LaunchTrial):
+            if self._only is not None and record.trial not in self._only:
+                return  # Without a story, none of its rows counts.
             launched = self._stories.setdefault(record.trial, _Story())
             launched.attempt, launched.is_live, launched.newest = record.attempt, True, 0
         elif isinstance(record, DriverStarted):
@@ -111,9 +122,8 @@ class RowTable:
         story.newest = row.iteration
         before = story.rows.get(row.iteration)
         story.rows[row.iteration] = row
-        # As text, because NaN differs from itself.
-        if before is not None and before.metrics != row.metrics and repr(before.metrics) != repr(row.metrics):
-            self.rewritten.append(Rewritten(before, row))
+        if before is not None and (keys := differing(before.metrics, row.metrics)):
+            self.rewritten.append(Rewritten(before, row, keys))
 
 
 def end_of(trial: TrialState) -> int | None:

@@ -14,6 +14,7 @@ from tunekit.core.rows import RowTable
 from tunekit.core.trial import TrialState
 from tunekit.errors import NoResultError, TrialError, TunekitError
 from tunekit.results.columns import table, with_config
+from tunekit.results.differences import RewrittenRow, as_shown
 from tunekit.results.history import History, Source
 from tunekit.results.questions import check_question, unknown_metric
 from tunekit.results.ranking import SCOPES, best_row, order, standing, value_of
@@ -51,8 +52,8 @@ class ResultGrid(Sequence[Result]):
         outcome: Outcome | None = None,
     ) -> None:
         """Keep the parts; nothing is read yet."""
-        source = Source(path=path, trainable_name=trainable_name, configs=configs, read_rows=rows)
-        self._histories = [History(trial, source) for trial in trials]
+        self._source = Source(path=path, trainable_name=trainable_name, configs=configs, read_rows=rows)
+        self._histories = [History(trial, self._source) for trial in trials]
         self._results = [Result(history) for history in self._histories]
         self._metric = metric
         self._mode = mode
@@ -105,6 +106,16 @@ class ResultGrid(Sequence[Result]):
     def num_terminated(self) -> int:
         """How many trials ended without failing."""
         return sum(result.status in {TrialStatus.COMPLETED, TrialStatus.STOPPED} for result in self)
+
+    @property
+    def rewritten(self) -> list[RewrittenRow]:
+        """Rows that came out otherwise when they were computed again after a failure. Reads the journal.
+
+        None of them can be there if the trainable is deterministic: if it captures the states of its random generators,
+        and runs with the same number of threads. Clock and place (``timestamp``, ``time_…``, ``pid`` and the like) do
+        not count.
+        """
+        return [as_shown(row, self._source.trial_name) for row in self._source.table.rewritten]
 
     def get_best_result(
         self,

@@ -11,6 +11,7 @@ from tunekit.core.events import Place, ResultReported
 from tunekit.core.rows import RowTable, knows_last
 from tunekit.core.trial import TrialState
 from tunekit.results.columns import filled
+from tunekit.results.differences import RewrittenRow, as_shown
 from tunekit.store import layout
 from tunekit.store.joining import joined
 from tunekit.types import TrialId
@@ -28,6 +29,10 @@ class Source:
     """Makes the configuration of a trial."""
     read_rows: Callable[[], RowTable]
     """Reads the journal. Called once at most, and only when a question needs more than each trial's last row."""
+
+    def trial_name(self, trial: TrialId) -> str:
+        """Return the name of a trial."""
+        return layout.trial_name(self.trainable_name, trial)
 
     @cached_property
     def table(self) -> RowTable:
@@ -51,7 +56,7 @@ class History:
     @property
     def name(self) -> str:
         """The trial's name, such as ``train_00003``."""
-        return layout.trial_name(self._source.trainable_name, self.state.trial)
+        return self._source.trial_name(self.state.trial)
 
     @property
     def path(self) -> str:
@@ -67,6 +72,12 @@ class History:
     def rows(self) -> list[ResultReported]:
         """Every row that counts, by iteration. Reads the journal."""
         return self._source.table.rows(self.state)
+
+    @property
+    def rewritten(self) -> list[RewrittenRow]:
+        """Its rows that were computed again with another outcome, in the order of the journal. Reads that."""
+        rows = self._source.table.rewritten
+        return [as_shown(row, self._source.trial_name) for row in rows if row.after.trial == self.state.trial]
 
     @cached_property
     def last(self) -> ResultReported | None:

@@ -12,6 +12,7 @@ from tunekit.core.restarts import SilentRestart
 from tunekit.core.trial import CheckpointState, CheckpointStatus
 from tunekit.errors import NoResultError, TrialError
 from tunekit.results.columns import table, with_config
+from tunekit.results.differences import RewrittenRow
 from tunekit.results.history import History
 from tunekit.results.questions import check_question, unknown_metric
 from tunekit.store import layout
@@ -115,6 +116,11 @@ class Result:
         entries = restorable(self._history.state.checkpoints)
         rows = {row["training_iteration"]: row for row in self.rows} if entries else {}
         return [(self._handle(entry), rows.get(entry.iteration, {})) for entry in entries]
+
+    @property
+    def rewritten(self) -> list[RewrittenRow]:
+        """Rows that a later attempt computed again with another outcome. Reads the journal."""
+        return self._history.rewritten
 
     @property
     def silent_restarts(self) -> list[SilentRestart]:

@@ -7,9 +7,10 @@ script (or write it), replay the journal through a fresh core. What follows cann
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,7 +27,9 @@ from tunekit.errors import ConfigError, ExperimentError, ExperimentMismatchError
 from tunekit.journal.folder import ExperimentFolder, OpenJournal, experiment_folder
 from tunekit.journal.header import ExperimentHeader, check_header
 from tunekit.journal.replay import replay
+from tunekit.printable import one_line
 from tunekit.results import ResultGrid
+from tunekit.results.differences import as_shown, summary
 from tunekit.runtime.clock import Clock
 from tunekit.runtime.driver import Driver, Observer
 from tunekit.runtime.plan import PREFETCH, Plan
@@ -38,8 +41,10 @@ from tunekit.search.base import SearcherState
 from tunekit.store import CheckpointIO, open_store
 from tunekit.store.layout import staging_name
 from tunekit.trainable import check_picklable
-from tunekit.types import Mode, Outcome
+from tunekit.types import Mode, Outcome, TrialId
 from tunekit.upkeep.refusals import refuse_half_a_copy
+
+logger = logging.getLogger("tunekit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +60,8 @@ class OpenSweep:
     experiment: Experiment
     searcher: SearcherState
     io: CheckpointIO
-    rows: Callable[[], RowTable]
-    """Reads the table of results."""
+    rows: Callable[[Collection[TrialId] | None], RowTable]
+    """Reads the table of results: that of these trials, or all of it."""
 
     def spec_of(self, launch: LaunchTrial) -> AttemptSpec:
         """Return what a worker is told about an attempt."""
@@ -128,7 +133,7 @@ def opened(plan: Plan) -> Iterator[OpenSweep]:
                 experiment=experiment,
                 searcher=searcher,
                 io=CheckpointIO(store),
-                rows=lambda: RowTable(folder.records()),
+                rows=lambda only: RowTable(folder.records(), only=only),
             )
         finally:
             journal.close()
@@ -219,7 +224,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     progress = [Progress(plan.trial_name, verbose=plan.run.verbose)] if plan.run.verbose else []
     observers: list[Observer] = [Alarm(plan.trial_name), Notices(), *progress]
     _sweep_garbage(sweep)
-    found = take_stock(sweep.experiment.state.trials, sweep.io, plan.trial_name, sweep.rows)
+    found = take_stock(sweep.experiment.state.trials, sweep.io, plan.trial_name, lambda: sweep.rows(None))
     lanes = LANES_ACROSS_A_NETWORK if sweep.journal.patience_s else 1
     publisher: Publisher = direct if inline else ThreadedPublisher(direct, inbox, num_threads=lanes)
     driver = Driver(
@@ -232,6 +237,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
         stop=sweep.judge if callable(plan.run.stop) else None,
         observers=observers,
     )
+    attempts = [trial.attempt for trial in sweep.experiment.state.trials]
     with interruptible(lambda name: inbox.put(Delivery([StopRequested(reason=name)]))) as interruption:
         try:
             start = DriverStarted(generation=sweep.generation, settings=plan.settings(sweep.seed), run=plan.record())
@@ -246,6 +252,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
             raise
         publisher.close()
     _sweep_garbage(sweep)
+    _warn_of_other_outcomes(sweep, attempts)
     _conclude(sweep, interruption.exit_code)
 
 
@@ -291,6 +298,17 @@ def _sweep_garbage(sweep: OpenSweep) -> None:
         if entry.status is CheckpointStatus.STAGED
     ]
     sweep.io.sweep(wanted)
+
+
+def _warn_of_other_outcomes(sweep: OpenSweep, attempts_before: Sequence[int]) -> None:
+    """Say which rows came out otherwise when they were computed again, if any were in this run."""
+    state = sweep.experiment.state
+    before = dict(enumerate(attempts_before))
+    again = {trial.trial for trial in state.trials if trial.attempt > max(1, before.get(trial.trial, 0))}
+    if again:
+        rows = [as_shown(row, sweep.plan.trial_name) for row in sweep.rows(again).rewritten]
+        if text := summary(rows, deterministic=sweep.plan.tune.deterministic):
+            logger.warning("%s", one_line(text))
 
 
 def _conclude(sweep: OpenSweep, exit_code: int) -> None:

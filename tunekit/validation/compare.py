@@ -7,11 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tunekit.core.metrics import flatten
+from tunekit.core.metrics import flatten, is_of_clock_or_place
 from tunekit.validation.jobs import Leaf, Outcome, Row, State
 from tunekit.validation.laboratory import Kept, Laboratory
 
-_LEFT_OUT = frozenset({"timestamp", "date", "pid", "hostname", "node_ip", "attempt"})
 _NOTHING = "nothing"
 
 
@@ -47,7 +46,7 @@ class Record(NamedTuple):
 
 def plain_metrics(row: Row) -> dict[str, str]:
     """Return the metrics of a row as exact texts, without those that tell when and where it was made."""
-    counted = {key: value for key, value in row.metrics.items() if not (key in _LEFT_OUT or key.startswith("time_"))}
+    counted = {key: value for key, value in row.metrics.items() if not is_of_clock_or_place(key)}
     return {key: _exact(value) for key, value in flatten(counted).items()}
 
 
