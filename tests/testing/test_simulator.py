@@ -35,6 +35,9 @@ SMALL: dict[str, SimOptions] = {
         persist_s=3.0,
         faults=Faults(raises=0.1),
     ),
+    "in order": SimOptions(
+        num_trials=3, iterations=4, scheduler=ASHA(max_t=4, grace_period=1, reduction_factor=2), logical_slots=2
+    ),
 }
 
 
@@ -51,9 +54,31 @@ def test_the_driver_dies_at_every_commit(name: str, fate: str) -> None:
     """And with it, most of the time, its workers."""
     for seed in range(2):
         commit = 0
-        while Simulation(seed, replace(SMALL[name], crash_at=(commit, fate))).run().deaths:
+        while Simulation(seed, replace(SMALL[name], crash_at=((commit, fate),))).run().deaths:
             commit += 1
         assert commit > 20
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_next_driver_dies_as_well(name: str) -> None:
+    """At each of its first commits, which are those that take over what the first one has left."""
+    for distance, fate in [(1, "before"), (1, "torn"), (1, "after"), (2, "torn"), (3, "torn")]:
+        commit = 0
+        crash_at = ((commit, "torn"), (commit + distance, fate))
+        while Simulation(1, replace(SMALL[name], crash_at=crash_at)).run().deaths == 2:
+            commit += 1
+            crash_at = ((commit, "torn"), (commit + distance, fate))
+        assert commit > 15
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_driver_dies_before_every_command(name: str) -> None:
+    """What is durable and was not carried out, a publication or a deletion too, is carried out by the next one."""
+    for seed in range(2):
+        command = 0
+        while Simulation(seed, replace(SMALL[name], crash_before=command)).run().deaths:
+            command += 1
+        assert command > 5
 
 
 def test_an_undisturbed_sweep_repeats_itself() -> None:

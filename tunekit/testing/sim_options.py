@@ -113,8 +113,10 @@ class SimOptions:
     faults: Faults = field(default_factory=Faults)
     calm_after: int = 400
     """Number of turns of the driver after which nothing goes wrong any more, so that the sweep must end."""
-    crash_at: tuple[int, str] | None = None
-    """Let the driver die at just this commit, counted from 0: ``before`` it, in the middle (``torn``), or ``after``."""
+    crash_at: tuple[tuple[int, str], ...] = ()
+    """Let drivers die at just these commits, counted from 0: ``before``, in the middle (``torn``), or ``after``."""
+    crash_before: int | None = None
+    """Let the driver die before it hands over just this command, counted from 0."""
 
     @property
     def last_iteration(self) -> int:

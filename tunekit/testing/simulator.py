@@ -102,7 +102,7 @@ class Simulation:
         self._last: tuple[State, int] | None = None
         """State of the driver before, and how many events it had handled."""
         self._handled = 0
-        self._boots = self._deaths = self._turns = self._commits = 0
+        self._boots = self._deaths = self._turns = self._commits = self._commands = 0
         self._runs = self._chances = 0
         self._rung_at = -1.0
         self._is_finished = self._is_over = False
@@ -353,13 +353,14 @@ class Simulation:
 
     def _fate_of_commit(self) -> str:
         self._commits += 1
-        at = self.options.crash_at
-        if at is not None and at[0] == self._commits - 1:
-            return at[1]
+        for commit, fate in self.options.crash_at:
+            if commit == self._commits - 1:
+                return fate
         return self._rng.choice(("before", "torn", "after")) if self._coin(self.options.faults.driver) else ""
 
     def _fate_of_command(self) -> bool:
-        return self._coin(self.options.faults.driver)
+        self._commands += 1
+        return self.options.crash_before == self._commands - 1 or self._coin(self.options.faults.driver)
 
     def _fail(self, text: str) -> None:
         state = self._driver.state if self._driver is not None else self._last
