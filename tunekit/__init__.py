@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     from tunekit.results import Result, ResultGrid
     from tunekit.schedulers import ASHA, FIFO
     from tunekit.search import RandomSearch
-    from tunekit.session import get_checkpoint, get_context, report, restore
+    from tunekit.session import (
+        PreemptionInfo,
+        get_checkpoint,
+        get_context,
+        get_preemption_info,
+        preempted,
+        report,
+        restore,
+    )
     from tunekit.space import (
         choice,
         grid_search,
@@ -83,6 +91,7 @@ __all__ = [
     "JournalError",
     "MetricNotFoundError",
     "NoResultError",
+    "PreemptionInfo",
     "RandomSearch",
     "ReportError",
     "ResourcesError",
@@ -104,10 +113,12 @@ __all__ = [
     "choice",
     "get_checkpoint",
     "get_context",
+    "get_preemption_info",
     "grid_search",
     "inline",
     "lograndint",
     "loguniform",
+    "preempted",
     "qlograndint",
     "qloguniform",
     "qrandint",
@@ -130,7 +141,7 @@ _NAMES_OF = {
     "results": "Result ResultGrid",
     "schedulers": "ASHA FIFO",
     "search": "RandomSearch",
-    "session": "get_checkpoint get_context report restore",
+    "session": "PreemptionInfo get_checkpoint get_context get_preemption_info preempted report restore",
     "space": "choice grid_search lograndint loguniform qlograndint qloguniform qrandint qrandn quniform randint randn"
     " sample_from uniform",
     "trainable": "PIN_CHECKPOINT SHOULD_CHECKPOINT Trainable with_parameters with_resources",

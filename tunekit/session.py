@@ -7,6 +7,7 @@ from any thread that the trial starts. Whoever runs the trial provides the ``Ses
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -95,6 +96,23 @@ class Context:
         return self.trial_dir
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreemptionInfo:
+    """What is known of the end that was announced to this process, or to its machine."""
+
+    deadline: float | None
+    """When the process is expected to be gone, in Unix seconds; None: nobody said."""
+    source: str
+    """Who said so, such as ``SIGTERM``."""
+    node: str
+    """Name of the machine."""
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds that are left, 0 at least; None: nobody said."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.time())
+
+
 class Session(Protocol):
     """The running trial, as these functions need it."""
 
@@ -127,6 +145,8 @@ class _Active(NamedTuple):
 
 
 _active = _Active()
+_announced: PreemptionInfo | None = None
+"""About this process, whichever trial it runs."""
 
 
 @contextmanager
@@ -196,6 +216,26 @@ def interrupt(trial: int, attempt: int) -> None:
     session, pid = _active
     if session is not None and pid == os.getpid():
         session.interrupt(trial, attempt)
+
+
+def preempted() -> bool:
+    """Return whether the end of this process or its machine was announced; False outside of a trial.
+
+    A trial that reports with an object that can save needs not ask: it is saved at its next report, and ends there. Ask
+    where a step takes minutes, to come to a report in time; or to decide whether to write a folder for one.
+    """
+    return get_preemption_info() is not None
+
+
+def get_preemption_info() -> PreemptionInfo | None:
+    """Return what was announced about the end of this process or its machine; None: nothing, or there is no trial."""
+    return _announced if in_trial() else None
+
+
+def announce(preemption: PreemptionInfo | None) -> None:
+    """Have user code in this process find an announcement. Safe in a signal handler."""
+    global _announced  # noqa: PLW0603 - as above, and nothing but an assignment is safe there
+    _announced = preemption
 
 
 def in_trial() -> bool:

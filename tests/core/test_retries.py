@@ -10,7 +10,21 @@ import pytest
 from tunekit.core.commands import EndExperiment, LaunchTrial
 from tunekit.core.events import ErrorInfo, LaunchFailed, TrialRaised
 from tunekit.core.failures import MAX_BACKOFF_S, MAX_STORAGE_FAULTS, account, backoff_s, likeness
-from tunekit.testing.events import Script, capacity, driver, interrupted, lost, raised, row, saved, started, timer
+from tunekit.testing.events import (
+    Script,
+    capacity,
+    driver,
+    interrupted,
+    lost,
+    preempted,
+    published,
+    raised,
+    row,
+    saved,
+    staged,
+    started,
+    timer,
+)
 from tunekit.types import LossCause, Outcome, TrialStatus
 
 
@@ -39,6 +53,46 @@ def test_machines_that_are_lost_have_a_budget_of_their_own(cause: LossCause, pla
     play(lost(0, 3, cause))
     trial = play.trial(0)
     assert (trial.status, trial.num_failures, trial.num_preemptions) == (TrialStatus.FAILED, 0, 3)
+
+
+@pytest.mark.parametrize("saves", [False, True])
+def test_a_trial_that_took_its_leave_goes_on_from_what_it_saved(play: Script, *, saves: bool) -> None:
+    """S003-10: it is preempted as one that vanished is, and no failure is charged."""
+    play.begin(max_failures=0, max_preemption_failures=1)
+    play(*(saved(0, 3) if saves else [row(0, 3)]))
+    (launch,) = play(preempted(0))
+    assert isinstance(launch, LaunchTrial)
+    assert (launch.attempt, launch.resume_from) == (2, 3 if saves else None)
+    trial = play.trial(0)
+    assert (trial.num_failures, trial.num_preemptions) == (0, 1)
+    assert trial.error == ErrorInfo(type="preempted", message="SIGTERM")
+    play(preempted(0, 2))
+    assert play.trial(0).status is TrialStatus.FAILED, "it has a budget"
+
+
+def test_a_trial_that_took_its_leave_waits_for_its_checkpoint(play: Script) -> None:
+    play.begin(max_failures=0)
+    play(row(0, 3), staged(0, 3))
+    assert play(preempted(0)) == []
+    (launch,) = play(published(0, 3))
+    assert isinstance(launch, LaunchTrial)
+    assert launch.resume_from == 3
+
+
+def test_a_trial_that_took_its_leave_at_its_last_row_is_complete(play: Script) -> None:
+    play.begin(max_failures=0)
+    play(row(0, 3, final=True), preempted(0))
+    assert play.trial(0).status is TrialStatus.COMPLETED
+
+
+@pytest.mark.parametrize("saves", [False, True])
+def test_a_stop_that_met_a_preemption_is_owed_its_checkpoint(play: Script, *, saves: bool) -> None:
+    play.begin(saves_at_end=True)
+    play(row(0, 3, stop="enough"))
+    if saves:
+        play(staged(0, 3), published(0, 3))
+    play(preempted(0))
+    assert play.trial(0).status is (TrialStatus.COMPLETED if saves else TrialStatus.LAUNCHING)
 
 
 def test_without_a_budget_any_number_of_machines_may_go(play: Script) -> None:

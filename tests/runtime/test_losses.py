@@ -48,6 +48,22 @@ def test_a_trial_that_could_be_prepared_is_above_suspicion() -> None:
     assert causes(losses, [held(1)]) == [LossCause.NOT_STARTED]
 
 
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (LossCause.CRASHED, LossCause.PREEMPTED),
+        (LossCause.NODE_LOST, LossCause.PREEMPTED),
+        (LossCause.OUT_OF_MEMORY, LossCause.OUT_OF_MEMORY),
+        (LossCause.KILLED, LossCause.KILLED),
+    ],
+)
+def test_who_was_told_to_end_is_preempted_unless_there_was_another_reason(cause: LossCause, told: LossCause) -> None:
+    """S003-10: no failure is charged to it, though its process was killed in the end."""
+    (lost,) = Losses().of([held(1, is_started=True)], Loss(cause, "gone", "SIGKILL"), notice="SIGTERM")
+    assert (lost.cause, lost.exit) == (told, "SIGKILL")
+    assert lost.detail == ("SIGTERM; gone" if told is LossCause.PREEMPTED else "gone")
+
+
 def test_machines_that_go_away_raise_no_suspicion() -> None:
     losses = Losses()
     causes(losses, [held(1)])

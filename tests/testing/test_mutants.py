@@ -15,6 +15,7 @@ from tunekit.core.commands import Command, KillTrial
 from tunekit.core.events import (
     Event,
     ResultReported,
+    TrialPreempted,
 )
 from tunekit.core.experiment import Experiment
 from tunekit.core.state import State
@@ -146,6 +147,19 @@ def charges_the_death_of_the_driver(patch: Patch) -> None:
 @mutant
 def charges_preemption(patch: Patch) -> None:
     patch.setattr(retries, "is_charged", lambda cause: cause is not LossCause.DRIVER_LOST)
+
+
+@mutant
+def charges_a_leave(patch: Patch) -> None:
+    def on_preempted(state: State, trial: TrialState, event: TrialPreempted, out: list[Command]) -> None:
+        lifecycle.lost(state, trial, LossCause.CRASHED, event.reason, out)
+
+    on(patch, TrialPreempted, on_preempted)
+
+
+@mutant
+def forgets_who_took_its_leave(patch: Patch) -> None:
+    on(patch, TrialPreempted, lambda state, trial, event, out: None)
 
 
 @mutant

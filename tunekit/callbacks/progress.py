@@ -16,6 +16,7 @@ from tunekit.core.events import (
     ResultReported,
     SaveFailed,
     TrialHalted,
+    TrialPreempted,
     TrialRaised,
     TrialReturned,
     WorkerLost,
@@ -27,7 +28,7 @@ from tunekit.core.trial import TrialState
 from tunekit.printable import printable
 from tunekit.types import LossCause, TrialId, TrialStatus
 
-_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, WorkerLost, LaunchFailed)
+_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, WorkerLost, LaunchFailed)
 _WARNINGS = (SaveFailed, PublishFailed, DeleteFailed)
 _MARKS = {TrialStatus.COMPLETED: "✓", TrialStatus.STOPPED: "■", TrialStatus.FAILED: "✗", TrialStatus.PAUSED: "‖"}
 _MAX_SHOWN = 60
@@ -77,7 +78,9 @@ class Progress:
         return f"  {self._trial_name(event.trial)}  iteration {event.iteration}{value}"
 
     def _ending_line(
-        self, event: TrialReturned | TrialRaised | TrialHalted | WorkerLost | LaunchFailed, state: State
+        self,
+        event: TrialReturned | TrialRaised | TrialHalted | TrialPreempted | WorkerLost | LaunchFailed,
+        state: State,
     ) -> str:
         trial = state.trials[event.trial]
         if isinstance(event, TrialRaised | LaunchFailed) and event.fatal:

@@ -61,6 +61,6 @@ def read_progress(experiment: Path) -> Progress:
                 progress.num_rows += 1
             case "checkpoint_published":
                 progress.saved += 1
-            case "trial_returned" | "trial_halted" | "trial_raised" | "worker_lost":
+            case "trial_returned" | "trial_halted" | "trial_raised" | "trial_preempted" | "worker_lost":
                 progress.running.pop(trial, None)
     return progress

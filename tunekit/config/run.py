@@ -166,12 +166,14 @@ class RunConfig:
     """0: silent; 1: a line per trial; 2 and more: a line per result."""
     stop_grace_s: float = 10.0
     """Seconds from a stop to the signal that interrupts user code, and again from there to SIGKILL."""
+    preemption_grace_s: float = 30.0
+    """Seconds from SIGTERM to the end of a worker process: time to come to a report and to save."""
     lease_s: float = 60.0
     """Seconds that a worker works on without word from the driver's node before it ends itself."""
 
     def __post_init__(self) -> None:
         """Check every field."""
-        make_plain(self, "time_limit_s", "verbose", "stop_grace_s", "lease_s")
+        make_plain(self, "time_limit_s", "verbose", "stop_grace_s", "preemption_grace_s", "lease_s")
         if isinstance(self.stop, Mapping):
             object.__setattr__(self, "stop", {key: plain_number(limit) for key, limit in self.stop.items()})
         problems = Problems("RunConfig")
@@ -184,6 +186,7 @@ class RunConfig:
         _check_part(problems, "failure_config", self.failure_config, FailureConfig)
         problems.integer("verbose", self.verbose, at_least=0, at_most=3)
         problems.seconds("stop_grace_s", self.stop_grace_s, zero=True)
+        problems.seconds("preemption_grace_s", self.preemption_grace_s)
         problems.seconds("lease_s", self.lease_s)
         problems.raise_if_any()
 

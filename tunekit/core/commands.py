@@ -56,7 +56,7 @@ class ContinueTrial(_TrialCommand, frozen=True, kw_only=True, omit_defaults=True
 
 
 class StopTrial(_TrialCommand, frozen=True, kw_only=True, omit_defaults=True, tag="stop"):
-    """Stop the trial at its next report. → TrialHalted | TrialReturned | TrialRaised | WorkerLost."""
+    """Stop the trial at its next report. → TrialHalted | TrialReturned | TrialRaised | TrialPreempted | WorkerLost."""
 
     reason: str = ""
     pause: bool = False

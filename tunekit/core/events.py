@@ -237,6 +237,16 @@ class TrialHalted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, ta
     """The worker stopped the trial as it was told; everything that it saved has been staged before this."""
 
 
+class TrialPreempted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_preempted"):
+    """Its process was told to end, and the trial ended in peace; everything that it saved has been staged before this.
+
+    If it can save at any row, that includes its newest.
+    """
+
+    reason: str = ""
+    """What told the process to end, and what else there is to say."""
+
+
 class TrialSaving(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_saving"):
     """The trial waits until its saves are finished: it is busy, not stuck. Said when it stopped as it was told.
 
@@ -347,6 +357,7 @@ Event: TypeAlias = (
     | TrialReturned
     | TrialRaised
     | TrialHalted
+    | TrialPreempted
     | TrialSaving
     | WorkerLost
     | CheckpointStaged

@@ -5,9 +5,9 @@ A trial's status says where it is, its intent what the experiment wants of it (`
 the intent only where an attempt ends.
 
 An attempt ends in one of four ways: it returned (``on_returned``), it raised (``on_raised``), it halted as told
-(``on_halted``), or its worker is gone (``on_lost`` and its kin). A trial that ends in the middle of being stopped ends
-as it was meant to, unless its last checkpoint is still owed: then it runs again from the one before, comes to the same
-point, gets the same decision, and saves.
+(``on_halted``), or its worker is gone (``on_lost`` and its kin; ``on_preempted`` if it took its leave). A trial that
+ends in the middle of being stopped ends as it was meant to, unless its last checkpoint is owed: then it runs again
+from the one before, comes to the same point, gets the same decision, and saves.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tunekit.core.events import (
     ResultReported,
     SaveFailed,
     TrialHalted,
+    TrialPreempted,
     TrialRaised,
     TrialReturned,
     TrialSaving,
@@ -257,6 +258,11 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
         again(state, trial)
 
 
+def on_preempted(state: State, trial: TrialState, event: TrialPreempted, out: list[Command]) -> None:
+    """The worker was told to leave, and has saved what it could: it is as lost as any, but owes nothing for that."""
+    lost(state, trial, LossCause.PREEMPTED, event.reason, out)
+
+
 def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: list[Command]) -> None:
     """The worker could not prepare the attempt."""
     trial.error = event.error
@@ -353,6 +359,7 @@ _ENDINGS: dict[type, Handler] = {
     TrialReturned: on_returned,
     TrialRaised: on_raised,
     TrialHalted: on_halted,
+    TrialPreempted: on_preempted,
     WorkerLost: on_lost,
 }
 _WORK: dict[type, Handler] = {

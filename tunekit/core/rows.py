@@ -26,6 +26,7 @@ from tunekit.core.events import (
     RestoreFailed,
     ResultReported,
     TrialHalted,
+    TrialPreempted,
     TrialRaised,
     TrialReturned,
     TrialStarted,
@@ -35,7 +36,7 @@ from tunekit.core.metrics import differing
 from tunekit.core.trial import TrialState
 from tunekit.types import TrialId, TrialStatus
 
-_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, WorkerLost, LaunchFailed, RestoreFailed)
+_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, WorkerLost, LaunchFailed, RestoreFailed)
 _REACHED_ITS_END = frozenset({TrialStatus.COMPLETED, TrialStatus.STOPPED})
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tunekit.core.commands import ContinueTrial, StopTrial
 from tunekit.core.events import Event
+
+
+class Preempted(NamedTuple):
+    """Nobody ordered it, but this process is to end soon: the trial is to stop at this row, saved if it can be."""
+
+    reason: str
 
 
 class Channel(Protocol):
@@ -18,12 +24,12 @@ class Channel(Protocol):
         """
         ...
 
-    def wait(self) -> ContinueTrial | StopTrial:
+    def wait(self) -> ContinueTrial | StopTrial | Preempted:
         """Return the decision about the row that was just sent."""
         ...
 
-    def pending_stop(self) -> StopTrial | None:
-        """Return the order to stop, if it has come."""
+    def pending_stop(self) -> StopTrial | Preempted | None:
+        """Return the order to stop, if it has come, or another reason to."""
         ...
 
     def flush(self) -> None:

@@ -2,19 +2,16 @@
 
 Two threads share it. The *main* thread runs user code; it exchanges by itself where it waits anyway: when idle, at a
 trial's start, at a horizon. While user code runs, a *pump* thread exchanges instead: soon after something was sent,
-and at least four times a second, which brings stops in time and renews the lease. One exchange is under way at any
-time, so that messages keep their order; what an exchange failed to deliver is sent again by the next one.
+and at least four times a second, which brings stops in time and renews the lease (``tunekit.runtime.lease``). One is
+under way at any time, so that messages keep their order; what it failed to deliver is sent again by the next one.
 
 That a trial has started is in the mailbox before its user code runs, so that a crash is charged to the right one. How
 it ended goes along with whatever the process says next.
-
-**Lease.** Permission to live, renewed by every exchange that reaches a mailbox which has heard of the driver. When it
-has run out, the next report stops the trial; after a further grace the process ends, wherever it is: by this module's
-threads, or, when C code holds the interpreter lock, by the timer that ``rearm`` sets.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -23,7 +20,9 @@ from collections.abc import Callable
 import msgspec
 
 from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial
-from tunekit.core.events import Event, TrialHalted, TrialRaised, TrialStarted
+from tunekit.core.events import Event, TrialHalted, TrialPreempted, TrialRaised, TrialStarted
+from tunekit.runtime.channel import Preempted
+from tunekit.runtime.lease import Lease
 from tunekit.runtime.sequence import Inbox, Outbox
 from tunekit.runtime.wire import (
     LAST_WORDS,
@@ -36,6 +35,7 @@ from tunekit.runtime.wire import (
     Order,
     Recall,
     Returned,
+    Terminating,
     Upload,
     decode_order,
     encode_said,
@@ -53,10 +53,13 @@ PUMP_S = 0.25
 GATHER_S = 0.01
 """How long the pump gathers what is sent before it exchanges."""
 _RETRY_S = 0.05
-_REARM_S = 1.0
 
 _encode = msgspec.msgpack.Encoder().encode
 _download = msgspec.msgpack.Decoder(Download).decode
+
+
+class _WokenError(BaseException):
+    """Raised by a signal handler to get the main thread out of a wait."""
 
 
 class Link:
@@ -89,9 +92,8 @@ class Link:
         """Say hello with the first exchange."""
         self._worker = worker
         self._call = call
-        self._lease_s = lease_s
-        self._grace_s = grace_s
-        self._rearm, self._interrupt, self._die = rearm, interrupt, die
+        self._lease = Lease(lease_s, grace_s, rearm, die)
+        self._interrupt, self._die = interrupt, die
         self._state = threading.Lock()
         """Guards what was said, what waits and what was told."""
         self._wire = threading.Lock()
@@ -101,9 +103,7 @@ class Link:
         self._outbox = Outbox()
         self._inbox = Inbox()
         self._instance = 0
-        self._renewed_at = self._rearmed_at = self._exchanged_at = time.monotonic()
-        self._failing_since: float | None = None
-        """When the first exchange failed since one succeeded."""
+        self._exchanged_at = time.monotonic()
         self._queue: deque[Assign] = deque()
         self._current: AttemptKey | None = None
         self._answer: ContinueTrial | None = None
@@ -114,9 +114,11 @@ class Link:
         """Whether the attempt has said its last word."""
         self.has_raised = False
         """Whether user code has raised in this process, which is then not to be used again."""
-        self.is_terminated = False
-        """Whether the process was told to terminate; what user code raises then is no fault of its own."""
+        self.termination = ""
+        """What told the process to end, if anything has; what user code raises then is no fault of its own."""
         self._leaves = False
+        self._poller = 0
+        """The thread that waits for orders, if one does."""
         self._is_closed = False
         self._is_urgent = False
         """Whether the pump is not to gather first."""
@@ -125,8 +127,9 @@ class Link:
 
     def send(self, event: Event) -> None:
         """Pass an event on soon; wait while the driver is far behind."""
-        if self.is_terminated and isinstance(event, TrialRaised):
-            return
+        if self.termination and isinstance(event, TrialRaised):
+            reason = f"{self.termination}, and it raised {event.error.type}: {event.error.message}"
+            event = TrialPreempted(trial=event.trial, attempt=event.attempt, reason=reason)
         with self._state:
             self._said.append(event)
             backlog = self._outbox.weight + len(self._said)
@@ -160,7 +163,7 @@ class Link:
         while not self._is_over and not self._exchange(0.0):
             time.sleep(_RETRY_S)
 
-    def wait(self) -> ContinueTrial | StopTrial:
+    def wait(self) -> ContinueTrial | StopTrial | Preempted:
         """Return the decision that the attempt waits for at its horizon.
 
         Raises:
@@ -177,29 +180,47 @@ class Link:
             self._poll()
         raise TrialStopped
 
-    def pending_stop(self) -> StopTrial | None:
-        """Return the order to stop, if it has come, or one of our own if the lease has run out."""
-        if self._stop is None and self._current is not None and self._silence_s() > self._lease_s:
+    def pending_stop(self) -> StopTrial | Preempted | None:
+        """Return the order to stop, if it has come, or a reason of our own: the process is to end, or the lease has."""
+        key = self._current
+        if self._stop is None and key is not None and self._lease.is_over:
             self._exchange(0.0)  # Perhaps nobody asked: C code may have held the interpreter lock for all of that time.
-            self._stop = self._stop_for_silence(self._current)
-        return self._stop
-
-    def _stop_for_silence(self, key: AttemptKey) -> StopTrial | None:
-        silence_s = self._silence_s()
-        if self._stop is not None or silence_s <= self._lease_s:
-            return self._stop
-        return StopTrial(trial=key[0], attempt=key[1], reason=f"no word from the driver for {silence_s:.0f} s")
+        if self._stop is None and key is not None and self._lease.is_over:
+            self._stop = StopTrial(trial=key[0], attempt=key[1], reason=self._lease.complaint)
+        return self._stop or (Preempted(self.termination) if self.termination else None)
 
     # -- the process ---------------------------------------------------------------------------------------------------
 
     def next_assignment(self) -> Assign | None:
         """Wait for the next attempt to run, which becomes the current one. None: the process is to end."""
         self._finish()
-        while not (assign := self._begin()):
+        while not self.termination:
+            if assign := self._begin():
+                return assign
             if self._leaves:
                 return None
             self._poll()
-        return assign
+        return None
+
+    def terminate(self, reason: str, *, wakes: bool = False) -> None:
+        """Have this process end: after its trial's next row, else at once. It ``wakes`` the thread that it runs on."""
+        self.termination = self.termination or reason
+        if wakes and self._poller == threading.get_ident():
+            raise _WokenError
+
+    def tell_termination(self) -> None:
+        """Let the driver know that this process was told to end, should it say nothing more."""
+        with self._state:
+            self._said.append(Terminating(reason=self.termination))
+        self._is_urgent = True
+        self._has_said.set()
+
+    def deliver(self, timeout_s: float) -> None:
+        """Return when all that was said is journalled, or after so long."""
+        ends_at = time.monotonic() + timeout_s
+        while (self._said or len(self._outbox)) and time.monotonic() < ends_at:
+            self._exchange(0.0)
+            time.sleep(_RETRY_S)
 
     def remaining(self) -> tuple[int, list[bytes]]:
         """Return all messages that the driver has not acknowledged: the last words of a process that ends in peace."""
@@ -222,10 +243,7 @@ class Link:
 
     @property
     def _poll_s(self) -> float:
-        return min(IDLE_POLL_S, self._lease_s / 4)
-
-    def _silence_s(self) -> float:
-        return time.monotonic() - self._renewed_at
+        return min(IDLE_POLL_S, self._lease.length_s / 4)
 
     def _finish(self) -> None:
         self._current = self._answer = self._stop = self._interrupted = None
@@ -272,7 +290,16 @@ class Link:
             return True
 
     def _poll(self) -> None:
-        """Exchange, and wait for orders: at the mailbox, or here if it has failed or has no room for one that waits."""
+        """Exchange, and wait for orders, unless the process is told to end before or meanwhile."""
+        with contextlib.suppress(_WokenError):
+            self._poller = threading.get_ident()
+            if not self.termination:
+                self._wait_for_orders()
+            self._poller = 0
+        self._poller = 0
+
+    def _wait_for_orders(self) -> None:
+        """Wait at the mailbox, or here if it has failed or has no room for one that waits."""
         began_at = time.monotonic()
         with self._wire:
             if self._is_told():  # The pump was in the middle of an exchange, and has brought it.
@@ -302,15 +329,12 @@ class Link:
                 download = _download(self._call(frame, wait_s + CALL_TIMEOUT_S))
             except Exception:  # noqa: BLE001 - whatever Ray raises, the mailbox is out of reach for now
                 self._outbox.rewind()
-                self._failing_since = self._failing_since or time.monotonic()
-                if time.monotonic() - self._failing_since > self._grace_s:  # Time in which nobody asked does not count.
-                    self._expire()
+                self._lease.note_failure()
                 return False
         except BaseException:
             self._outbox.rewind()
             raise
         self._exchanged_at = time.monotonic()
-        self._failing_since = None
         self._receive(download)
         return not self._outbox.has_unsent
 
@@ -344,20 +368,7 @@ class Link:
                     self._outbox.rewind()
             for order in self._inbox.accept(download.first, download.orders):
                 self._obey(decode_order(order))
-        self._renew(download.silence_s)
-
-    def _renew(self, silence_s: float) -> None:
-        now = time.monotonic()
-        self._renewed_at = max(self._renewed_at, now - silence_s)
-        if silence_s > self._lease_s:
-            self._expire()
-        elif now - self._rearmed_at >= _REARM_S:
-            self._rearmed_at = now
-            self._rearm()
-
-    def _expire(self) -> None:
-        if self._silence_s() > self._lease_s + self._grace_s:
-            self._die(f"no word from the driver for {self._silence_s():.0f} s")
+        self._lease.renew(download.silence_s)
 
     def _obey(self, order: Order) -> None:
         match order:

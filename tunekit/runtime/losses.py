@@ -14,6 +14,8 @@ from tunekit.types import LossCause, TrialId
 
 _MAX_FALSE_STARTS = 3
 """Workers in a row that may die before their first word."""
+_TAKEN_AWAY = frozenset({LossCause.CRASHED, LossCause.START_FAILED, LossCause.NODE_LOST})
+"""How the end of a process looks that was told to end: whoever told it ends it in the end."""
 _OWN_FAULTS = frozenset({LossCause.CRASHED, LossCause.START_FAILED})
 """A machine that was taken away, or that was never there, says nothing about the next worker."""
 
@@ -49,7 +51,13 @@ class Losses:
         self._strikes.pop(trial, None)
 
     def of(
-        self, held: Sequence[Held], loss: Loss, killed: AttemptKey | None = None, *, node: str = ""
+        self,
+        held: Sequence[Held],
+        loss: Loss,
+        killed: AttemptKey | None = None,
+        *,
+        node: str = "",
+        notice: str = "",
     ) -> list[WorkerLost]:
         """Return the losses of all attempts that a worker had, in the order in which it would have run them.
 
@@ -58,7 +66,10 @@ class Losses:
             loss: Why the worker is gone.
             killed: The attempt for whose sake we ended it, if we did: no other one pays for that.
             node: Where the worker was.
+            notice: Who had told its process to end, if anybody had: however it came to its end, it was taken away.
         """
+        if notice and loss.cause in _TAKEN_AWAY:
+            loss = Loss(LossCause.PREEMPTED, f"{notice}; {loss.detail}", loss.exit)
         if killed is not None:
             spared = Loss(LossCause.NOT_STARTED, "its worker was ended for the sake of another trial")
             return [lost(one.key, loss if one.key == killed else spared, node) for one in held]

@@ -202,6 +202,7 @@ class Plan:
             "checkpoint_every_s": checkpoint.every_s,
             "checkpoint_on_failure": checkpoint.checkpoint_on_failure,
             "fail_fast": self.run.failure_config.fail_fast,
+            "preemption_grace_s": self.run.preemption_grace_s,
             "lease_s": self.run.lease_s,
         }
 
@@ -225,6 +226,7 @@ class Plan:
             reuse_actors=self.tune.reuse_actors,
             fresh_process=self.tune.fresh_process,
             deterministic=self.tune.deterministic,
+            preemption_grace_s=self.run.preemption_grace_s,
             lease_s=self.run.lease_s,
             hang_timeout_s=self.run.failure_config.hang_s,
             silent_restart=self.run.failure_config.silent_restart,

@@ -53,6 +53,8 @@ class WorkerRecord:
     """Id of its node; empty until it said hello."""
     pid: int = 0
     is_leaving: bool = False
+    notice: str = ""
+    """Who told its process to end, if anybody did: it was taken away then, however it ends."""
     held: dict[AttemptKey, Held] = field(default_factory=dict)
     """In the order in which they will run; the first one runs."""
     busy_since: float = 0.0
@@ -349,6 +351,12 @@ class Pool:
         """Give a worker nothing more: its process ends."""
         record.is_leaving = True
         self._room.clear()
+
+    def give_notice(self, worker: int, reason: str) -> None:
+        """Give a worker nothing more whose process was told to end."""
+        if (record := self.workers.get(worker)) is not None:
+            record.notice = reason
+            self.leave(record)
 
     def _room_for(self, shape: Shape) -> tuple[frozenset[int], int]:
         """Return which workers have a place, and how many more of this shape would; counting only what is ours."""

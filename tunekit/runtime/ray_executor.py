@@ -43,7 +43,7 @@ from tunekit.runtime.post import Letter, PostOffice
 from tunekit.runtime.ray_errors import Loss
 from tunekit.runtime.shapes import Offers, Shape, shape_of
 from tunekit.runtime.spec import Delivery, ExecutorCommand, SweepSpec
-from tunekit.runtime.wire import LAST_WORDS, Hello, Leave, Recall, Returned, decode_said
+from tunekit.runtime.wire import LAST_WORDS, Hello, Leave, Recall, Returned, Terminating, decode_said
 from tunekit.runtime.worker import Contract
 from tunekit.trainable import check_picklable, describe, parameters_of
 from tunekit.types import LossCause
@@ -290,6 +290,8 @@ class RayExecutor:
                         self._crew.watch(letter.worker, pid=said.pid, node=said.node)
                     case Returned():
                         self._pool.returned((said.trial, said.attempt))
+                    case Terminating():
+                        self._pool.give_notice(letter.worker, said.reason)
                     case _:
                         self._follow(said, letter.worker)
                         events.append(said)
@@ -322,7 +324,7 @@ class RayExecutor:
             message = f"workers die before their first word: {departure.loss.detail}"
             error = ErrorInfo(type="WorkerStartError", message=message, hint="the logs of Ray say more")
             self._fail_waiting(error, record.shape, fatal=True)
-        self._tell(*self._losses.of(held, departure.loss, departure.killed, node=record.node))
+        self._tell(*self._losses.of(held, departure.loss, departure.killed, node=record.node, notice=record.notice))
 
     def _fail_waiting(self, error: ErrorInfo, shape: Shape | None = None, *, fatal: bool) -> None:
         """Fail what waits for a worker for good; with it the run, if the reason is none of the trials'."""

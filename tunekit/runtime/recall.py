@@ -196,6 +196,7 @@ def _run_config(recorded: Recorded) -> RunConfig:
             silent_restart=settings.silent_restart,
         ),
         stop_grace_s=settings.stop_grace_s,
+        preemption_grace_s=run.get("preemption_grace_s", 30.0),
         lease_s=run.get("lease_s", 60.0),
     )
 

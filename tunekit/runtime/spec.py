@@ -35,6 +35,8 @@ class SweepSpec:
     """Whether trials may be parked through a checkpoint, so that each must be able to save one at any row."""
     capture_output: bool = True
     """Whether what a trial prints goes to its log file."""
+    preemption_grace_s: float = 30.0
+    """Seconds from SIGTERM to the end of a worker process."""
     lease_s: float = 60.0
     """Seconds that a worker may work on without word from the mailbox."""
     hang_timeout_s: float | None = None

@@ -29,6 +29,7 @@ from tunekit.core.events import (
     ErrorInfo,
     ResultReported,
     TrialHalted,
+    TrialPreempted,
     TrialRaised,
     TrialReturned,
     TrialSaving,
@@ -38,7 +39,7 @@ from tunekit.core.restarts import SilentRestart, what_happened, what_to_do
 from tunekit.core.stopping import met
 from tunekit.errors import SilentRestartError
 from tunekit.runtime import first_row
-from tunekit.runtime.channel import Channel
+from tunekit.runtime.channel import Channel, Preempted
 from tunekit.runtime.normalise import normalise
 from tunekit.runtime.saving import Row, SaveReason, Saving
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
@@ -58,6 +59,7 @@ class Ending(StrEnum):
 
     RETURNED = "returned"
     HALTED = "halted"
+    PREEMPTED = "preempted"
 
 
 class TrialRun:
@@ -258,6 +260,8 @@ class TrialRun:
         trial, attempt = self.spec.trial, self.spec.attempt
         if self.ending is Ending.HALTED:
             self._channel.send(TrialHalted(trial=trial, attempt=attempt))
+        elif self.ending is Ending.PREEMPTED:
+            self._channel.send(TrialPreempted(trial=trial, attempt=attempt, reason=self._reason))
         else:
             self._channel.send(TrialReturned(trial=trial, attempt=attempt, reason=self._reason))
 
@@ -280,22 +284,26 @@ class TrialRun:
             return "the trial said that it is done"
         return met(self.sweep.stop, self.iteration, self.time_total_s, metrics)
 
-    def _answer(self) -> StopTrial | None:
+    def _answer(self) -> StopTrial | Preempted | None:
         stop = self._channel.pending_stop()
         if stop is not None or self._until is None or self.iteration < self._until:
             return stop
         answer = self._channel.wait()
-        if isinstance(answer, StopTrial):
+        if isinstance(answer, StopTrial | Preempted):
             return answer
         self._until = answer.until
         return None
 
-    def _halt(self, stop: StopTrial) -> None:
+    def _halt(self, stop: StopTrial | Preempted) -> None:
         at_end = SaveReason.AT_END if self._saves_at_end else None
         if self.write is not None:  # What is being saved may take longer than a stop is given.
             self._channel.send(TrialSaving(trial=self.spec.trial, attempt=self.spec.attempt))
-        self._save_last(SaveReason.PAUSE if stop.pause else at_end)
-        self.ending = Ending.HALTED
+        if isinstance(stop, Preempted):
+            self._save_last(SaveReason.PREEMPTION)
+            self._reason, self.ending = stop.reason, Ending.PREEMPTED
+        else:
+            self._save_last(SaveReason.PAUSE if stop.pause else at_end)
+            self.ending = Ending.HALTED
 
     @property
     def _saves_at_end(self) -> bool:

@@ -19,6 +19,7 @@ from tunekit.core.events import (
     LaunchFailed,
     RestoreFailed,
     TrialHalted,
+    TrialPreempted,
     TrialRaised,
     TrialReturned,
 )
@@ -45,10 +46,16 @@ class Returned(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     attempt: int
 
 
-LAST_WORDS = (TrialReturned, TrialRaised, TrialHalted, LaunchFailed, RestoreFailed)
+class Terminating(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="terminating"):
+    """The process was told to end: it takes nothing more, and however it ends, it was taken away."""
+
+    reason: str
+
+
+LAST_WORDS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, LaunchFailed, RestoreFailed)
 """Events with which a worker ends an attempt."""
 
-Note: TypeAlias = Hello | Returned
+Note: TypeAlias = Hello | Returned | Terminating
 """A message for the executor itself, of no interest to the core."""
 
 # -- what a worker is told ---------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from tunekit.runtime.class_trial import release
 from tunekit.runtime.door import Errand, Visitor
 from tunekit.runtime.failure import error_info
 from tunekit.runtime.link import Link
+from tunekit.runtime.preemption import Notice
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.wire import AttemptKey, Hello
 from tunekit.store import CheckpointIO, open_store
@@ -39,6 +40,8 @@ from tunekit.trainable import bind
 
 GRACE_S = 10.0
 """Seconds from the end of the lease to the end of the process."""
+_DELIVERY_S = 5.0
+"""So long a process that was told to end waits for the driver to journal its last words. They go with its end, too."""
 _SIGNAL = signal.SIGUSR2
 
 
@@ -85,9 +88,12 @@ class Worker:
             die=_die,
         )
         link.start_pump()
+        notice = Notice(link, contract.sweep.preemption_grace_s, _die)
         try:
-            with _handling_signals(link, interruption):
+            with _handling_interrupts(interruption), notice.heeded():
                 serve(link, contract.sweep, place, lambda: _load(contract, trainable))
+                if link.termination:
+                    link.deliver(min(_DELIVERY_S, notice.remaining_s))
             release()
             return link.remaining()
         finally:
@@ -109,8 +115,6 @@ def serve(link: Link, sweep: SweepSpec, place: Place, load: Callable[[], tuple[A
             continue
         trainable, io = loaded
         is_reusable = _attempt(link, sweep, spec, trainable, io, place)
-        if link.is_terminated:
-            raise SystemExit(1)
         if sweep.fresh_process or link.has_raised or not is_reusable:
             return
 
@@ -179,23 +183,12 @@ class _Interruption:
 
 
 @contextmanager
-def _handling_signals(link: Link, interruption: _Interruption) -> Iterator[None]:
-    """Handle interrupts; remember a SIGTERM before Ray's own handler ends the process."""
-    ray_handler = signal.getsignal(signal.SIGTERM)
-
-    def terminate(signum: int, frame: FrameType | None) -> None:
-        link.is_terminated = True
-        if callable(ray_handler):
-            ray_handler(signum, frame)
-        raise SystemExit(128 + signum)
-
-    before = {_SIGNAL: signal.signal(_SIGNAL, interruption.handle), signal.SIGTERM: ray_handler}
-    signal.signal(signal.SIGTERM, terminate)
+def _handling_interrupts(interruption: _Interruption) -> Iterator[None]:
+    before = signal.signal(_SIGNAL, interruption.handle)
     try:
         yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        signal.signal(_SIGNAL, before)
 
 
 def _place(worker: int) -> Place:
@@ -235,7 +228,7 @@ def _watchdog(after_s: float | None) -> Callable[[], None]:
     return rearm
 
 
-def _die(reason: str) -> None:
+def _die(reason: str, code: int = 1) -> None:
     sys.stderr.write(f"tunekit: worker {os.getpid()} ends itself: {reason}\n")
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(code)

@@ -39,6 +39,7 @@ from tunekit.core.events import (
     StopRequested,
     TimerFired,
     TrialHalted,
+    TrialPreempted,
     TrialRaised,
     TrialReturned,
     TrialSaving,
@@ -179,6 +180,11 @@ def raised(trial: TrialId, attempt: int = 1, *, retryable: bool = True, fatal: b
 def halted(trial: TrialId, attempt: int = 1) -> TrialHalted:
     """Return the news that the trial stopped as told."""
     return TrialHalted(trial=trial, attempt=attempt)
+
+
+def preempted(trial: TrialId, attempt: int = 1) -> TrialPreempted:
+    """Return the news that the trial ended because its process was told to."""
+    return TrialPreempted(trial=trial, attempt=attempt, reason="SIGTERM")
 
 
 def saving(trial: TrialId, attempt: int = 1) -> TrialSaving:

@@ -9,6 +9,7 @@ from typing import Any
 from tunekit.core.commands import ContinueTrial, StopTrial
 from tunekit.core.events import CheckpointStaged, Event, ResultReported, TrialSaving
 from tunekit.runtime.attempt import run_attempt
+from tunekit.runtime.channel import Preempted
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.store.checkpoint_io import CheckpointIO
 from tunekit.store.local import LocalStore
@@ -20,7 +21,7 @@ class RecordingChannel:
     Args:
         answers: What a trial is told that waits at its horizon, one by one; after them it may go on for ever.
         stop_at: From the row of this iteration on, an order to stop is pending.
-        stop: That order.
+        stop: That order, or another reason to stop.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class RecordingChannel:
         answers: list[ContinueTrial | StopTrial] | None = None,
         *,
         stop_at: int | None = None,
-        stop: StopTrial | None = None,
+        stop: StopTrial | Preempted | None = None,
     ) -> None:
         """Begin with nothing sent."""
         self.events: list[Event] = []
@@ -46,7 +47,7 @@ class RecordingChannel:
         self.num_waits += 1
         return self._answers.pop(0) if self._answers else ContinueTrial(trial=0, attempt=1)
 
-    def pending_stop(self) -> StopTrial | None:
+    def pending_stop(self) -> StopTrial | Preempted | None:
         """Give the order to stop once its row has come."""
         return self._stop if self._stop_at is not None and len(self.rows) >= self._stop_at else None
 

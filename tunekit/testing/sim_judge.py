@@ -34,6 +34,7 @@ from tunekit.core.events import (
     SaveFailed,
     Settings,
     TrialHalted,
+    TrialPreempted,
     TrialRaised,
     TrialReturned,
     TrialSaving,
@@ -46,7 +47,7 @@ from tunekit.testing.sim_books import Books
 from tunekit.testing.sim_options import METRIC, SimOptions
 from tunekit.types import LossCause, TrialId, TrialStatus
 
-_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, WorkerLost, LaunchFailed, RestoreFailed)
+_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, WorkerLost, LaunchFailed, RestoreFailed)
 _PREEMPTIONS = {LossCause.PREEMPTED, LossCause.NODE_LOST}
 _NOBODYS_FAULT = {LossCause.DRIVER_LOST, LossCause.NOT_STARTED}
 
@@ -203,7 +204,7 @@ class Judge:
 
     def _charge(self, book: Books, event: Event) -> None:
         is_unsure = book.is_stopping or book.has_final
-        if isinstance(event, WorkerLost) and event.cause in _PREEMPTIONS:
+        if isinstance(event, TrialPreempted) or (isinstance(event, WorkerLost) and event.cause in _PREEMPTIONS):
             book.perhaps_preempted += is_unsure
             book.surely_preempted += not is_unsure
             return
@@ -235,7 +236,7 @@ class Judge:
         if isinstance(event, RestoreFailed):
             book.published.pop(event.iteration, None)
             book.unreadable.add(event.iteration)
-        elif isinstance(event, TrialRaised | LaunchFailed) or (
+        elif isinstance(event, TrialRaised | TrialPreempted | LaunchFailed) or (
             isinstance(event, WorkerLost) and event.cause not in _NOBODYS_FAULT
         ):
             self._charge(book, event)

@@ -55,6 +55,9 @@ class Faults:
     searcher: float = 0.0
     """Of the searcher to raise when it is asked."""
 
+    notice: float = 0.0
+    """Of a worker to be told that its machine is taken away, per iteration; a trial that does not report dies then."""
+
     @property
     def is_none(self) -> bool:
         """Whether nothing can go wrong."""
@@ -142,6 +145,7 @@ _RATES: dict[str, float] = {
     "interrupt": 0.03,
     "capacity": 0.1,
     "searcher": 0.2,
+    "notice": 0.1,
 }
 """The highest rate of each class."""
 

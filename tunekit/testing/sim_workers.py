@@ -25,6 +25,7 @@ from tunekit.core.events import (
     ResultReported,
     SaveFailed,
     TrialHalted,
+    TrialPreempted,
     TrialRaised,
     TrialReturned,
     TrialSaving,
@@ -38,6 +39,7 @@ from tunekit.testing.sim_world import SimStore, Timeline, first_state, metric_of
 from tunekit.types import LossCause, TrialId
 
 ERROR = ErrorInfo(type="SimulatedError", message="as drawn")
+_NOTICE_S = 2.0
 CRASHES = (LossCause.CRASHED, LossCause.OUT_OF_MEMORY, LossCause.NODE_LOST, LossCause.PREEMPTED)
 
 
@@ -82,7 +84,7 @@ class SimAttempt:
         self._is_deaf = around.coin(around.options.faults.deaf)
         self._ignores_interrupts = around.rng.random() < 0.5  # noqa: PLR2004
         self._is_waiting = False
-        self._is_hung = False
+        self._is_hung = self._is_leaving = False
         self._stop: StopTrial | None = None
         self._outbox: list[Event] = []
         self._saves: deque[tuple[float, Event]] = deque()
@@ -179,6 +181,8 @@ class SimAttempt:
             self._clean_up(TrialReturned(trial=self.trial, attempt=self.attempt))
         elif self._stop is not None:
             self._halt()
+        elif self._is_leaving:
+            self._leave()
         elif self._until is not None and self._iteration >= self._until:
             self._is_waiting = True
         else:
@@ -197,7 +201,20 @@ class SimAttempt:
             self._report_loss(self._around.rng.choice(CRASHES))
         elif self._around.options.hang_timeout_s is not None and coin(faults.hang):
             self._is_hung = True
+        elif coin(faults.notice):
+            self._is_leaving = True
+            self._around.timeline.after(_NOTICE_S, self._run_out)
         return self.is_over or self._is_hung or self._last_words is not None
+
+    def _run_out(self) -> None:
+        """Let the machine be gone, whatever the trial is doing."""
+        if not self.is_over:
+            self.lose(LossCause.PREEMPTED)
+
+    def _leave(self) -> None:
+        """Save the newest row, and leave the machine."""
+        self._save()
+        self._clean_up(TrialPreempted(trial=self.trial, attempt=self.attempt))
 
     def _raise(self) -> None:
         """Let user code raise, and save what is left, perhaps in the middle of an iteration."""

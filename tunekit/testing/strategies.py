@@ -30,6 +30,7 @@ from tunekit.core.events import (
     StopRequested,
     TimerFired,
     TrialHalted,
+    TrialPreempted,
     TrialRaised,
     TrialReturned,
     TrialSaving,
@@ -122,6 +123,7 @@ def trial_events(trial: TrialId, attempt: int) -> st.SearchStrategy[Event]:
         st.builds(TrialReturned, **about),
         st.builds(TrialRaised, **about, error=error, retryable=st.booleans(), fatal=st.booleans()),
         st.builds(TrialHalted, **about),
+        st.builds(TrialPreempted, **about),
         st.builds(TrialSaving, **about),
         st.builds(WorkerLost, **about, cause=loss_causes),
         st.builds(

@@ -17,6 +17,7 @@ from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, Stop
 from tunekit.core.events import (
     ResultReported,
     TrialHalted,
+    TrialPreempted,
     TrialRaised,
     TrialReturned,
     TrialStarted,
@@ -175,11 +176,46 @@ def test_a_kill_that_comes_too_late_is_not_charged_to_the_next_trial(rig: Make, 
     assert sweep.of(1, 1, TrialReturned)
 
 
-def test_a_terminated_process_is_a_loss_and_no_error_of_the_user(shared_rig: Any) -> None:
+def test_a_second_sigterm_ends_a_process_at_once(shared_rig: Any) -> None:
+    """It is no error of the user, in whose code Ray's handler raises."""
     sweep, trial = shared_rig, shared_rig.fresh()
     sweep.launch(trial, rows=1, sleep_s=60)
     pid = sweep.pid(trial)
     sweep.until(lambda: iterations(sweep.of(trial)))
     os.kill(pid, signal.SIGTERM)
-    sweep.await_event(WorkerLost, trial)
-    assert not sweep.of(trial, 1, TrialRaised)
+    time.sleep(0.3)
+    assert Path(f"/proc/{pid}").exists(), "the first one leaves user code its time"
+    os.kill(pid, signal.SIGTERM)
+    assert sweep.await_event(TrialPreempted, trial).reason.startswith("SIGTERM, and it raised SystemExit")
+    sweep.until_gone(pid)
+    assert not sweep.of(trial, 1, TrialRaised | WorkerLost)
+
+
+def test_an_idle_process_leaves_in_peace(shared_rig: Any) -> None:
+    sweep, trial = shared_rig, shared_rig.fresh()
+    sweep.launch(trial)
+    pid = sweep.pid(trial)
+    sweep.await_event(TrialReturned, trial)
+    os.kill(pid, signal.SIGTERM)
+    sweep.take(20)  # It says so, and leaves when that is acknowledged.
+    sweep.until_gone(pid)
+    sweep.launch(trial + 1)
+    sweep.await_event(TrialReturned, trial + 1)
+    assert len(sweep.of(trial + 1)) == 2
+    assert sweep.pid(trial + 1) != pid
+
+
+def test_a_process_that_was_told_to_end_is_preempted_however_it_ends(rig: Make, reporter: Any) -> None:
+    """S003-10: by the end of its grace, or by whoever told it and did not wait for that."""
+    sweep = rig(reporter, max_concurrent_trials=1, sweep={"preemption_grace_s": 0.5})
+    for trial in (0, 1):
+        sweep.launch(trial, rows=1, sleep_s=60)
+        pid = sweep.pid(trial)
+        sweep.until(lambda trial=trial: iterations(sweep.of(trial)))
+        os.kill(pid, signal.SIGTERM)
+        if trial == 1:
+            time.sleep(0.2)
+            os.kill(pid, signal.SIGKILL)
+        lost = sweep.await_event(WorkerLost, trial)
+        assert lost.cause is LossCause.PREEMPTED
+        assert lost.detail.startswith("SIGTERM; ActorDiedError")

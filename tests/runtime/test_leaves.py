@@ -1,0 +1,132 @@
+"""A trial whose process is to end saves the row that it is at, if it can, and takes its leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tunekit as tk
+from tunekit.config import CheckpointConfig
+from tunekit.core.commands import ContinueTrial, StopTrial
+from tunekit.core.events import TrialHalted, TrialPreempted
+from tunekit.runtime.channel import Preempted
+from tunekit.testing.recording import RecordedTrial, RecordingChannel
+
+TOLD = Preempted("SIGTERM")
+LEAVE = TrialPreempted(trial=0, attempt=1, reason="SIGTERM")
+
+
+class Counter(tk.Trainable):
+    """Counts."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.value = 0
+
+    def step(self) -> dict[str, Any]:
+        self.value += 1
+        return {"value": self.value}
+
+    def save_checkpoint(self, path: str) -> None:
+        Path(path, "value").write_text(str(self.value))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.value = int(Path(checkpoint, "value").read_text())
+
+
+class Unsaved(tk.Trainable):
+    """Cannot be saved."""
+
+    def step(self) -> dict[str, Any]:
+        return {"value": self.iteration}
+
+
+def count(config: dict[str, Any]) -> None:
+    """Report with an object that can save."""
+    counter = Counter({})
+    tk.restore(counter)
+    while True:
+        tk.report(counter.step(), checkpoint=counter)
+
+
+def count_silently(config: dict[str, Any]) -> None:
+    for value in range(9):
+        tk.report({"value": value})
+
+
+def keep_folders(config: dict[str, Any]) -> None:
+    for value in range(9):
+        folder = tk.get_context().checkpoint_dir()
+        Path(folder, "value").write_text(str(value))
+        tk.report({"value": value}, checkpoint=tk.Checkpoint.from_directory(folder))
+
+
+Make = Callable[..., RecordedTrial]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    def trial(trainable: Any, **checkpoint: Any) -> RecordedTrial:
+        checkpoint.setdefault("checkpoint_at_end", False)
+        return RecordedTrial(tmp_path, trainable, checkpoint=CheckpointConfig(**checkpoint))
+
+    return trial
+
+
+@pytest.mark.parametrize("trainable", [Counter, count])
+@pytest.mark.parametrize("frequency", [0, 1, 2])
+def test_the_row_that_it_is_at_is_saved_once(make: Make, trainable: Any, frequency: int) -> None:
+    """S003-10: whatever else is due there, and although nothing is saved at the end."""
+    made = make(trainable, checkpoint_frequency=frequency)
+    channel = made.run(RecordingChannel(stop_at=2, stop=TOLD))
+    assert channel.kinds[-3:] == ["ResultReported 2", "CheckpointStaged 2", "TrialPreempted"]
+    assert channel.events[-1] == LEAVE
+    assert channel.staged[-1].manifest["reason"] == ("frequency" if frequency else "preemption")
+    assert [row.metrics["value"] for row in made.resume(RecordingChannel(stop_at=1)).rows] == [3]
+
+
+@pytest.mark.parametrize("trainable", [Unsaved, count_silently])
+def test_who_cannot_save_just_leaves(make: Make, trainable: Any) -> None:
+    channel = make(trainable).run(RecordingChannel(stop_at=2, stop=TOLD))
+    assert channel.kinds == ["TrialStarted", "ResultReported 1", "ResultReported 2", "TrialPreempted"]
+
+
+def test_a_folder_that_is_reported_is_kept(make: Make) -> None:
+    channel = make(keep_folders).run(RecordingChannel(stop_at=2, stop=TOLD))
+    assert channel.kinds[-2:] == ["CheckpointStaged 2", "TrialPreempted"]
+
+
+def test_it_leaves_its_horizon(make: Make) -> None:
+    class Waiting(RecordingChannel):
+        def wait(self) -> Any:
+            super().wait()
+            return TOLD
+
+    channel = make(Counter).run(Waiting(), until=3)
+    assert channel.kinds[-2:] == ["CheckpointStaged 3", "TrialPreempted"]
+
+
+def test_an_order_to_stop_is_obeyed_as_ever(make: Make) -> None:
+    stop: list[ContinueTrial | StopTrial] = [StopTrial(trial=0, attempt=1)]
+    channel = make(Counter).run(RecordingChannel(stop), until=1)
+    assert channel.events[-1] == TrialHalted(trial=0, attempt=1)
+    assert not channel.saved
+
+
+def test_its_own_end_is_its_own_end(make: Make, tmp_path: Path) -> None:
+    made = RecordedTrial(tmp_path, Counter, stop={"training_iteration": 2})
+    channel = made.run(RecordingChannel(stop_at=2, stop=TOLD))
+    assert channel.kinds[-2:] == ["CheckpointStaged 2", "TrialReturned"]
+
+
+def test_storage_that_fails_costs_the_save_and_not_the_leave(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make(Counter)
+
+    def seal(*arguments: Any, **named: Any) -> Any:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(made.io, "seal", seal)
+    channel = made.run(RecordingChannel(stop_at=2, stop=TOLD))
+    assert channel.kinds[-2:] == ["SaveFailed 2", "TrialPreempted"]
