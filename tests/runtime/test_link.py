@@ -8,79 +8,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from lines import Line, assign, row
 
 from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial
 from tunekit.core.events import (
-    ErrorInfo,
     Event,
     ResultReported,
     TrialHalted,
-    TrialPreempted,
-    TrialRaised,
     TrialReturned,
     TrialStarted,
 )
 from tunekit.runtime import lease
 from tunekit.runtime import link as link_module
-from tunekit.runtime.channel import Preempted
-from tunekit.runtime.link import Link
 from tunekit.runtime.mailbox import Mailbox
-from tunekit.runtime.post import PostOffice
-from tunekit.runtime.wire import Assign, Hello, Leave, Note, Order, Recall, Returned, Terminating, decode_said
+from tunekit.runtime.wire import Hello, Leave, Note, Recall, Returned, decode_said
 from tunekit.session import TrialStopped
-
-
-class Line:
-    """A link, and the driver at the other end of it."""
-
-    def __init__(self, lease_s: float = 60.0, grace_s: float = 10.0) -> None:
-        self.mailbox = Mailbox()
-        self.office = PostOffice()
-        self.office.open(1)
-        self.is_cut = False
-        self.deaths: list[str] = []
-        self.interrupts: list[tuple[int, int]] = []
-        self.rearmed = 0
-        self.link = Link(
-            worker=1,
-            hello=Hello(pid=7, node="n"),
-            call=self.call,
-            lease_s=lease_s,
-            grace_s=grace_s,
-            rearm=self.rearm,
-            interrupt=lambda trial, attempt: self.interrupts.append((trial, attempt)),
-            die=self.deaths.append,
-        )
-
-    def rearm(self) -> None:
-        self.rearmed += 1
-
-    def call(self, frame: bytes, timeout_s: float) -> bytes:
-        assert timeout_s > 0
-        if self.is_cut:
-            raise ConnectionError
-        return self.mailbox.exchange(frame)
-
-    def order(self, *orders: Order) -> None:
-        for order in orders:
-            self.office.order(1, order)
-        frame = self.office.post(acknowledges=True)
-        if frame is not None:
-            self.mailbox.post(frame)
-
-    def hear(self) -> list[Event | Note]:
-        """Return what is new, and acknowledge it."""
-        letters = self.office.receive(self.mailbox.drain(self.office.drain(0.0)))
-        for letter in letters:
-            self.office.acknowledge(1, letter.number)
-        self.order()
-        return [said for letter in letters for said in decode_said(letter.message)]
-
-    def begin(self, trial: int = 1) -> Assign:
-        self.order(assign(trial))
-        begun = self.link.next_assignment()
-        assert begun is not None
-        return begun
 
 
 @pytest.fixture
@@ -93,14 +35,6 @@ def pumped(line: Line) -> Iterator[Line]:
     line.link.start_pump()
     yield line
     line.link.close()
-
-
-def assign(trial: int) -> Assign:
-    return Assign(trial=trial, attempt=1, spec=b"")
-
-
-def row(iteration: int = 1) -> ResultReported:
-    return ResultReported(trial=1, attempt=1, iteration=iteration, metrics={})
 
 
 def eventually(condition: Callable[[], object]) -> None:
@@ -396,65 +330,3 @@ def test_a_worker_that_was_given_up_ends_itself(line: Line) -> None:
     line.order()
     line.link.flush()
     assert line.deaths == ["the driver has given this worker up"]
-
-
-def test_what_user_code_raises_when_the_process_is_terminated_is_no_fault_of_its_own(line: Line) -> None:
-    line.begin()
-    line.hear()
-    error = TrialRaised(trial=1, attempt=1, error=ErrorInfo(type="SystemExit", message=""))
-    line.link.terminate("SIGTERM")
-    line.link.send(error)
-    line.link.deliver(0.1)
-    assert line.hear() == [TrialPreempted(trial=1, attempt=1, reason="SIGTERM, and it raised SystemExit: ")]
-    assert line.link.next_assignment() is None, "it takes nothing more, and says so at once"
-
-
-@pytest.mark.parametrize("at", ["idle", "horizon"])
-def test_a_process_that_is_told_to_end_waits_no_longer(line: Line, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
-    """S003-10: in peace: what was said before is sent again, and the driver gives what is queued to others."""
-    line.begin()
-    line.link.send(row())
-
-    went_on = False
-
-    def call(frame: bytes) -> bytes:
-        nonlocal went_on
-        line.link.terminate("SIGTERM", wakes=True)
-        went_on = True
-        raise ConnectionError
-
-    monkeypatch.setattr(line.mailbox, "exchange", call)
-    if at == "idle":
-        assert line.link.next_assignment() is None
-    else:
-        assert line.link.wait() == Preempted("SIGTERM")
-    monkeypatch.undo()
-    assert not went_on
-    line.link.tell_termination()
-    line.link.deliver(0.1)
-    assert line.hear() == [Hello(pid=7, node="n"), row(), Terminating(reason="SIGTERM")]
-
-
-def test_a_signal_reaches_a_main_thread_that_does_not_wait_as_a_word_only(line: Line) -> None:
-    line.begin()
-    threading.Thread(target=line.link.wait, daemon=True).start()
-    eventually(lambda: line.link._poller)
-    line.link.terminate("SIGTERM", wakes=True)  # In another thread than the one that waits.
-    assert line.link.pending_stop() == Preempted("SIGTERM")
-
-
-def test_an_order_of_the_driver_goes_before_a_preemption(line: Line) -> None:
-    line.begin()
-    line.link.terminate("SIGTERM")
-    line.order(stop := StopTrial(trial=1, attempt=1))
-    line.link.flush()
-    assert line.link.pending_stop() == stop
-
-
-def test_last_words_are_delivered_when_the_driver_has_journalled_them(line: Line) -> None:
-    line.begin()
-    line.link.send(row())
-    heard: list[object] = []
-    threading.Timer(0.1, lambda: heard.extend(line.hear())).start()
-    line.link.deliver(10)
-    assert heard[1:] == [row()]

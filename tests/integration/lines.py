@@ -1,0 +1,70 @@
+"""A worker's line to its driver, in one process: what tests of either end share."""
+
+from __future__ import annotations
+
+from tunekit.core.events import Event, ResultReported
+from tunekit.runtime.link import Link
+from tunekit.runtime.mailbox import Mailbox
+from tunekit.runtime.post import PostOffice
+from tunekit.runtime.wire import Assign, Hello, Note, Order, decode_said
+
+
+class Line:
+    """A link, and the driver at the other end of it."""
+
+    def __init__(self, lease_s: float = 60.0, grace_s: float = 10.0) -> None:
+        self.mailbox = Mailbox()
+        self.office = PostOffice()
+        self.office.open(1)
+        self.is_cut = False
+        self.deaths: list[str] = []
+        self.interrupts: list[tuple[int, int]] = []
+        self.rearmed = 0
+        self.link = Link(
+            worker=1,
+            hello=Hello(pid=7, node="n"),
+            call=self.call,
+            lease_s=lease_s,
+            grace_s=grace_s,
+            rearm=self.rearm,
+            interrupt=lambda trial, attempt: self.interrupts.append((trial, attempt)),
+            die=self.deaths.append,
+        )
+
+    def rearm(self) -> None:
+        self.rearmed += 1
+
+    def call(self, frame: bytes, timeout_s: float) -> bytes:
+        assert timeout_s > 0
+        if self.is_cut:
+            raise ConnectionError
+        return self.mailbox.exchange(frame)
+
+    def order(self, *orders: Order) -> None:
+        for order in orders:
+            self.office.order(1, order)
+        frame = self.office.post(acknowledges=True)
+        if frame is not None:
+            self.mailbox.post(frame)
+
+    def hear(self) -> list[Event | Note]:
+        """Return what is new, and acknowledge it."""
+        letters = self.office.receive(self.mailbox.drain(self.office.drain(0.0)))
+        for letter in letters:
+            self.office.acknowledge(1, letter.number)
+        self.order()
+        return [said for letter in letters for said in decode_said(letter.message)]
+
+    def begin(self, trial: int = 1) -> Assign:
+        self.order(assign(trial))
+        begun = self.link.next_assignment()
+        assert begun is not None
+        return begun
+
+
+def assign(trial: int) -> Assign:
+    return Assign(trial=trial, attempt=1, spec=b"")
+
+
+def row(iteration: int = 1) -> ResultReported:
+    return ResultReported(trial=1, attempt=1, iteration=iteration, metrics={})

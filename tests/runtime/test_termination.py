@@ -1,0 +1,82 @@
+"""The worker's end of the line when its process is told to end."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from lines import Line, row
+
+from tunekit.core.commands import StopTrial
+from tunekit.core.events import ErrorInfo, TrialPreempted, TrialRaised
+from tunekit.runtime.channel import Preempted
+from tunekit.runtime.wire import Hello, Terminating
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+def test_what_user_code_raises_when_the_process_is_terminated_is_no_fault_of_its_own(line: Line) -> None:
+    line.begin()
+    line.hear()
+    error = TrialRaised(trial=1, attempt=1, error=ErrorInfo(type="SystemExit", message=""))
+    line.link.terminate("SIGTERM")
+    line.link.send(error)
+    line.link.deliver(0.1)
+    assert line.hear() == [TrialPreempted(trial=1, attempt=1, reason="SIGTERM, and it raised SystemExit: ")]
+    assert line.link.next_assignment() is None, "it takes nothing more, and says so at once"
+
+
+@pytest.mark.parametrize("at", ["idle", "horizon"])
+def test_a_process_that_is_told_to_end_waits_no_longer(line: Line, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """S003-10: in peace: what was said before is sent again, and the driver gives what is queued to others."""
+    line.begin()
+    line.link.send(row())
+
+    went_on = False
+
+    def call(frame: bytes) -> bytes:
+        nonlocal went_on
+        line.link.terminate("SIGTERM", wakes=True)
+        went_on = True
+        raise ConnectionError
+
+    monkeypatch.setattr(line.mailbox, "exchange", call)
+    if at == "idle":
+        assert line.link.next_assignment() is None
+    else:
+        assert line.link.wait() == Preempted("SIGTERM")
+    monkeypatch.undo()
+    assert not went_on
+    line.link.tell_termination()
+    line.link.deliver(0.1)
+    assert line.hear() == [Hello(pid=7, node="n"), row(), Terminating(reason="SIGTERM")]
+
+
+def test_a_signal_reaches_a_main_thread_that_does_not_wait_as_a_word_only(line: Line) -> None:
+    line.begin()
+    threading.Thread(target=line.link.wait, daemon=True).start()
+    while not line.link._poller:
+        time.sleep(0.001)
+    line.link.terminate("SIGTERM", wakes=True)  # In another thread than the one that waits.
+    assert line.link.pending_stop() == Preempted("SIGTERM")
+
+
+def test_an_order_of_the_driver_goes_before_a_preemption(line: Line) -> None:
+    line.begin()
+    line.link.terminate("SIGTERM")
+    line.order(stop := StopTrial(trial=1, attempt=1))
+    line.link.flush()
+    assert line.link.pending_stop() == stop
+
+
+def test_last_words_are_delivered_when_the_driver_has_journalled_them(line: Line) -> None:
+    line.begin()
+    line.link.send(row())
+    heard: list[object] = []
+    threading.Timer(0.1, lambda: heard.extend(line.hear())).start()
+    line.link.deliver(10)
+    assert heard[1:] == [row()]
