@@ -84,7 +84,7 @@ def decode(line: bytes) -> Record:
             f"a record is of a kind or a shape that this tunekit does not know: {error}; got {_shorten(line)}",
             hint=_UPGRADE,
         ) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise JournalCorruptError(f"a record is not JSON: {error}; got {_shorten(line)}") from error
 
 

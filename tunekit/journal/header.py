@@ -191,7 +191,7 @@ def parse_header(path: str, content: bytes) -> ExperimentHeader:
     """
     try:
         fields = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _corrupt(path, f"it is not JSON ({error})")
     if not isinstance(fields, dict) or fields.pop("checksum", None) != _checksum(fields):
         _corrupt(path, "its checksum does not match")

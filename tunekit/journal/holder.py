@@ -41,7 +41,7 @@ def parse_holder(data: bytes) -> Holder | None:
     """Return what a lease says; None if it cannot be read."""
     try:
         return msgspec.json.decode(data, type=Holder)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

@@ -141,7 +141,7 @@ def folder_nonce(folder: Path) -> str:
 
 def _read_holder(fd: int) -> _Holder | None:
     """Return who holds the lock; None while the holder is just writing that down."""
-    with contextlib.suppress(msgspec.DecodeError):
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
         return msgspec.json.decode(os.pread(fd, 4096, 0), type=_Holder)
     return None
 

@@ -17,6 +17,7 @@ not yet durable, and the next driver acts on them. Locking is not done here: see
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import chain
@@ -160,6 +161,8 @@ class Journal:
         os.fsync(self._fd)
         if begins:
             sync_folder(self._folder)
+        if os.fstat(self._fd).st_nlink == 0:  # The system goes on writing a file that somebody has removed.
+            raise FileNotFoundError(errno.ENOENT, "it was removed", str(segment_path(self._folder, self._number)))
         self._size += len(data)
         self._chain = chain
 

@@ -122,7 +122,7 @@ def scan_segment(
 def _check_header(name: str, number: int, payload: bytes, first: int) -> None:
     try:
         header = msgspec.json.decode(payload, type=_Header)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         _corrupt(name, 0, 0, f"it does not begin with the header of a segment ({error})")
     if header.format > FORMAT_VERSION:
         raise JournalVersionError(

@@ -9,6 +9,7 @@ torch is an extra. It is not imported here unless a tensor is to be made; one th
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -161,7 +162,7 @@ def scalar_of(note: Sequence[Any]) -> Any:
     return np.frombuffer(bytes.fromhex(digits), _dtype(np, name))[0]
 
 
-def empty(kind: str, note: dict[str, Any], dtype: str, shape: list[int]) -> tuple[Any, Any]:
+def empty(kind: str, note: dict[str, Any], dtype: str, shape: list[int], num_bytes: int) -> tuple[Any, Any]:
     """Return a new array or tensor whose bytes are to be filled in, and these bytes as a flat array.
 
     Args:
@@ -169,6 +170,7 @@ def empty(kind: str, note: dict[str, Any], dtype: str, shape: list[int]) -> tupl
         note: As in ``Leaf``.
         dtype: What the file says.
         shape: What the file says.
+        num_bytes: How many the file has of it. No memory is asked for that the file cannot fill.
 
     Raises:
         TypeError: The description makes no sense.
@@ -179,8 +181,13 @@ def empty(kind: str, note: dict[str, Any], dtype: str, shape: list[int]) -> tupl
     if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"impossible shape {shape}")
     if kind == "array":
-        return _empty_array(note, dtype, shape)
-    return _empty_tensor(note, dtype, shape)
+        return _empty_array(note, dtype, shape, num_bytes)
+    return _empty_tensor(note, dtype, shape, num_bytes)
+
+
+def _check_size(shape: list[int], itemsize: int, num_bytes: int) -> None:
+    if math.prod(shape) * itemsize != num_bytes:
+        raise ValueError(f"shape {shape} of {itemsize} bytes each does not fit the {num_bytes} bytes that there are")
 
 
 # -- NumPy -------------------------------------------------------------------------------------------------------------
@@ -211,11 +218,12 @@ def _leaf_of_array(value: Any, np: Any) -> Leaf | None:
     return Leaf("array", value, key, note, name, shape, value.nbytes, dtype.itemsize, order)
 
 
-def _empty_array(note: dict[str, Any], dtype: str, shape: list[int]) -> tuple[Any, Any]:
+def _empty_array(note: dict[str, Any], dtype: str, shape: list[int], num_bytes: int) -> tuple[Any, Any]:
     import numpy as np  # noqa: PLC0415 - only a checkpoint with arrays needs it
 
     names = {name: key for key, name in _NUMPY.items()}
     found = _dtype(np, note["dtype"] if "dtype" in note else names[dtype])
+    _check_size(shape, found.itemsize, num_bytes)
     array = np.empty(shape, found)
     flat = array.reshape(-1).view(np.uint8)
     order = note.get("order")
@@ -290,13 +298,14 @@ def _kind_of(dtype: Any) -> tuple[str, str, int]:
     return kind, _TORCH.get(kind, ""), dtype.itemsize
 
 
-def _empty_tensor(note: dict[str, Any], dtype: str, shape: list[int]) -> tuple[Any, Any]:
+def _empty_tensor(note: dict[str, Any], dtype: str, shape: list[int], num_bytes: int) -> tuple[Any, Any]:
     import torch  # noqa: PLC0415 - an extra, which only a checkpoint with tensors needs
 
     names = {name: key for key, name in _TORCH.items()}
     found = getattr(torch, note["dtype"] if "dtype" in note else names[dtype], None)
     if not isinstance(found, torch.dtype):
         raise TypeError(f"torch has no type {note.get('dtype', dtype)!r}")
+    _check_size(shape, found.itemsize, num_bytes)
     memory = torch.empty(shape, dtype=found)
     flat = memory.reshape(-1).view(torch.uint8).numpy()
     order = note.get("order")

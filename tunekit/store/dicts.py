@@ -259,7 +259,7 @@ class _Files:
             content = bytearray(num_bytes)
             self._tensors.read_into([(name, memoryview(content))])
             return bytes(content)
-        made, flat = arrays.empty(kind, note, dtype, shape)
+        made, flat = arrays.empty(kind, note, dtype, shape, num_bytes)
         self._empty.append((name, memoryview(flat)))
         return made
 

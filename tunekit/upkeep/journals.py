@@ -24,7 +24,9 @@ _BLOCK_BYTES = 1 << 20
 def journal_name(shelf: Shelf) -> str:
     """Return the folder of an experiment's journal: the header names it. What cannot be a folder's name is no name."""
     name = JOURNAL
-    with contextlib.suppress(FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, AttributeError):
+    with contextlib.suppress(
+        FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, AttributeError, RecursionError
+    ):
         name = str(msgspec.json.decode(shelf.store.read(HEADER)).get("journal", JOURNAL))
     return JOURNAL if why_no_folder_name(name) else name
 

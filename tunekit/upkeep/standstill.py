@@ -133,7 +133,7 @@ def _sign(descriptor: int) -> None:
 
 def _is_driven(where: str, descriptor: int, hint: str) -> ExperimentExistsError:
     holder = ""
-    with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError):
+    with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError, RecursionError):
         found = msgspec.json.decode(os.pread(descriptor, 4096, 0))
         holder = f" (process {found['pid']} on {found['host']})"
     return ExperimentExistsError(f"{_running(where)}{holder}", hint=hint, path=where)

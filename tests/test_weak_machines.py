@@ -1,0 +1,166 @@
+"""A machine whose clock jumps, whose folders vanish, or that has no more descriptors, locks or memory to give."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import random
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sweeps
+from trainables import Counter, Make, maker
+
+import tunekit as tk
+from tunekit.core.codec import encode
+from tunekit.errors import ExperimentNotFoundError, StorageError
+from tunekit.journal.segments import read_records
+from tunekit.types import TrialStatus
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    return maker(tmp_path)
+
+
+def saving(steps: int = 4) -> dict[str, Any]:
+    return {"stop": {"training_iteration": steps}, "checkpoint_config": tk.CheckpointConfig(checkpoint_frequency=2)}
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_jumps_decides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """By hours and by months, back and forth, and into another time zone, between any two looks at it."""
+
+    def events(root: Path) -> list[bytes]:
+        tk.inline(
+            maker(root)(
+                num_samples=4,
+                scheduler=tk.ASHA(max_t=4, grace_period=1, reduction_factor=2),
+                metric="loss",
+                mode="min",
+                trainable=square_of_steps,
+                run={"checkpoint_config": tk.CheckpointConfig(checkpoint_at_end=False)},
+            )
+        )
+        clocks = {"at", "timestamp", "time_this_iter_s", "time_total_s"}
+        return [
+            encode(
+                type(record)(**{name: getattr(record, name) for name in record.__struct_fields__ if name not in clocks})
+            )
+            for record in read_records(root / "exp" / "journal")
+        ]
+
+    def square_of_steps(config: dict[str, Any]) -> None:
+        for step in range(1, 5):
+            tk.report({"loss": config["x"] / step})
+
+    expected = events(tmp_path / "steady")
+    chance, real = random.Random(7), time.time
+    monkeypatch.setattr(time, "time", lambda: real() + chance.choice([-3600.0, 0.0, 30 * 86400.0, -1e9, 3e8]))
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    request.addfinalizer(time.tzset)
+    request.addfinalizer(monkeypatch.undo)
+    assert events(tmp_path / "jumpy") == expected
+
+
+# -- folders that vanish -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", [".", "exp", "exp/journal"])
+def test_a_sweep_whose_folder_is_removed_says_so_and_stops(tmp_path: Path, what: str) -> None:
+    """The system would go on writing files that have no name any more, and all results with them be lost at the end."""
+    root = tmp_path / "root"
+    root.mkdir()
+    begun: list[str] = []
+
+    class Removing(Counter):
+        def step(self) -> dict[str, Any]:
+            begun.append(self.trial_name)
+            if len(begun) == 6:
+                shutil.rmtree(root / what)
+            return super().step()
+
+    tuner = maker(root)(Removing, run=saving(), num_samples=50)
+    with pytest.raises(StorageError, match="it was removed") as raised:
+        tk.inline(tuner)
+    assert "run the script again" in raised.value.hint
+    assert len(set(begun)) < 5
+
+
+def test_a_sweep_whose_folder_is_moved_away_ends_where_it_is_now(tmp_path: Path) -> None:
+    """What was open stays open: nothing that was recorded is lost, and the new place has it all."""
+    moved: list[Path] = []
+
+    class Moving(Counter):
+        def step(self) -> dict[str, Any]:
+            if not moved and self.count == 2:
+                moved.append(tmp_path / "elsewhere")
+                (tmp_path / "exp").rename(moved[0])
+            return super().step()
+
+    with pytest.raises(ExperimentNotFoundError, match="no longer at"):
+        _ = tk.inline(maker(tmp_path)(Moving, run={"stop": {"training_iteration": 4}, "checkpoint_config": never()}))[
+            0
+        ].rows
+    results = tk.inline(tk.Tuner.restore(moved[0], Moving))
+    assert [row["count"] for row in results[0].rows] == [1, 2, 3, 4]
+
+
+def never() -> tk.CheckpointConfig:
+    return tk.CheckpointConfig(checkpoint_at_end=False)
+
+
+# -- locks, descriptors, memory ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_without_locks_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Two drivers could not be told from one. Nothing is written but the empty file that was to be locked."""
+
+    def flock(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    tuner = make()
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(StorageError, match="could not be locked") as raised:
+        tk.inline(tuner)
+    assert "supports file locks" in raised.value.hint
+    monkeypatch.undo()
+    assert [result.status for result in tk.inline(tuner)] == [TrialStatus.COMPLETED]
+
+
+LIMITS: dict[str, Callable[[int], tuple[int, int]]] = {
+    "descriptors": lambda pid: (resource.RLIMIT_NOFILE, len([*Path(f"/proc/{pid}/fd").iterdir()])),
+    "memory": lambda pid: (resource.RLIMIT_AS, 1 << 20),
+    "sizes of files": lambda pid: (resource.RLIMIT_FSIZE, 1),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_process_that_gets_no_more_of_something(tmp_path: Path, name: str) -> None:
+    """It may lose saves or end with an error; run again without the limit, it ends as an undisturbed one."""
+    options = ["--numbers", "2000", "--samples", "2"]
+    sweeps.finish(sweeps.start("save_sweep.py", str(tmp_path / "undisturbed"), *options))
+    process = sweeps.start("save_sweep.py", str(tmp_path), *options)
+    assert process.stdout is not None
+    process.stdout.readline()
+    which, value = LIMITS[name](process.pid)
+    resource.prlimit(process.pid, which, (value, value))
+    process.communicate(timeout=60)
+    assert process.returncode >= 0 or name != "descriptors"
+    before = sweeps.table(tmp_path / "saves")
+    sweeps.finish(sweeps.start("save_sweep.py", str(tmp_path), *options))
+    after = sweeps.table(tmp_path / "saves")
+    assert after == sweeps.table(tmp_path / "undisturbed" / "saves")
+    assert before.items() <= after.items()
