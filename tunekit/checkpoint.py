@@ -14,7 +14,6 @@ but for ``to_dict(pickle=True)``.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any, Final
 import msgspec
 
 from tunekit.errors import CheckpointNotFoundError, SaveError
+from tunekit.logs import logger_of
 from tunekit.store import dicts, folders, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.base import storage_errors
@@ -34,7 +34,7 @@ from tunekit.store.finding import find
 from tunekit.store.opening import resolve
 from tunekit.store.ops import Ops
 
-logger: Final = logging.getLogger("tunekit")
+logger: Final = logger_of("tunekit")
 
 
 class Checkpoint:

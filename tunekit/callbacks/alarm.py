@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -11,10 +10,11 @@ from tunekit.core.events import Event, LaunchFailed, RestoreFailed
 from tunekit.core.restarts import what_happened, what_to_do
 from tunekit.core.state import State
 from tunekit.errors import CheckpointCorruptError, CheckpointVersionError
+from tunekit.logs import logger_of
 from tunekit.printable import one_line
 from tunekit.types import TrialId
 
-logger: Final = logging.getLogger("tunekit")
+logger: Final = logger_of("tunekit")
 
 _OF_CHECKPOINTS: Final = {
     f"{kind.__module__}.{kind.__name__}" for kind in (CheckpointCorruptError, CheckpointVersionError)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Final
 
 from tunekit.core.events import Event
 from tunekit.core.state import State
+from tunekit.logs import logger_of
 from tunekit.printable import one_line
 
-logger: Final = logging.getLogger("tunekit")
+logger: Final = logger_of("tunekit")
 
 
 class Notices:

@@ -16,7 +16,6 @@ A driver's *generation* counts the drivers that this experiment has had.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import secrets
 import socket
@@ -30,9 +29,10 @@ import msgspec
 
 from tunekit.errors import ExperimentExistsError, StorageError
 from tunekit.journal.holder import Holder, is_gone, parse_holder, process_start, this_machine
+from tunekit.logs import logger_of
 from tunekit.store.base import PutOutcome, Store
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 __all__ = ["LEASE_NAME", "LEASE_S", "DriverLease", "Holder", "is_gone", "parse_holder"]
 

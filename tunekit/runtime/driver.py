@@ -9,7 +9,6 @@ issues again whatever was open.
 
 from __future__ import annotations
 
-import logging
 import queue
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -39,6 +38,7 @@ from tunekit.core.events import (
 )
 from tunekit.core.experiment import Experiment
 from tunekit.core.state import State
+from tunekit.logs import logger_of
 from tunekit.runtime.clock import Clock
 from tunekit.runtime.commits import Commits, Recorder
 from tunekit.runtime.failure import error_info
@@ -46,7 +46,7 @@ from tunekit.runtime.publisher import Publisher, StoreCommand
 from tunekit.runtime.spec import Delivery, Executor, ExecutorCommand
 from tunekit.search.base import SearcherState
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _MAX_DELIVERIES = 10_000
 """So many deliveries at most share one fsync: enough to batch, few enough to bound a turn."""

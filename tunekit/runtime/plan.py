@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from tunekit.config import CheckpointConfig, RunConfig, TuneConfig
 from tunekit.core.events import Draw, ResultReported, Settings
 from tunekit.errors import ConfigError
+from tunekit.logs import logger_of
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.schedulers import FIFO
 from tunekit.search import RandomSearch
@@ -24,7 +24,7 @@ from tunekit.store.opening import resolve
 from tunekit.trainable import TrainableInfo, describe
 from tunekit.types import Json, Mode, TrialId
 
-_logger = logging.getLogger("tunekit")
+_logger = logger_of("tunekit")
 
 _ASK_BATCH = 32
 """Configurations asked for at once from a searcher that does not learn, when their number is known."""

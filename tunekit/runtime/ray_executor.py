@@ -32,6 +32,7 @@ from tunekit.core.events import (
     TrialRaised,
     TrialStarted,
 )
+from tunekit.printable import printable
 from tunekit.runtime.cluster import Cluster
 from tunekit.runtime.crew import Crew
 from tunekit.runtime.failure import error_info
@@ -334,7 +335,7 @@ class RayExecutor:
 
     def _give_up(self, error: Exception) -> None:
         """Report everything as lost: nothing can be learned of any worker any more."""
-        sys.stderr.write("".join(traceback.format_exception(error)))
+        sys.stderr.write(printable("".join(traceback.format_exception(error))))
         with self._lock:
             self._broken = error_info(error)
             loss = Loss(LossCause.NOT_STARTED, f"the executor failed: {self._broken.message}")  # No trial pays for it.
@@ -350,7 +351,7 @@ class RayExecutor:
         if now - self._repeated_at >= _REPEAT_S:
             self._repeated_at = now
             self._office.repeat()
-        sys.stderr.write(self._patience.complain(self._pool.starving(), now, self._cluster.free))
+        sys.stderr.write(printable(self._patience.complain(self._pool.starving(), now, self._cluster.free)))
 
     # -- acting, with the lock held ------------------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ thread and no buffer stays behind.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from tunekit.core.events import CheckpointStaged, SaveFailed, TrialSaving
 from tunekit.core.metrics import score
 from tunekit.core.stopping import TIME_TOTAL_S, TRAINING_ITERATION
 from tunekit.errors import CheckpointError
+from tunekit.logs import logger_of
 from tunekit.runtime.channel import Channel
 from tunekit.runtime.failure import error_info
 from tunekit.runtime.heartbeat import beating
@@ -46,7 +46,7 @@ from tunekit.types import Json
 
 __all__ = ["DICT_NAME", "Row", "SaveReason", "Saving", "config_digest", "content_of"]
 
-logger: Final = logging.getLogger("tunekit")
+logger: Final = logger_of("tunekit")
 
 _MAX_METRICS_BYTES: Final = 16_384
 """A larger row is left out of the manifest, which is journalled and so would hold it twice."""

@@ -14,7 +14,6 @@ trials, and only those manifests are read that the journal knows nothing of:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from tunekit.core.events import CheckpointAdopted, CheckpointMissing, Event, Res
 from tunekit.core.rows import RowTable, end_of
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.errors import CheckpointError
+from tunekit.logs import logger_of
 from tunekit.printable import one_line
 from tunekit.store import CheckpointIO, layout
 from tunekit.store import manifest as manifests
@@ -32,7 +32,7 @@ from tunekit.store.overview import Overview, overview
 from tunekit.store.verify import size_problems
 from tunekit.types import TrialId
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _MAX_SHOWN = 5
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import tempfile
@@ -13,13 +12,14 @@ from pathlib import Path
 
 from tunekit.core.events import Place
 from tunekit.errors import StorageError
+from tunekit.logs import logger_of
 from tunekit.runtime.output import LOG_NAME
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.trial_run import TrialRun
 from tunekit.session import Context
 from tunekit.store.base import PutOutcome, Store
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 def trial_dir(sweep: SweepSpec, spec: AttemptSpec) -> Path | None:

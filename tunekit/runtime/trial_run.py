@@ -15,7 +15,6 @@ is *closed*: a report that is under way is waited for, and no other one begins.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +37,7 @@ from tunekit.core.events import (
 from tunekit.core.restarts import SilentRestart, what_happened, what_to_do
 from tunekit.core.stopping import met
 from tunekit.errors import SilentRestartError
+from tunekit.logs import logger_of
 from tunekit.runtime import first_row
 from tunekit.runtime.channel import Channel, Preempted
 from tunekit.runtime.normalise import normalise
@@ -48,7 +48,7 @@ from tunekit.session import TrialStopped
 from tunekit.trainable import DONE, PIN_CHECKPOINT, SHOULD_CHECKPOINT
 from tunekit.types import StartOver
 
-logger: Final = logging.getLogger("tunekit")
+logger: Final = logger_of("tunekit")
 
 Write = Callable[[str], Any]
 """User code that writes a checkpoint into a folder."""

@@ -10,7 +10,6 @@ and ``RequestError`` without it (asking again would be answered alike).
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from tunekit.errors import StorageError
+from tunekit.logs import logger_of
 
-_logger = logging.getLogger("tunekit")
+_logger = logger_of("tunekit")
 _T = TypeVar("_T")
 PART_BYTES = 5 << 20
 """Files larger than this are transferred in parts, several at a time, and so one file after the other."""

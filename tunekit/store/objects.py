@@ -9,7 +9,6 @@ service to the worker; clones and what is put aside are copied inside the servic
 from __future__ import annotations
 
 import errno
-import logging
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +16,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from tunekit.errors import StorageError
+from tunekit.logs import logger_of
 from tunekit.store import layout
 from tunekit.store.base import PutOutcome, storage_errors
 from tunekit.store.object_client import PART_BYTES, ConflictError, Listed, ObjectClient, Patience
 from tunekit.store.object_folders import FOLDERS, LocalFolders
 from tunekit.store.object_places import EMPTY, Place, data_of, manifest_key, place_of, staged, stays, visible
 
-_logger = logging.getLogger("tunekit")
+_logger = logger_of("tunekit")
 _T = TypeVar("_T")
 _A = TypeVar("_A")
 _FILES_AT_ONCE = 8

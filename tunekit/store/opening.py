@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tunekit.errors import ConfigError, ConfigTypeError
+from tunekit.logs import logger_of
 from tunekit.store import object_uri
 from tunekit.store.base import Store, probe, storage_error
 from tunekit.store.fsspec_client import FsspecClient
@@ -17,7 +17,7 @@ from tunekit.store.memory import MemoryStore
 from tunekit.store.object_client import ObjectClient, Patience
 from tunekit.store.objects import ObjectStore
 
-_logger = logging.getLogger("tunekit")
+_logger = logger_of("tunekit")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SUPPORTED = (
     "a local path, file:///absolute/path, memory://name, s3://bucket/folder, gs://…, az://… "

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import socket
 import time
@@ -25,10 +24,11 @@ from tunekit.errors import ExperimentExistsError
 from tunekit.journal.holder import is_gone, parse_holder
 from tunekit.journal.lease import LEASE_NAME, DriverLease
 from tunekit.journal.lock import LOCK_NAME
+from tunekit.logs import logger_of
 from tunekit.store import LocalStore, Store
 from tunekit.store.base import storage_errors
 
-_logger = logging.getLogger("tunekit")
+_logger = logger_of("tunekit")
 _LOOK_S = 1.0
 """Seconds between two looks at a lease."""
 
