@@ -117,8 +117,13 @@ class Tuner:
         tuner._plan = plan  # noqa: SLF001 - its own class
         return tuner
 
-    def fit(self) -> ResultGrid:
+    def fit(self, *, takeover: bool = False) -> ResultGrid:
         """Run the sweep on Ray until it ends, or go on with it; a finished one returns at once.
+
+        Args:
+            takeover: Whether to go on in the place of a driver that is running this experiment, or seems to be: one
+                that was stopped, or is on a machine that does not answer. It records nothing any more, and ends with
+                ``ExperimentExistsError``. Without it, a second driver is refused.
 
         Returns:
             Every trial of the experiment, those of earlier runs of the script included.
@@ -132,7 +137,7 @@ class Tuner:
             ConfigError: The trainable turned out not to fit the configuration.
             KeyboardInterrupt: Ctrl-C; everything is saved, and the same script goes on.
         """
-        return sweep.fit(self._plan, inline=False)
+        return sweep.fit(self._plan, inline=False, takeover=takeover)
 
     def get_results(self) -> ResultGrid:
         """Return the results so far, without running anything.
@@ -143,7 +148,7 @@ class Tuner:
         return sweep.load(self._plan)
 
 
-def inline(tuner: Tuner) -> ResultGrid:
+def inline(tuner: Tuner, *, takeover: bool = False) -> ResultGrid:
     """Run a tuner's sweep in this process, one trial after another, without Ray.
 
     Trials run on the calling thread, so a debugger's breakpoints work in them. Journal, checkpoints and results are the
@@ -151,6 +156,7 @@ def inline(tuner: Tuner) -> ResultGrid:
 
     Args:
         tuner: The sweep.
+        takeover: As in ``Tuner.fit``.
 
     Raises:
         TunekitError: As ``Tuner.fit``.
@@ -159,7 +165,7 @@ def inline(tuner: Tuner) -> ResultGrid:
         raise ConfigError(
             f"inline: got {tuner!r}, but must be a Tuner", hint="tunekit.inline(tunekit.Tuner(train, param_space=…))"
         )
-    return sweep.fit(tuner._plan, inline=True)  # noqa: SLF001 - the same module
+    return sweep.fit(tuner._plan, inline=True, takeover=takeover)  # noqa: SLF001 - the same module
 
 
 def _check_part(problems: Problems, name: str, value: object, kind: type) -> None:

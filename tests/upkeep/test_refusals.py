@@ -19,7 +19,7 @@ from tunekit.errors import (
     StorageError,
 )
 from tunekit.journal.lease import LEASE_NAME
-from tunekit.journal.lock import GENERATION_NAME, LOCK_NAME, DriverLock
+from tunekit.journal.lock import GENERATION_NAME, LOCK_NAME, OPENING_NAME, TAKEOVER_NAME, DriverLock
 from tunekit.store.contents import Kind, take_apart
 from tunekit.store.shelf import Found
 from tunekit.upkeep import copying
@@ -101,7 +101,7 @@ def test_a_driver_cannot_start_while_its_experiment_is_copied(
 
 
 def test_names_that_mean_something_at_one_place_only_are_those_of_the_journal(tmp_path: Path) -> None:
-    names = [LOCK_NAME, GENERATION_NAME, LEASE_NAME]
+    names = [LOCK_NAME, GENERATION_NAME, LEASE_NAME, OPENING_NAME, TAKEOVER_NAME]
     assert take_apart(dict.fromkeys(names, Found(1)), Kind.EXPERIMENT).bound.keys() == {*names}
 
 

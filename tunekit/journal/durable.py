@@ -51,6 +51,17 @@ def cut(path: Path, size: int) -> None:
         os.close(fd)
 
 
+def cut_same(path: Path, size: int, same: os.stat_result) -> None:
+    """Cut a file to its first ``size`` bytes, durably, if it is still the same one. Its name stays in any case."""
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        if os.path.samestat(os.fstat(fd), same):
+            os.ftruncate(fd, size)
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def create_file(path: Path, data: bytes) -> None:
     """Write a new file that is either there as a whole or not at all.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -34,6 +34,7 @@ from tunekit.journal.lock import DriverLock, folder_nonce
 from tunekit.journal.log import Journal
 from tunekit.journal.remote import RemoteJournal
 from tunekit.journal.remote_segments import read_remote_records
+from tunekit.journal.right import DriverRight
 from tunekit.journal.segments import read_records
 from tunekit.store.base import PutOutcome, Store
 from tunekit.store.joining import joined
@@ -64,15 +65,6 @@ class OpenJournal(Protocol):
         ...
 
 
-class Right(Protocol):
-    """The right to be the driver of an experiment, which one driver has at a time."""
-
-    @property
-    def generation(self) -> int:
-        """Which driver of the experiment this is, counted from 1."""
-        ...
-
-
 class ExperimentFolder(Protocol):
     """What an experiment says of itself, and who may say more."""
 
@@ -81,8 +73,12 @@ class ExperimentFolder(Protocol):
         """The absolute local path or the URI."""
         ...
 
-    def taken(self) -> AbstractContextManager[Right]:
-        """Hold the right to write, or raise ``ExperimentExistsError``. What a driver left that died is tidied up."""
+    def taken(self, *, takeover: bool = False) -> AbstractContextManager[DriverRight]:
+        """Hold the right to write, or raise ``ExperimentExistsError``. What a driver left that died is tidied up.
+
+        Args:
+            takeover: Whether to take the right from a driver that holds it.
+        """
         ...
 
     def header(self) -> ExperimentHeader | None:
@@ -123,9 +119,9 @@ class LocalExperiment:
         """The absolute path."""
         return str(self._folder)
 
-    def taken(self) -> AbstractContextManager[Right]:
+    def taken(self, *, takeover: bool = False) -> AbstractContextManager[DriverRight]:
         """Lock the folder."""
-        return self._right
+        return _taken(self._right, takeover)
 
     def header(self) -> ExperimentHeader | None:
         """Read the file."""
@@ -142,7 +138,12 @@ class LocalExperiment:
     def replayed(self, read: Callable[[Iterator[Record]], T]) -> tuple[OpenJournal, T]:
         """Open the segments, with the drafts of a driver that was killed out of the way."""
         remove_drafts(self._folder)
-        return Journal.replayed(self._journal(), read)
+        right, journal = self._right, self._journal()
+        if right.took_over:
+            remove_drafts(journal)
+        opened = Journal.replayed(journal, read, guard=right.check, closes=right.took_over)
+        right.end_is_closed()
+        return opened
 
     def records(self, *, holding: bytes = b"") -> Iterator[Record]:
         """Read the segments."""
@@ -175,9 +176,9 @@ class RemoteExperiment:
         """The URI."""
         return self._store.uri
 
-    def taken(self) -> AbstractContextManager[Right]:
+    def taken(self, *, takeover: bool = False) -> AbstractContextManager[DriverRight]:
         """Take the lease."""
-        return self._lease
+        return _taken(self._lease, takeover)
 
     def header(self) -> ExperimentHeader | None:
         """Read the object."""
@@ -235,6 +236,15 @@ class RemoteExperiment:
             raise StorageError(f"{joined(self.path, HEADER_NAME)} could not be written", hint=_HINT, path=self.path)
         if outcome is PutOutcome.LOST:
             raise holds_one_already(self.path) if tag is None else self._lease.fenced()
+
+
+@contextmanager
+def _taken(right: DriverRight, takeover: bool) -> Iterator[DriverRight]:  # noqa: FBT001 - used twice, above
+    right.acquire(takeover=takeover)
+    try:
+        yield right
+    finally:
+        right.release()
 
 
 def experiment_folder(place: str | os.PathLike[str] | Store) -> ExperimentFolder:

@@ -22,14 +22,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
 from tunekit.errors import ExperimentExistsError, StorageError
 from tunekit.journal.holder import Holder, is_gone, parse_holder, process_start, this_machine
 from tunekit.logs import logger_of
+from tunekit.journal.right import DriverRight
 from tunekit.store.base import PutOutcome, Store
 
 logger = logger_of(__name__)
@@ -47,8 +46,8 @@ _TRIES = 5
 """How often a lease is asked for when the store does not say what became of it, or others are quicker."""
 
 
-class DriverLease:
-    """The right to be the driver of an experiment on an object store. A context manager.
+class DriverLease(DriverRight):
+    """The right to be the driver of an experiment on an object store.
 
     Args:
         store: The experiment.
@@ -79,8 +78,6 @@ class DriverLease:
         self._pid = 0
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
-        self.took_over = False
-        """Whether the driver before has not ended in peace, and so might still be writing."""
 
     @property
     def generation(self) -> int:
@@ -92,8 +89,11 @@ class DriverLease:
         """What no other driver has."""
         return self._mine.token if self._mine else ""
 
-    def acquire(self) -> int:
+    def acquire(self, *, takeover: bool = False) -> int:
         """Take the lease, and return the generation. Waits no longer than until the present holder counts as dead.
+
+        Args:
+            takeover: Whether to take it at once, though its holder may live.
 
         Raises:
             ExperimentExistsError: Another driver holds it, and has just shown that it lives.
@@ -104,7 +104,7 @@ class DriverLease:
             found, tag = self._read()
             if found is not None and found.token == token:
                 break  # the reply to the try before was lost
-            if found is not None:
+            if found is not None and not takeover:
                 found, tag = self._wait_for_death(found, tag)
             self._mine = self._make(token, found)
             outcome = self._store.replace(LEASE_NAME, msgspec.json.encode(self._mine), tag)
@@ -153,8 +153,8 @@ class DriverLease:
         return ExperimentExistsError(
             f"another driver has taken over the experiment in {self._store.uri}: {who}. "
             "This one has stopped, and writes nothing more",
-            hint=f"That happens to a driver that the storage has not heard of for {self._lease_s:g} s. "
-            "The other one goes on with everything that was recorded; wait until it ends.",
+            hint=f"That happens to a driver that the storage has not heard of for {self._lease_s:g} s, and when "
+            "another one is started with takeover=True. It goes on with everything that was recorded.",
             path=self._store.uri,
             pid=self._other.pid if self._other else None,
         )
@@ -176,17 +176,6 @@ class DriverLease:
             logger.warning("the lease of %s is not given back: the storage does not answer", self._store.uri)
         if raised:
             raise raised[0]
-
-    def __enter__(self) -> Self:
-        """Acquire."""
-        self.acquire()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Release."""
-        self.release()
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -249,7 +238,8 @@ class DriverLease:
         return ExperimentExistsError(
             f"another driver is running the experiment in {self._store.uri}: {holder}",
             hint="Wait until it ends, or end it: the experiment is free as soon as that is seen, at the latest "
-            f"{holder.lease_s:g} s after its process is gone. To run beside it, give this sweep another name.",
+            f"{holder.lease_s:g} s after its process is gone. To go on in its place whatever it does, use "
+            "fit(takeover=True). To run beside it, give this sweep another name.",
             path=self._store.uri,
             pid=holder.pid,
         )

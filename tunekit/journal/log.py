@@ -12,6 +12,13 @@ and raises ``StorageError``. Opening it anew reads what is really there.
 
 ``open`` syncs what it found, since a driver that was killed between write and fsync leaves records that are visible but
 not yet durable, and the next driver acts on them. Locking is not done here: see ``lock``.
+
+**After a takeover** the driver before may still have the newest segment open, and may be stopped in the middle of a
+commit. Its lock has been replaced by then, so whatever it writes from there on it will not act upon. The journal puts a
+copy in the place of that segment, so that the open file has no name any more. Then it reads, and begins the next
+segment itself, in the place of one that the driver before may just have begun. A commit asks a *guard* whether the lock
+is still ours, before it writes and again when all is durable: a commit that was acted upon was there before the lock
+was replaced, and so before the copy was made.
 """
 
 from __future__ import annotations
@@ -19,16 +26,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from tunekit.core.codec import Record, decode, encode
-from tunekit.errors import StorageError
-from tunekit.journal.durable import cut, make_folder, sync_folder, write_all
+from tunekit.core.codec import Record
+from tunekit.errors import ExperimentExistsError, StorageError, TunekitError
+from tunekit.journal.durable import cut, cut_same, make_folder, replace_file, sync_folder, write_all
 from tunekit.journal.framing import seal
-from tunekit.journal.segments import make_header, read_records, read_segment, segment_number, segment_path, segments
+from tunekit.journal.pending import OpenedJournal, Reader, open_and_read
+from tunekit.journal.segments import (
+    detach_end,
+    make_header,
+    read_records,
+    read_segment,
+    segment_number,
+    segment_path,
+    segments,
+)
 
 T = TypeVar("T")
 
@@ -38,7 +53,7 @@ SEGMENT_BYTES = 64 * 2**20
 __all__ = ["SEGMENT_BYTES", "Journal", "read_records"]
 
 
-class Journal:
+class Journal(OpenedJournal):
     """The events and commands of an experiment, oldest first, on a local disk. One thread, one writer."""
 
     patience_s = 0.0
@@ -49,18 +64,18 @@ class Journal:
         folder: Path,
         *,
         segment_bytes: int = SEGMENT_BYTES,
-        read: Callable[[Iterator[Record]], object] | None = None,
+        read: Reader | None = None,
+        guard: Callable[[], None] = lambda: None,
+        closes: bool = False,
     ) -> None:
         """Scan and open the journal; ``Journal.open`` and ``Journal.replayed`` read better."""
+        super().__init__()
         self._folder = folder
         self._segment_bytes = segment_bytes
-        self._pending: list[bytes] = []
+        self._guard = guard
+        self._closes = closes
         self._fd: int | None = None
-        self._closed = False
-        self._number = 0
         self._size = 0
-        self._chain = 0
-        self._num_records = 0
         self._read_all(read)
         self._resume()
 
@@ -80,12 +95,21 @@ class Journal:
         return cls(folder, segment_bytes=segment_bytes)
 
     @classmethod
-    def replayed(cls, folder: Path, read: Callable[[Iterator[Record]], T]) -> tuple[Journal, T]:
+    def replayed(
+        cls,
+        folder: Path,
+        read: Callable[[Iterator[Record]], T],
+        *,
+        guard: Callable[[], None] = lambda: None,
+        closes: bool = False,
+    ) -> tuple[Journal, T]:
         """Open the journal, and read it in the same pass that looks for its end.
 
         Args:
             folder: The folder of the segments.
             read: Called once with every durable record, oldest first. What it raises leaves the journal unopened.
+            guard: Raises if another driver has taken over; asked before and after each commit.
+            closes: Whether the driver before may still have the journal open.
 
         Returns:
             The journal, and what ``read`` returned.
@@ -93,64 +117,40 @@ class Journal:
         Raises:
             TunekitError: As ``open``.
         """
-        found: list[T] = []
-        journal = cls(folder, read=lambda records: found.append(read(records)))
-        return journal, found[0]
-
-    @property
-    def num_records(self) -> int:
-        """How many records are durable."""
-        return self._num_records
-
-    @property
-    def closed(self) -> bool:
-        """Whether it takes no more records: it was closed, or a write failed."""
-        return self._closed
+        return open_and_read(lambda reader: cls(folder, read=reader, guard=guard, closes=closes), read)
 
     def records(self) -> Iterator[Record]:
         """Yield every durable record, oldest first."""
         return read_records(self._folder)
 
-    def append(self, records: Sequence[Record]) -> None:
-        """Remember the records for the next commit.
+    @property
+    def _where(self) -> str:
+        return str(self._folder)
 
-        Raises:
-            ReportError: A record holds a value that has no JSON form; none of the records is kept.
-            StorageError: The journal is closed.
-        """
-        self._check_open()
-        self._pending += [encode(record) for record in records]
-
-    def commit(self) -> None:
-        """Make everything that was appended durable.
-
-        Raises:
-            StorageError: The disk does not let us. The journal is closed, and what was appended is lost.
-        """
-        self._check_open()
-        if not self._pending:
-            return
-        try:
-            self._write(self._pending)
-        except BaseException as error:
-            self._abandon()
-            if isinstance(error, OSError):
-                self._fail("written", error)
-            raise
-        self._num_records += len(self._pending)
-        self._pending = []
-
-    def close(self) -> None:
-        """Commit and close. Closing a second time does nothing."""
-        if self._closed:
-            return
-        self.commit()
-        self._closed = True
-        self._close_file()
+    @property
+    def _hint(self) -> str:
+        return "Run the script again: it goes on from the last commit."
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def _write(self, payloads: list[bytes]) -> None:
+        """Write one batch. It counts only if nobody has taken over by the time at which it is durable."""
+        try:
+            self._guard()
+            self._write_batch(payloads)
+            self._guard()
+        except ExperimentExistsError:
+            self._let_go()
+            raise
+        except BaseException as error:
+            self._abandon()
+            if isinstance(error, OSError) and not isinstance(error, TunekitError):
+                with contextlib.suppress(StorageError):
+                    self._guard()  # a file that was replaced may look like a broken disk
+                self._fail("written", error)
+            raise
+
+    def _write_batch(self, payloads: list[bytes]) -> None:
         """Write one batch, into a new segment if it is time for one."""
         begins = self._fd is None or self._size >= self._segment_bytes
         if begins:
@@ -168,34 +168,31 @@ class Journal:
 
     def _begin_segment(self) -> bytes:
         """Create the next segment and return its header."""
-        self._close_file()
+        self._let_go()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+        self._fd = os.open(segment_path(self._folder, self._number + 1), flags, 0o600)
         self._number += 1
         self._size = 0
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
-        self._fd = os.open(segment_path(self._folder, self._number), flags, 0o600)
         return make_header(self._number, first=self._num_records)
 
     def _abandon(self) -> None:
-        """Give the journal up after a failure, and take back what the failed commit may have written."""
-        self._closed = True
-        opened = self._fd is not None
-        with contextlib.suppress(OSError):
-            self._close_file()
-        if opened:
-            with contextlib.suppress(OSError):
-                cut(segment_path(self._folder, self._number), self._size)
+        """Give the journal up after a failure, and take back what the failed commit may have written.
 
-    def _close_file(self) -> None:
+        It is taken back from the very file that it was written to: the name may be another driver's file by now.
+        """
+        if self._fd is None:
+            return
+        with contextlib.suppress(OSError):
+            mine = os.fstat(self._fd)
+            self._let_go()
+            cut_same(segment_path(self._folder, self._number), self._size, mine)
+        with contextlib.suppress(OSError):
+            self._let_go()
+
+    def _let_go(self) -> None:
         if self._fd is not None:
             fd, self._fd = self._fd, None
             os.close(fd)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StorageError(
-                f"the journal in {self._folder} is closed",
-                hint="Run the script again: it goes on from the last commit.",
-            )
 
     def _fail(self, verb: str, error: OSError) -> NoReturn:
         raise StorageError(
@@ -205,39 +202,44 @@ class Journal:
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
-    def _read_all(self, read: Callable[[Iterator[Record]], object] | None) -> None:
-        """Find the end of the journal, and let ``read`` have the records on the way there."""
-        with contextlib.closing(self._scan()) as batches:
-            if read is not None:
-                read(chain.from_iterable(map(decode, payloads) for payloads in batches))
-            for _ in batches:  # what nobody wanted to read must be in order, too
-                pass
-
     def _scan(self) -> Generator[list[bytes]]:
         """Yield the records of each batch, and note where it ends. A segment without a whole batch is removed."""
         try:
             make_folder(self._folder, 0o700)
-            for path in segments(self._folder):
+            for path in detach_end(self._folder) if self._closes else segments(self._folder):
                 for batch in read_segment(path, self._chain, self._num_records):
                     self._number, self._size, self._chain = segment_number(path), batch.end, batch.chain
                     self._num_records += len(batch.payloads)
                     yield batch.payloads
-                if self._number != segment_number(path):
+                if self._number != segment_number(path) and not self._closes:
                     cut(path, 0)
         except OSError as error:
+            if isinstance(error, TunekitError):
+                raise
             self._fail("opened", error)
 
     def _resume(self) -> None:
         """Cut what is torn off the last segment, open it for appending, and make durable what was found in it."""
-        if not self._number:
+        if not self._number and not self._closes:
             return
-        path = segment_path(self._folder, self._number)
         try:
-            if path.stat().st_size > self._size:
+            path = segment_path(self._folder, self._number)
+            if self._number and path.stat().st_size > self._size:
                 cut(path, self._size)
+            if self._closes:
+                path = self._close_end()
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND)
             os.fsync(self._fd)
             sync_folder(self._folder)
         except OSError as error:
-            self._close_file()
+            self._let_go()
             self._fail("opened", error)
+
+    def _close_end(self) -> Path:
+        """Begin a segment where the driver before would begin its next one, or just has, and return it."""
+        self._number += 1
+        path = segment_path(self._folder, self._number)
+        data, self._chain = seal([make_header(self._number, first=self._num_records)], self._chain)
+        replace_file(path, data)
+        self._size = len(data)
+        return path

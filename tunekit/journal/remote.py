@@ -21,17 +21,16 @@ the closing it can write no more.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Generator, Iterator
 from typing import NoReturn, TypeVar
 
-from tunekit.core.codec import Record, decode, encode
+from tunekit.core.codec import Record
 from tunekit.errors import StorageError
-from tunekit.journal.framing import Batch, seal
+from tunekit.journal.framing import seal
 from tunekit.journal.lease import DriverLease
+from tunekit.journal.pending import OpenedJournal, Reader, open_and_read
 from tunekit.journal.remote_segments import read_remote_records, remote_contents, remote_numbers
 from tunekit.journal.segments import make_header, scan_segment, segment_name
 from tunekit.store.base import PutOutcome, Store
@@ -48,7 +47,7 @@ _MAX_RACES = 100
 """How often a driver that is not dead, but no longer in charge, may be first with the next segment."""
 
 
-class RemoteJournal:
+class RemoteJournal(OpenedJournal):
     """The events and commands of an experiment, oldest first, on an object store. One thread, one writer.
 
     Args:
@@ -74,26 +73,18 @@ class RemoteJournal:
         folder: str,
         lease: DriverLease,
         *,
-        read: Callable[[Iterator[Record]], object] | None = None,
+        read: Reader | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """Read all that is there, and close its end against a driver that was replaced."""
+        super().__init__()
         self._store = store
         self._folder = folder
         self._lease = lease
         self._pause = pause
-        self._pending: list[bytes] = []
-        self._closed = False
-        self._number = 0
-        self._chain = 0
-        self._num_records = 0
         self._torn = ""
         """Tag of a segment that is to be written over: no commit in it is whole."""
-        with contextlib.closing(self._scan()) as batches:
-            if read is not None:
-                read(chain.from_iterable(map(decode, batch.payloads) for batch in batches))
-            for _ in batches:  # what nobody wanted to read must be in order, too
-                pass
+        self._read_all(read)
 
     @classmethod
     def replayed(
@@ -110,60 +101,20 @@ class RemoteJournal:
         Returns:
             The journal, and what ``read`` returned.
         """
-        found: list[T] = []
-        journal = cls(store, folder, lease, read=lambda records: found.append(read(records)))
-        return journal, found[0]
-
-    @property
-    def num_records(self) -> int:
-        """How many records are durable."""
-        return self._num_records
-
-    @property
-    def closed(self) -> bool:
-        """Whether it takes no more records: it was closed, it was fenced, or a write failed."""
-        return self._closed
+        return open_and_read(lambda reader: cls(store, folder, lease, read=reader), read)
 
     def records(self) -> Iterator[Record]:
         """Yield every durable record, oldest first."""
         return read_remote_records(self._store, self._folder)
 
-    def append(self, records: Sequence[Record]) -> None:
-        """Remember the records for the next commit.
-
-        Raises:
-            ReportError: A record holds a value that has no JSON form; none of the records is kept.
-            StorageError: The journal is closed.
-        """
-        self._check_open()
-        self._pending += [encode(record) for record in records]
-
-    def commit(self) -> None:
-        """Make everything that was appended durable.
-
-        Raises:
-            ExperimentExistsError: Another driver has taken over. The journal is closed; nothing was written.
-            StorageError: The store does not say that it was written. The journal is closed.
-        """
-        self._check_open()
-        if not self._pending:
-            return
-        pending, self._pending = self._pending, []
-        self._closed = True  # and it stays so unless all goes well
-        if not self._write(pending):
-            raise self._lease.fenced()
-        self._closed = False
-        self._num_records += len(pending)
-
-    def close(self) -> None:
-        """Commit and close. Closing a second time does nothing."""
-        if not self._closed:
-            self.commit()
-            self._closed = True
-
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def _write(self, payloads: list[bytes]) -> bool:
+    def _write(self, payloads: list[bytes]) -> None:
+        """Write one segment, of which nothing is there if its number is somebody else's."""
+        if not self._has_written(payloads):
+            raise self._lease.fenced()
+
+    def _has_written(self, payloads: list[bytes]) -> bool:
         """Write one segment. Return False if its number is somebody else's."""
         self._lease.check()
         number = self._number + 1
@@ -200,19 +151,12 @@ class RemoteJournal:
             return True
         return True
 
-    def _check_open(self) -> None:
-        if self._closed:
-            self._fail("is closed")
-
     def _fail(self, what: str) -> NoReturn:
-        raise StorageError(
-            f"the journal in {self._where} {what}",
-            hint="Check that the storage is reachable, then run the script again: it goes on from the last commit.",
-        )
+        raise StorageError(f"the journal in {self._where} {what}", hint=self._hint)
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
-    def _scan(self) -> Generator[Batch]:
+    def _scan(self) -> Generator[list[bytes]]:
         """Yield every batch up to the end, and hold the end when it is reached."""
         numbers = remote_numbers(self._store, self._folder)
         for number, data in remote_contents(self._store, self._folder, numbers):
@@ -220,13 +164,13 @@ class RemoteJournal:
         if not self._lease.took_over:
             return
         for _ in range(_MAX_RACES):
-            if self._write([]):
+            if self._has_written([]):
                 return
             number = self._number + 1
             yield from self._take_in(number, self._store.read(self._key(number)), has_next=False)
         raise self._lease.fenced()
 
-    def _take_in(self, number: int, data: bytes, *, has_next: bool) -> Iterator[Batch]:
+    def _take_in(self, number: int, data: bytes, *, has_next: bool) -> Iterator[list[bytes]]:
         """Yield the batches of one segment, and cut what is torn off the last one.
 
         Only a journal that comes from a disk can be torn: it was copied after a crash.
@@ -242,7 +186,7 @@ class RemoteJournal:
         ):
             end, self._number, self._chain = batch.end, number, batch.chain
             self._num_records += len(batch.payloads)
-            yield batch
+            yield batch.payloads
         if end < len(data) or not end:
             self._cut(number, data, end)
 
@@ -265,3 +209,7 @@ class RemoteJournal:
     @property
     def _where(self) -> str:
         return f"{self._store.uri.rstrip('/')}/{self._folder}"
+
+    @property
+    def _hint(self) -> str:
+        return "Check that the storage is reachable, then run the script again: it goes on from the last commit."

@@ -18,6 +18,7 @@ import msgspec
 
 from tunekit.core.codec import FORMAT_VERSION, Record, decode
 from tunekit.errors import JournalCorruptError, JournalVersionError, StorageError
+from tunekit.journal.durable import replace_file
 from tunekit.journal.framing import Batch, find_damage, read_batches
 
 _SEGMENT_NAME = re.compile(r"\d{12}\.jsonl")
@@ -160,6 +161,18 @@ def segments(folder: Path) -> list[Path]:
         return []
     numbers = segment_numbers((path.name for path in folder.iterdir()), str(folder))
     return [segment_path(folder, number) for number in numbers]
+
+
+def detach_end(folder: Path) -> list[Path]:
+    """Put the end of the journal out of reach of a driver that has been replaced, and return what is to be read.
+
+    The newest segment gives its place to a copy: whoever has it open writes to a file without a name from now on. A
+    segment that such a driver begins after this look at the folder holds nothing that it acts upon, and is not read.
+    """
+    found = segments(folder)
+    if found:
+        replace_file(found[-1], found[-1].read_bytes())
+    return found
 
 
 def segment_name(number: int) -> str:

@@ -52,6 +52,8 @@ _MAX_DELIVERIES = 10_000
 """So many deliveries at most share one fsync: enough to batch, few enough to bound a turn."""
 _IDLE_S = 60.0
 """Longest sleep without a deadline, so that signals are seen on every platform."""
+_LOOK_S = 5.0
+"""Longest sleep of a driver that can be replaced, so that it soon sees that it was."""
 
 StopCriterion = Callable[[ResultReported], str]
 """Judges a row in the driver: the reason to end its trial here, or an empty string."""
@@ -102,6 +104,7 @@ class Driver:
         self._clock = clock
         self._stop = stop
         self._observers = list(observers)
+        self._allowed: Callable[[], None] | None = None
         self._executor: Executor | None = None
         self._waiting: list[ExecutorCommand] = []
 
@@ -117,6 +120,14 @@ class Driver:
         if waiting:
             executor.execute(waiting)
 
+    def look_out(self, allowed: Callable[[], None]) -> None:
+        """Ask whether this is still the driver whenever nothing has happened for a while.
+
+        Args:
+            allowed: Raises if another one has taken over.
+        """
+        self._allowed = allowed
+
     def run(self) -> None:
         """Take turns until the experiment ends."""
         while not self.state.ended:
@@ -124,7 +135,10 @@ class Driver:
 
     def wait(self) -> None:
         """Wait until something happens or a deadline comes, and take a turn."""
-        self.take(self._gather(block=True))
+        deliveries = self._gather(block=True)
+        if not deliveries and self._allowed is not None:
+            self._allowed()
+        self.take(deliveries)
 
     def take_pending(self) -> None:
         """Take a turn with what lies in the inbox, if anything does."""
@@ -208,7 +222,8 @@ class Driver:
 
     def _patience(self) -> float:
         deadline, left_s = self.experiment.next_deadline(), self._commits.left_s
-        longest_s = _IDLE_S if left_s is None else left_s
+        idle_s = _IDLE_S if self._allowed is None else _LOOK_S
+        longest_s = idle_s if left_s is None else left_s
         return longest_s if deadline is None else max(0.0, min(longest_s, deadline - self._clock.now()))
 
     def _act(self, commands: Sequence[Command]) -> list[Event]:

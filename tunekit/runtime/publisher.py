@@ -58,12 +58,16 @@ class DirectPublisher:
     Args:
         io: The checkpoints of the experiment.
         trial_name: Gives the folder name of a trial.
+        allowed: Raises if this driver may change nothing any more.
     """
 
-    def __init__(self, io: CheckpointIO, trial_name: Callable[[TrialId], str]) -> None:
+    def __init__(
+        self, io: CheckpointIO, trial_name: Callable[[TrialId], str], *, allowed: Callable[[], None] = lambda: None
+    ) -> None:
         """Keep what is needed to carry commands out."""
         self._io = io
         self._trial_name = trial_name
+        self._allowed = allowed
 
     def submit(self, commands: Sequence[StoreCommand]) -> list[Event]:
         """Carry the commands out, in order, and return their answers."""
@@ -75,6 +79,7 @@ class DirectPublisher:
     def _carry_out(self, command: StoreCommand) -> Event:
         act = self._publish if isinstance(command, PublishCheckpoint) else self._delete
         try:
+            self._allowed()
             return act(command)
         except Exception as error:  # noqa: BLE001 - bad news from the store is an answer, not a crash of the driver
             return _failed(command, error)

@@ -23,10 +23,18 @@ from tunekit.core.events import DriverStarted, Event, ResultReported, StopReques
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
 from tunekit.core.trial import CheckpointStatus
-from tunekit.errors import ConfigError, ExperimentError, ExperimentMismatchError, ExperimentNotFoundError, TrialError
+from tunekit.errors import (
+    ConfigError,
+    ConfigTypeError,
+    ExperimentError,
+    ExperimentMismatchError,
+    ExperimentNotFoundError,
+    TrialError,
+)
 from tunekit.journal.folder import ExperimentFolder, OpenJournal, experiment_folder
 from tunekit.journal.header import ExperimentHeader, check_header
 from tunekit.journal.replay import replay
+from tunekit.journal.right import DriverRight
 from tunekit.printable import one_line
 from tunekit.results import ResultGrid
 from tunekit.results.differences import as_shown, summary
@@ -53,6 +61,8 @@ class OpenSweep:
 
     plan: Plan
     seed: int
+    right: DriverRight
+    """To write the experiment."""
     generation: int
     nonce: str
     """Told to workers, who look for it in the folder."""
@@ -80,20 +90,23 @@ class OpenSweep:
         return self.plan.judge(row, self.experiment.state.trials[row.trial].draw)
 
 
-def fit(plan: Plan, *, inline: bool) -> ResultGrid:
+def fit(plan: Plan, *, inline: bool, takeover: bool = False) -> ResultGrid:
     """Run a sweep to its end, or go on with it.
 
     Args:
         plan: The sweep.
         inline: Whether to run in this process instead of on Ray.
+        takeover: Whether to take the place of a driver that is running it.
     """
+    if not isinstance(takeover, bool):
+        raise ConfigTypeError(f"takeover: got {takeover!r}, but must be True or False")
     if not inline and plan.path.startswith("memory://"):
         raise ConfigError(
             f"storage_path: got {plan.run.storage_root!r}, but workers are other processes and cannot see it",
             hint="run it in this process with tunekit.inline(tuner), or give a folder or a bucket",
         )
     pickled = None if inline else check_picklable(plan.trainable)
-    with opened(plan) as sweep:
+    with opened(plan, takeover=takeover) as sweep:
         _run(sweep, pickled)
         return _results(plan, sweep.experiment)
 
@@ -110,8 +123,12 @@ def load(plan: Plan) -> ResultGrid:
 
 
 @contextmanager
-def opened(plan: Plan) -> Iterator[OpenSweep]:
+def opened(plan: Plan, *, takeover: bool = False) -> Iterator[OpenSweep]:
     """Open an experiment for writing, and close it whatever happens.
+
+    Args:
+        plan: The sweep.
+        takeover: Whether to take the place of a driver that is running it.
 
     Raises:
         ExperimentExistsError: Another driver holds it.
@@ -120,13 +137,16 @@ def opened(plan: Plan) -> Iterator[OpenSweep]:
     """
     store = open_store(plan.path)
     folder = experiment_folder(plan.path)
-    with folder.taken() as right:
+    if takeover:
+        _check_before_takeover(plan, folder)
+    with folder.taken(takeover=takeover) as right:
         seed = _settle(plan, folder)
         journal, (experiment, searcher) = folder.replayed(lambda records: _replayed(plan, seed, records))
         try:
             yield OpenSweep(
                 plan=plan,
                 seed=seed,
+                right=right,
                 generation=max(right.generation, experiment.state.generation + 1),
                 nonce=folder.nonce(),
                 journal=journal,
@@ -137,6 +157,17 @@ def opened(plan: Plan) -> Iterator[OpenSweep]:
             )
         finally:
             journal.close()
+
+
+def _check_before_takeover(plan: Plan, folder: ExperimentFolder) -> None:
+    """Refuse a script that does not describe the experiment while its driver is still at work."""
+    header = folder.header()
+    if header is not None and _has_begun(folder):
+        _check(plan, header)
+
+
+def _has_begun(folder: ExperimentFolder) -> bool:
+    return any(isinstance(record, TrialStarted) for record in folder.records(holding=b'"trial_started"'))
 
 
 def _settle(plan: Plan, folder: ExperimentFolder) -> int:
@@ -153,7 +184,7 @@ def _settle(plan: Plan, folder: ExperimentFolder) -> int:
     try:
         return _check(plan, header)
     except ExperimentMismatchError:
-        if any(isinstance(record, TrialStarted) for record in folder.records()):
+        if _has_begun(folder):
             raise
         seed = _seed(plan, header)
         folder.begin_again(_header(plan, seed))
@@ -220,7 +251,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     inline = pickled is None
     plan = sweep.plan
     inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
-    direct = DirectPublisher(sweep.io, plan.trial_name)
+    direct = DirectPublisher(sweep.io, plan.trial_name, allowed=sweep.right.check)
     progress = [Progress(plan.trial_name, verbose=plan.run.verbose)] if plan.run.verbose else []
     observers: list[Observer] = [Alarm(plan.trial_name), Notices(), *progress]
     _sweep_garbage(sweep)
@@ -237,11 +268,13 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
         stop=sweep.judge if callable(plan.run.stop) else None,
         observers=observers,
     )
+    driver.look_out(sweep.right.check)
     attempts = [trial.attempt for trial in sweep.experiment.state.trials]
     with interruptible(lambda name: inbox.put(Delivery([StopRequested(reason=name)]))) as interruption:
         try:
             start = DriverStarted(generation=sweep.generation, settings=plan.settings(sweep.seed), run=plan.record())
             driver.turn([start, *found])
+            sweep.right.opened()
             if not driver.state.ended:
                 if pickled is None:
                     _run_inline(sweep, driver, inbox)
@@ -251,6 +284,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
             publisher.close(finish=False)
             raise
         publisher.close()
+    sweep.right.check()
     _sweep_garbage(sweep)
     _warn_of_other_outcomes(sweep, attempts)
     _conclude(sweep, interruption.exit_code)

@@ -18,7 +18,7 @@ HEADER = "experiment.json"
 JOURNAL = "journal"
 COPYING = ".copying"
 """Holds, until a copy is complete, what says of what it is one."""
-_OF_THIS_PLACE = {"driver.lock", "driver.generation", "driver.lease"}
+_OF_THIS_PLACE = {"driver.lock", "driver.generation", "driver.lease", "driver.opening", "driver.takeover"}
 _DRAFT = re.compile(r"\.(?:.+\.draft|[0-9a-f]{32})")
 """What a write that was interrupted leaves beside the file that it was to become."""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from tunekit.errors import ExperimentExistsError
+from tunekit.journal.flocks import is_at
 from tunekit.journal.holder import is_gone, parse_holder
 from tunekit.journal.lease import LEASE_NAME, DriverLease
 from tunekit.journal.lock import LOCK_NAME
@@ -61,6 +62,8 @@ def standing_still(store: Store, *, alone: bool, hint: str) -> Iterator[None]:
             fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise _is_driven(store.uri, descriptor, hint) from error
+        if not is_at(descriptor, path):  # a driver has just taken over from another one
+            raise _is_driven(store.uri, descriptor, hint)
         if alone:
             _sign(descriptor)
         yield
