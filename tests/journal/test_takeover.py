@@ -315,15 +315,11 @@ RACER = Path(__file__).with_name("racing_driver.py")
 def racing(folder: Path, *ways: str) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Run drivers that start at once, and end all of them."""
     with contextlib.ExitStack() as stack:
-        processes = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, str(RACER), str(folder), str(name), way],
-                    stdout=(folder / f"{name}.out").open("wb"),
-                )
-            )
-            for name, way in enumerate(ways)
-        ]
+        processes = []
+        for name, way in enumerate(ways):
+            out = stack.enter_context((folder / f"{name}.out").open("wb"))
+            command = [sys.executable, str(RACER), str(folder), str(name), way]
+            processes.append(stack.enter_context(subprocess.Popen(command, stdout=out)))
         try:
             yield processes
         finally:
@@ -352,7 +348,9 @@ def _writer(record: ResultReported) -> tuple[int, int]:
     return record.trial, record.attempt
 
 
-@pytest.mark.parametrize("round_", range(2))
+@pytest.mark.parametrize(
+    "round_", [*range(3), *(pytest.param(round_, marks=pytest.mark.soak) for round_ in range(3, 50))]
+)
 def test_drivers_that_start_at_once(tmp_path: Path, round_: int) -> None:
     """Some take over, one is stopped in the middle and goes on when it is no driver any more."""
     rng = random.Random(round_)

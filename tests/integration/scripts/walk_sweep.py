@@ -1,7 +1,7 @@
 """A sweep that is killed by tests: random walks that save their generator, so that a wrong restore shows.
 
 Usage: walk_sweep.py FOLDER [--scheduler fifo|asha] [--samples N] [--iterations N] [--step-s S] [--max-failures N]
-    [--slots N] [--cpus N]
+    [--slots N] [--cpus N] [--takeover]
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import json
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=0, help="logical slots of deterministic mode; 0: it is off")
     parser.add_argument("--cpus", type=int, default=1, help="of each trial")
     parser.add_argument("--inline", action="store_true")
+    parser.add_argument("--takeover", action="store_true")
     options = parser.parse_args()
     asha = tk.ASHA(max_t=options.iterations, reduction_factor=2)
     tuner = tk.Tuner(
@@ -80,7 +82,8 @@ def main() -> None:
             failure_config=tk.FailureConfig(max_failures=options.max_failures, hang_timeout_s=60),
         ),
     )
-    results = tk.inline(tuner) if options.inline else tuner.fit()
+    run = partial(tk.inline, tuner) if options.inline else tuner.fit
+    results = run(takeover=options.takeover)
     print(json.dumps({"trials": len(results), "errors": results.num_errors}))
 
 
