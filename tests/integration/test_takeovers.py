@@ -24,7 +24,7 @@ def stop(process: subprocess.Popen[str]) -> None:
 
 
 def content(experiment: str) -> dict[str, bytes]:
-    """Return every file of an experiment that counts: without the lease's renewals, and what a trial leaves half done."""
+    """Return every file of an experiment that counts: without renewals, and what a trial left half done."""
     store = open_store(experiment, create=False)
     names = [name for name in store.sizes("") if name != "driver.lease" and not name.startswith(".staging/")]
     return {name: store.read(name) for name in names}
