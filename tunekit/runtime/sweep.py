@@ -1,25 +1,17 @@
-"""Opens an experiment, runs it, and hands the results over: the order of things from a script to its results.
-
-Opening is the same for the first run and for every later one: take the lock, compare the experiment's header with the
-script (or write it), replay the journal through a fresh core. What follows cannot tell the difference.
-"""
+"""Runs an experiment that is open, and hands the results over: the order of things from a script to its results."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import queue
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from tunekit import errors
 from tunekit.callbacks.alarm import Alarm
 from tunekit.callbacks.notices import Notices
 from tunekit.callbacks.progress import Progress
-from tunekit.core.commands import Command, LaunchTrial, TellSearcher
-from tunekit.core.events import DriverStarted, Event, ResultReported, StopRequested, TrialsSuggested, TrialStarted
+from tunekit.core.events import DriverStarted, StopRequested
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
 from tunekit.core.trial import CheckpointStatus
@@ -27,67 +19,26 @@ from tunekit.errors import (
     ConfigError,
     ConfigTypeError,
     ExperimentError,
-    ExperimentMismatchError,
     ExperimentNotFoundError,
     TrialError,
 )
-from tunekit.journal.folder import ExperimentFolder, OpenJournal, experiment_folder
-from tunekit.journal.header import ExperimentHeader, check_header
-from tunekit.journal.replay import replay
-from tunekit.journal.right import DriverRight
+from tunekit.journal.folder import experiment_folder
 from tunekit.printable import one_line
 from tunekit.results import ResultGrid
 from tunekit.results.differences import as_shown, summary
 from tunekit.runtime.clock import Clock
 from tunekit.runtime.driver import Driver, Observer
+from tunekit.runtime.opening import OpenSweep, check_script, fold, opened
 from tunekit.runtime.plan import PREFETCH, Plan
 from tunekit.runtime.publisher import LANES_ACROSS_A_NETWORK, DirectPublisher, Publisher, ThreadedPublisher
 from tunekit.runtime.signals import SweepInterrupted, interruptible
-from tunekit.runtime.spec import AttemptSpec, Delivery
+from tunekit.runtime.spec import Delivery
 from tunekit.runtime.stocktaking import take_stock
-from tunekit.search.base import SearcherState
-from tunekit.store import CheckpointIO, open_store
 from tunekit.store.layout import staging_name
 from tunekit.trainable import check_picklable
-from tunekit.types import Mode, Outcome, TrialId
-from tunekit.upkeep.refusals import refuse_half_a_copy
+from tunekit.types import Outcome
 
 logger = logging.getLogger("tunekit")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenSweep:
-    """An experiment whose journal is open, replayed up to its end."""
-
-    plan: Plan
-    seed: int
-    right: DriverRight
-    """To write the experiment."""
-    generation: int
-    nonce: str
-    """Told to workers, who look for it in the folder."""
-    journal: OpenJournal
-    experiment: Experiment
-    searcher: SearcherState
-    io: CheckpointIO
-    rows: Callable[[Collection[TrialId] | None], RowTable]
-    """Reads the table of results: that of these trials, or all of it."""
-
-    def spec_of(self, launch: LaunchTrial) -> AttemptSpec:
-        """Return what a worker is told about an attempt."""
-        config = self.plan.space.resolve(self.experiment.state.trials[launch.trial].draw.values)
-        return self.plan.attempt_spec(
-            config,
-            trial=launch.trial,
-            attempt=launch.attempt,
-            resume_from=launch.resume_from,
-            until=launch.until,
-            time_total_s=launch.time_total_s,
-        )
-
-    def judge(self, row: ResultReported) -> str:
-        """Ask the script's stop function about a row; return why its trial ends here, or an empty string."""
-        return self.plan.judge(row, self.experiment.state.trials[row.trial].draw)
 
 
 def fit(plan: Plan, *, inline: bool, takeover: bool = False) -> ResultGrid:
@@ -117,133 +68,9 @@ def load(plan: Plan) -> ResultGrid:
     header = folder.header()
     if header is None:
         raise _not_found(plan.path)
-    seed = _check(plan, header)
-    experiment, _ = _replayed(plan, seed, folder.records())
+    seed = check_script(plan, header)
+    experiment, _ = fold(plan, seed, folder.records())
     return _results(plan, experiment)
-
-
-@contextmanager
-def opened(plan: Plan, *, takeover: bool = False) -> Iterator[OpenSweep]:
-    """Open an experiment for writing, and close it whatever happens.
-
-    Args:
-        plan: The sweep.
-        takeover: Whether to take the place of a driver that is running it.
-
-    Raises:
-        ExperimentExistsError: Another driver holds it.
-        ExperimentMismatchError: The folder holds another experiment.
-        StorageError: The folder cannot be used.
-    """
-    store = open_store(plan.path)
-    folder = experiment_folder(plan.path)
-    if takeover:
-        _check_before_takeover(plan, folder)
-    with folder.taken(takeover=takeover) as right:
-        seed = _settle(plan, folder)
-        journal, (experiment, searcher) = folder.replayed(lambda records: _replayed(plan, seed, records))
-        try:
-            yield OpenSweep(
-                plan=plan,
-                seed=seed,
-                right=right,
-                generation=max(right.generation, experiment.state.generation + 1),
-                nonce=folder.nonce(),
-                journal=journal,
-                experiment=experiment,
-                searcher=searcher,
-                io=CheckpointIO(store),
-                rows=lambda only: RowTable(folder.records(), only=only),
-            )
-        finally:
-            journal.close()
-
-
-def _check_before_takeover(plan: Plan, folder: ExperimentFolder) -> None:
-    """Refuse a script that does not describe the experiment while its driver is still at work."""
-    header = folder.header()
-    if header is not None and _has_begun(folder):
-        _check(plan, header)
-
-
-def _has_begun(folder: ExperimentFolder) -> bool:
-    return any(isinstance(record, TrialStarted) for record in folder.records(holding=b'"trial_started"'))
-
-
-def _settle(plan: Plan, folder: ExperimentFolder) -> int:
-    """Write down what the experiment is, or compare it with the script; return the seed that is in force.
-
-    What was written down binds nobody before a trial has started: a script that was wrong and is corrected replaces it.
-    """
-    header = folder.header()
-    if header is None:
-        refuse_half_a_copy(open_store(plan.path))
-        seed = plan.draw_seed()
-        folder.begin(_header(plan, seed))
-        return seed
-    try:
-        return _check(plan, header)
-    except ExperimentMismatchError:
-        if _has_begun(folder):
-            raise
-        seed = _seed(plan, header)
-        folder.begin_again(_header(plan, seed))
-        return seed
-
-
-def _header(plan: Plan, seed: int) -> ExperimentHeader:
-    return ExperimentHeader(name=plan.name, identity=plan.identity(seed), space=plan.space.signature())
-
-
-def _seed(plan: Plan, header: ExperimentHeader) -> int:
-    """Return the script's seed, or else the recorded one."""
-    return plan.tune.seed if plan.tune.seed is not None else int(header.identity.get("seed", 0))
-
-
-def _check(plan: Plan, header: ExperimentHeader) -> int:
-    """Compare the script with the experiment, and return the seed that is in force."""
-    seed = _seed(plan, header)
-    check_header(header, identity=plan.identity(seed), space=plan.space.signature())
-    return seed
-
-
-def _replayed(plan: Plan, seed: int, records: Iterator[Event | Command]) -> tuple[Experiment, SearcherState]:
-    """Return core and searcher as they were after the last journalled event."""
-    mode = Mode(plan.tune.mode or "min")
-    experiment = Experiment(plan.scheduler, mode)
-    searcher = plan.searcher.begin(plan.space, metric=plan.tune.metric, mode=mode, seed=seed)
-
-    judges = callable(plan.run.stop)
-
-    def handle(event: Event) -> list[Command]:
-        if judges and isinstance(event, ResultReported):
-            _judge_again(plan, experiment, event)
-        if plan.searcher.learns and isinstance(event, TrialsSuggested):
-            searcher.ask(len(experiment.state.trials), len(event.draws))
-        commands = experiment.handle(event)
-        if plan.searcher.learns:
-            _retell(experiment, searcher, commands)
-        return commands
-
-    replay(records, handle if judges or plan.searcher.learns else experiment.handle)
-    return experiment, searcher
-
-
-def _judge_again(plan: Plan, experiment: Experiment, row: ResultReported) -> None:
-    """Show a recorded row to the stop function, so that one with a memory has the one that it had.
-
-    The recorded verdict stands; what it says or raises now is of no account.
-    """
-    if not row.final and row.attempt == experiment.state.trials[row.trial].attempt:
-        with contextlib.suppress(Exception):
-            plan.judge(row, experiment.state.trials[row.trial].draw)
-
-
-def _retell(experiment: Experiment, searcher: SearcherState, commands: list[Command]) -> None:
-    for command in commands:
-        if isinstance(command, TellSearcher):
-            draw = experiment.state.trials[command.trial].draw
-            searcher.tell(command.trial, draw, command.metrics, command.failed)
 
 
 def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
