@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from tunekit.errors import (
     TrialError,
 )
 from tunekit.journal.folder import experiment_folder
+from tunekit.logs import logger_of
 from tunekit.printable import one_line
 from tunekit.results import ResultGrid
 from tunekit.results.differences import as_shown, summary
@@ -38,7 +38,7 @@ from tunekit.store.layout import staging_name
 from tunekit.trainable import check_picklable
 from tunekit.types import Outcome
 
-logger = logging.getLogger("tunekit")
+logger = logger_of("tunekit")
 
 
 def fit(plan: Plan, *, inline: bool, takeover: bool = False) -> ResultGrid:
