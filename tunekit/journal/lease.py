@@ -27,8 +27,8 @@ import msgspec
 
 from tunekit.errors import ExperimentExistsError, StorageError
 from tunekit.journal.holder import Holder, is_gone, parse_holder, process_start, this_machine
-from tunekit.logs import logger_of
 from tunekit.journal.right import DriverRight
+from tunekit.logs import logger_of
 from tunekit.store.base import PutOutcome, Store
 
 logger = logger_of(__name__)
