@@ -305,49 +305,55 @@ def small(root: str) -> tk.Tuner:
     return tuner(root, num_samples=1, stop={"training_iteration": 3})
 
 
-def calm() -> tuple[Outcome, int]:
-    """Return how a small sweep ends, and how many writes it takes."""
+class Calm(NamedTuple):
+    """How a small sweep ends that nothing disturbs, and how many writes it takes."""
+
+    outcome: Outcome
+    num_writes: int
+
+
+@pytest.fixture(scope="module")
+def calm() -> Calm:
     faults = Faults()
     with pytest.MonkeyPatch.context() as patch:
         for module in ("tunekit.journal.folder", "tunekit.runtime.sweep"):
             patch.setattr(f"{module}.open_store", lambda uri, **_: FaultyStore(MemoryStore(uri), faults))
-        return outcome(tk.inline(small(f"memory://sweeps/{next(_NUMBER)}"))), faults.count
-
-
-EXPECTED, WRITES = calm()
+        found = outcome(tk.inline(small(f"memory://sweeps/{next(_NUMBER)}")))
+    assert faults.count > 10
+    return Calm(found, faults.count)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("number", range(1, WRITES + 1))
-def test_a_crash_at_any_write_changes_nothing(stored: Callable[[Faults], None], number: int, when: When) -> None:
+def test_a_crash_at_any_write_changes_nothing(stored: Callable[[Faults], None], when: When, calm: Calm) -> None:
     """Promises 1 and 2: whatever write the driver dies at, the same script goes on to the same end."""
-    root = f"memory://sweeps/{next(_NUMBER)}"
-    stored(Faults(crash_at=number, when=when))
-    with pytest.raises(SimulatedCrash):
-        tk.inline(small(root))
-    stored(Faults())
-    assert outcome(tk.inline(small(root))) == EXPECTED
-    launches = [
-        record
-        for record in experiment_folder(joined(root, "exp")).records()
-        if isinstance(record, LaunchTrial) and record.attempt > 1
-    ]
-    assert all(launch.resume_from in {None, 2, 3} for launch in launches)
+    for number in range(1, calm.num_writes + 1):
+        root = f"memory://sweeps/{next(_NUMBER)}"
+        stored(Faults(crash_at=number, when=when))
+        with pytest.raises(SimulatedCrash):
+            tk.inline(small(root))
+        stored(Faults())
+        assert outcome(tk.inline(small(root))) == calm.outcome, f"after a crash at write {number}"
+        launches = [
+            record
+            for record in experiment_folder(joined(root, "exp")).records()
+            if isinstance(record, LaunchTrial) and record.attempt > 1
+        ]
+        assert all(launch.resume_from in {None, 2, 3} for launch in launches), f"after a crash at write {number}"
 
 
-@pytest.mark.parametrize("number", range(1, WRITES + 1))
 def test_a_lost_reply_at_any_write_is_made_good_or_said(
-    stored: Callable[[Faults], None], number: int, monkeypatch: pytest.MonkeyPatch
+    stored: Callable[[Faults], None], monkeypatch: pytest.MonkeyPatch, calm: Calm
 ) -> None:
     monkeypatch.setattr("tunekit.journal.remote._RETRIES_S", (0.0,))
-    root = f"memory://sweeps/{next(_NUMBER)}"
-    stored(Faults(fail_at=number))
-    try:
-        tk.inline(small(root))
-    except StorageError as error:
-        assert error.hint  # noqa: PT017 - most writes are made good, some end the run
-    stored(Faults())
-    assert outcome(tk.inline(small(root))).rows == EXPECTED.rows
+    for number in range(1, calm.num_writes + 1):
+        root = f"memory://sweeps/{next(_NUMBER)}"
+        stored(Faults(fail_at=number))
+        try:
+            tk.inline(small(root))
+        except StorageError as error:
+            assert error.hint  # noqa: PT017 - most writes are made good, some end the run
+        stored(Faults())
+        assert outcome(tk.inline(small(root))).rows == calm.outcome.rows, f"after the reply to write {number} was lost"
 
 
 def test_memory_is_for_one_process(tmp_path: Path) -> None:

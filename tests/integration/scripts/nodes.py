@@ -2,9 +2,11 @@
 
 Usage: nodes.py [NUM]
 
-Prints its address. Then it answers each line with one line of JSON: ``raylets`` (the process numbers of all nodes but
-the head) or ``mend`` (the same, after every node whose raylet has ended was replaced by a new one, with all that it
-left behind). A raylet that was killed stays a zombie until then, and its workers, who watch for it, do not notice.
+Prints its address. Then it answers each line with the process numbers of the raylets of all nodes but the head, as one
+line of JSON, after doing what it says: ``raylets`` (nothing), ``mend`` (replace every node whose raylet has ended,
+with all that it left behind, by a new one), ``kill`` (end the newest node and all of its processes by SIGKILL) or
+``add`` (another node). A raylet that somebody else has killed stays a zombie until it is mended, and its workers, who
+watch for it, do not notice.
 """
 
 from __future__ import annotations
@@ -32,8 +34,13 @@ def main() -> None:
         cluster.add_node(num_cpus=1)
     print(cluster.address, flush=True)
     for line in sys.stdin:
-        if line.strip() == "mend":
-            mend(cluster)
+        match line.strip():
+            case "mend":
+                mend(cluster)
+            case "kill":
+                cluster.remove_node(list(cluster.worker_nodes)[-1], allow_graceful=False)
+            case "add":
+                cluster.add_node(num_cpus=1)
         print(json.dumps([raylet(node).pid for node in cluster.worker_nodes]), flush=True)
     cluster.shutdown()
 
