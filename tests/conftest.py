@@ -1,4 +1,4 @@
-"""What all tests share: hypothesis profiles, the number of kills, and a server for S3."""
+"""What all tests share: hypothesis profiles, the number of kills, a server for S3, and heads of Ray."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+import sweeps
 from hypothesis import HealthCheck, settings
 from s3_server import BUCKET, S3Server
 
@@ -35,6 +36,20 @@ def s3_server() -> Iterator[S3Server]:
     server = S3Server()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """A Ray head with two CPUs, whose like takes seconds to start, for sweeps that come and go one after the other."""
+    with sweeps.ray_head() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def ray_address_s3(s3_server: S3Server) -> Iterator[str]:
+    """The same, whose workers find the S3 server: they get their environment from it."""
+    with sweeps.ray_head(environment=s3_server.environment) as address:
+        yield address
 
 
 @pytest.fixture

@@ -58,7 +58,6 @@ def block_id(block: Block) -> str:
     return f"{relative(block.page)}:{block.line}"
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize("script", SCRIPTS, ids=relative)
 def test_every_snippet_runs(script: Path, tmp_path: Path) -> None:
     """As a user runs it: a process of its own, in an empty folder."""

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ SCRIPTS = Path(__file__).parent / "scripts"
 
 
 @contextmanager
-def ray_head(num_cpus: int = 2) -> Iterator[str]:
+def ray_head(num_cpus: int = 2, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """Run a Ray head of our own, and yield its address: drivers that are killed and run again find it living."""
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
         code = (
@@ -39,7 +39,7 @@ def ray_head(num_cpus: int = 2) -> Iterator[str]:
             "print(c.address_info['gcs_address'], flush=True)\n"
             "sys.stdin.read()\n"
         )
-        env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+        env = {**os.environ, "RAY_AUTH_MODE": "disabled", **(environment or {})}
         head = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,6 @@ pytestmark = pytest.mark.ray
 SLOTS = 4
 OPTIONS = ("--scheduler", "asha", "--samples", "8", "--slots", str(SLOTS), "--max-failures", "3", "--iterations", "8")
 SCHEDULER = ASHA(max_t=8, reduction_factor=2)
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with sweeps.ray_head() as address:
-        yield address
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +37,12 @@ def ends(experiment: Path) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("cpus", [1, 2], ids=["two workers", "one worker"])
 @pytest.mark.timeout(180)
 def test_a_killed_worker_and_the_number_of_workers_change_nothing(
-    tmp_path: Path, address: str, inline: Path, cpus: int
+    tmp_path: Path, ray_address: str, inline: Path, cpus: int
 ) -> None:
     """Promise 1, for a scheduler that decides by comparison."""
     experiment = tmp_path / "walks"
     process = sweeps.start(
-        "walk_sweep.py", str(tmp_path), *OPTIONS, "--cpus", str(cpus), "--step-s", "0.02", address=address
+        "walk_sweep.py", str(tmp_path), *OPTIONS, "--cpus", str(cpus), "--step-s", "0.02", address=ray_address
     )
     assert sweeps.wait_for(experiment, process, 6)
     os.kill(sweeps.worker_pids(experiment)[-1], signal.SIGKILL)

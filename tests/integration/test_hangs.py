@@ -26,8 +26,9 @@ def test_what_hangs_is_tried_again_and_the_table_is_that_of_an_undisturbed_sweep
     """S003-12: a hang costs one failure of the trial and at most one interval between checkpoints."""
     (tmp_path / "fine").mkdir()
     (tmp_path / "hanging").mkdir()
-    sweeps.finish(sweeps.start("hanging_sweep.py", str(tmp_path / "fine"), "--fine"))
+    fine = sweeps.start("hanging_sweep.py", str(tmp_path / "fine"), "--fine")
     sweeps.finish(sweeps.start("hanging_sweep.py", str(tmp_path / "hanging"), address=address))
+    sweeps.finish(fine)
     experiment = tmp_path / "hanging" / "walks"
     records = sweeps.journal(experiment)
     assert sorted(record.trial for record in records if isinstance(record, KillTrial)) == [STOPS, LOOPS]

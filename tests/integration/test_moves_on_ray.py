@@ -18,18 +18,19 @@ pytestmark = [pytest.mark.ray, pytest.mark.s3]
 SWEEP = ["--step-s", "0.05", "--samples", "4"]
 
 
-def test_a_sweep_on_ray_moves_to_a_bucket_and_back_and_ends_bit_for_bit(s3_uri: str, tmp_path: Path) -> None:
+def test_a_sweep_on_ray_moves_to_a_bucket_and_back_and_ends_bit_for_bit(
+    s3_uri: str, tmp_path: Path, ray_address_s3: str
+) -> None:
     """S003-5, S003-24, promise 5: its driver is killed at each place, and it goes on at the next one."""
     undisturbed = sweeps.start("walk_sweep.py", str(tmp_path / "undisturbed"), "--inline", *SWEEP)
     places = [str(tmp_path / "here"), s3_uri, str(tmp_path / "back")]
-    with sweeps.ray_head() as address:
-        for old, new, rows in zip(places, places[1:], (6, 16), strict=False):
-            process = sweeps.start("walk_sweep.py", old, *SWEEP, address=address)
-            wait_for_results(f"{old}/walks", process, rows)
-            sweeps.kill(process)
-            assert copy(f"{old}/walks", f"{new}/walks", verify=True).verified
-        last = sweeps.start("walk_sweep.py", places[-1], *SWEEP, address=address)
-        assert json.loads(sweeps.finish(last).splitlines()[-1]) == {"trials": 4, "errors": 0}
+    for old, new, rows in zip(places, places[1:], (6, 16), strict=False):
+        process = sweeps.start("walk_sweep.py", old, *SWEEP, address=ray_address_s3)
+        wait_for_results(f"{old}/walks", process, rows)
+        sweeps.kill(process)
+        assert copy(f"{old}/walks", f"{new}/walks", verify=True).verified
+    last = sweeps.start("walk_sweep.py", places[-1], *SWEEP, address=ray_address_s3)
+    assert json.loads(sweeps.finish(last).splitlines()[-1]) == {"trials": 4, "errors": 0}
     sweeps.finish(undisturbed)
     end = tmp_path / "back" / "walks"
     assert sweeps.table(end) == sweeps.table(tmp_path / "undisturbed" / "walks")

@@ -31,19 +31,20 @@ def wait_for_results(experiment: str, process: subprocess.Popen[str], count: int
         time.sleep(0.3)  # it reads the whole journal
 
 
-def test_a_driver_on_ray_is_killed_and_the_sweep_ends_bit_for_bit_as_it_would_have(s3_uri: str, tmp_path: Path) -> None:
+def test_a_driver_on_ray_is_killed_and_the_sweep_ends_bit_for_bit_as_it_would_have(
+    s3_uri: str, tmp_path: Path, ray_address_s3: str
+) -> None:
     """S003-2, S003-5, S003-24: nothing of the experiment is on this machine, and no trial starts over."""
     experiment = f"{s3_uri}/walks"
     undisturbed = sweeps.start("walk_sweep.py", str(tmp_path), "--inline", "--step-s", "0", *SAMPLES)
-    with sweeps.ray_head() as address:
-        process = sweeps.start("walk_sweep.py", s3_uri, "--step-s", "0.1", *SAMPLES, address=address)
-        wait_for_results(experiment, process, 9)
-        sweeps.kill(process)
-        holder = parse_holder(open_store(experiment).read(LEASE_NAME))
-        assert holder is not None
-        assert (holder.pid, holder.released) == (process.pid, False)
-        again = sweeps.start("walk_sweep.py", s3_uri, "--step-s", "0.1", *SAMPLES, address=address)
-        assert json.loads(sweeps.finish(again).splitlines()[-1]) == {"trials": 4, "errors": 0}
+    process = sweeps.start("walk_sweep.py", s3_uri, "--step-s", "0.1", *SAMPLES, address=ray_address_s3)
+    wait_for_results(experiment, process, 9)
+    sweeps.kill(process)
+    holder = parse_holder(open_store(experiment).read(LEASE_NAME))
+    assert holder is not None
+    assert (holder.pid, holder.released) == (process.pid, False)
+    again = sweeps.start("walk_sweep.py", s3_uri, "--step-s", "0.1", *SAMPLES, address=ray_address_s3)
+    assert json.loads(sweeps.finish(again).splitlines()[-1]) == {"trials": 4, "errors": 0}
     sweeps.finish(undisturbed)
     assert sweeps.table(experiment) == sweeps.table(tmp_path / "walks")
     journal = sweeps.journal(experiment)
