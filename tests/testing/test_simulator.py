@@ -10,13 +10,17 @@ from dataclasses import fields, replace
 
 import pytest
 
+from tunekit.core.commands import Command
+from tunekit.core.events import CheckpointStaged, Event, ResultReported, TrialHalted, TrialReturned, WorkerLost
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
 from tunekit.errors import InvariantViolationError
+from tunekit.journal.replay import replay
 from tunekit.schedulers import ASHA, FIFO
 from tunekit.testing import simulator
 from tunekit.testing.sim_options import Faults, SimOptions
 from tunekit.testing.simulator import Simulation
+from tunekit.types import Mode
 
 NUM_SEEDS = 500
 SMALL: dict[str, SimOptions] = {
@@ -79,6 +83,36 @@ def test_the_driver_dies_before_every_command(name: str) -> None:
         while Simulation(seed, replace(SMALL[name], crash_before=command)).run().deaths:
             command += 1
         assert command > 5
+
+
+def test_nothing_that_a_hundred_zombies_say_counts() -> None:
+    """They were declared lost, and compute, save and speak on: each of their words is counted as stale, and no more."""
+    zombies: set[tuple[int, int, int]] = set()
+    words = 0
+    for seed in range(400):
+        faults = Faults(zombie=0.3, delay=1.0, duplicate=0.2, split=0.3)
+        simulation = Simulation(seed, SimOptions(save_every=1, max_failures=-1, persist_s=1.0, faults=faults))
+        simulation.run()
+        core, dead = Experiment(simulation.options.scheduler, Mode.MIN), set[tuple[int, int]]()
+
+        def handle(event: Event, core: Experiment = core, dead: set[tuple[int, int]] = dead) -> list[Command]:
+            nonlocal words
+            stale = core.state.num_stale
+            commands = core.handle(event)
+            key = (getattr(event, "trial", -1), getattr(event, "attempt", -1))
+            if key in dead and isinstance(event, ResultReported | CheckpointStaged | TrialReturned | TrialHalted):
+                assert (core.state.num_stale, commands) == (stale + 1, []), event
+                zombies.add((seed, *key))  # noqa: B023 - of this very round
+                words += 1
+            if isinstance(event, WorkerLost):
+                dead.add(key)
+            return commands
+
+        replay(simulation._journal.read_again(), handle)
+        if len(zombies) >= 100:
+            break
+    assert len(zombies) >= 100
+    assert words > 200
 
 
 def test_an_undisturbed_sweep_repeats_itself() -> None:
