@@ -10,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Trouble = Literal["reply lost", "busy", ""]
-"""The request is carried out and the connection cut; it is not carried out, and 503 is the answer; none."""
+Trouble = Literal["reply lost", "busy", "half a reply", ""]
+"""The request is carried out and the connection cut, before or in the reply; it is not carried out, and 503
+is the answer; none."""
 
 
 @contextmanager
@@ -44,10 +45,13 @@ def flaky_proxy(endpoint: str, trouble: Callable[[str, str, bool], Trouble]) -> 
                 connection.close()
             if what == "reply lost":
                 self.close_connection = True
+            elif what == "half a reply":
+                self.close_connection = True
+                self.reply(found.status, found.getheaders(), content, part=len(content) // 2)
             else:
                 self.reply(found.status, found.getheaders(), content)
 
-        def reply(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+        def reply(self, status: int, headers: list[tuple[str, str]], content: bytes, part: int | None = None) -> None:
             self.send_response_only(status)
             length = str(len(content))
             for name, value in headers:
@@ -57,7 +61,7 @@ def flaky_proxy(endpoint: str, trouble: Callable[[str, str, bool], Trouble]) -> 
                     self.send_header(name, value)
             self.send_header("Content-Length", length)
             self.end_headers()
-            self.wfile.write(content)
+            self.wfile.write(content[:part])
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,9 +151,17 @@ def test_a_lost_reply_is_told_from_a_lost_race(
         assert store.read("key") == b"newer"
 
 
-@pytest.mark.parametrize("what", ["reply lost", "busy"])
 @pytest.mark.parametrize(
-    "kind", ["PUT partNumber=2", "POST uploads", "POST uploadId=", "POST delete", "GET list", "GET"]
+    ("kind", "what"),
+    [
+        *itertools.product(
+            ["PUT partNumber=2", "POST uploads", "POST uploadId=", "POST delete", "GET list", "GET"],
+            ["reply lost", "busy"],
+        ),
+        ("GET list", "half a reply"),
+        ("GET model", "half a reply"),
+        ("GET MANIFEST", "half a reply"),
+    ],
 )
 def test_trouble_that_passes_is_not_noticed(s3_uri: str, s3_server: S3Server, kind: str, what: Trouble) -> None:
     """A part of an upload, its begin and its end, a deletion, a listing, a download."""
