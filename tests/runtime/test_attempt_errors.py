@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import tunekit as tk
+from tunekit.core.codec import decode, encode
 from tunekit.core.events import LaunchFailed, TrialRaised
 from tunekit.errors import StorageError
 from tunekit.runtime.attempt import run_attempt
@@ -49,6 +50,9 @@ def test_exception_whose_str_raises(tmp_path: Path) -> None:
         def __str__(self) -> str:
             raise RuntimeError("no")
 
+        def __reduce__(self) -> Any:
+            raise RuntimeError("no")
+
         __repr__ = __str__
 
     def train(config: dict[str, Any]) -> None:
@@ -57,6 +61,7 @@ def test_exception_whose_str_raises(tmp_path: Path) -> None:
     last = run(tmp_path, train)
     assert last.error.type.endswith("Nasty")
     assert "RuntimeError" in last.error.message
+    assert decode(encode(last)) == last, "it travels as text"
 
 
 def test_sys_exit_ends_the_trial_and_not_the_process(tmp_path: Path) -> None:

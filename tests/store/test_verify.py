@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunekit.errors import CheckpointCorruptError, CheckpointNotFoundError, StorageError
-from tunekit.store import CheckpointIO, LocalStore, MemoryStore, layout
+from tunekit.errors import CheckpointCorruptError, CheckpointNotFoundError, StorageError, TunekitError
+from tunekit.store import CheckpointIO, LocalStore, MemoryStore, folders, layout
 from tunekit.store.verify import verify_folder
 
 TRIAL = "train_00007"
@@ -198,3 +198,25 @@ def test_damage_in_memory_is_noticed_too(name: str) -> None:
     with pytest.raises(CheckpointCorruptError):
         io.verify(TRIAL, 5)
     assert io.visible(TRIAL) == []
+
+
+@pytest.mark.parametrize("act", ["seal", "verify"])
+def test_a_link_that_is_put_in_place_after_the_look_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """Between listing a folder and reading its files, a file can be exchanged."""
+    io = CheckpointIO(LocalStore(tmp_path / "e"))
+    (io.begin(TRIAL, 5, 1) / "model").write_bytes(b"weights")
+    if act == "verify":
+        io.publish(TRIAL, 5, 1, io.seal(TRIAL, 5, 1, metadata={}))
+    (tmp_path / "elsewhere").write_bytes(b"weights")
+    real = folders.digest
+
+    def exchanged(path: Path) -> tuple[int, str]:
+        path.unlink()
+        path.symlink_to(tmp_path / "elsewhere")
+        return real(path)
+
+    monkeypatch.setattr(folders, "digest", exchanged)
+    with pytest.raises(TunekitError):
+        io.seal(TRIAL, 5, 1, metadata={}) if act == "seal" else io.verify(TRIAL, 5)
