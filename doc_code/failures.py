@@ -14,6 +14,13 @@ def train(config):
     tk.report({"loss": config["x"] / 2})
 
 
+def moody(config):
+    tries["moody"] = tries.get("moody", 0) + 1
+    if tries["moody"] < 3:
+        raise ConnectionError("no free license: try again later")
+    tk.report({"loss": 1.0})
+
+
 def broken(config):
     raise KeyError("learning_rate")
 
@@ -40,6 +47,19 @@ def main():
     # endregion
     assert all(result.status == "completed" and len(result.rows) == 2 for result in results)
     assert set(tries.values()) == {3}
+    # region: rules
+    rules = [
+        tk.FailureRule("no free license", "retry", max_times=20),
+        tk.FailureRule("CUDA error|uncorrectable ECC", "avoid_node"),
+        tk.FailureRule("CUDA out of memory", "give_up"),  # this configuration does not fit, here or elsewhere
+    ]
+    tuner = tk.Tuner(
+        moody, param_space={}, run_config=tk.RunConfig(name="moody", failure_config=tk.FailureConfig(rules=rules))
+    )
+    (result,) = tk.inline(tuner)
+    print(result.losses)  # {'user exception': 2}
+    # endregion
+    assert (result.status, result.losses) == ("completed", {"user exception": 2})
     # region: guard
     tuner = tk.Tuner(broken, param_space={"x": tk.uniform(0, 1)}, tune_config=tk.TuneConfig(num_samples=1000, seed=1))
     try:

@@ -76,6 +76,8 @@ BAD: list[tuple[Any, str, list[Any]]] = [
     (FailureConfig, "max_preemption_failures", [-2, 1.0, True, None, "3"]),
     (FailureConfig, "backoff_s", NO_SECONDS),
     (FailureConfig, "max_identical_failures", NO_COUNT),
+    (FailureConfig, "rules", [["CUDA error"], "CUDA", None, {"CUDA": "retry"}]),
+    (FailureConfig, "rules", ["CUDA error"]),
     (FailureConfig, "silent_restart", ["", "off", True, None, ["warn"]]),
     (FailureConfig, "fail_fast", ["Raise", "", None, 0, 1, []]),
     (FailureConfig, "hang_timeout_s", [0, -1, math.nan, math.inf, True, timedelta(0), timedelta, [30], "auto", "90"]),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tunekit.checkpoint import Checkpoint
-    from tunekit.config import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+    from tunekit.config import CheckpointConfig, FailureConfig, FailureRule, RunConfig, TuneConfig
     from tunekit.errors import (
         CheckpointCorruptError,
         CheckpointError,
@@ -88,6 +88,7 @@ __all__ = [
     "ExperimentMismatchError",
     "ExperimentNotFoundError",
     "FailureConfig",
+    "FailureRule",
     "JournalError",
     "MetricNotFoundError",
     "NoResultError",
@@ -137,7 +138,7 @@ __all__ = [
 
 _NAMES_OF = {
     "checkpoint": "Checkpoint",
-    "config": "CheckpointConfig FailureConfig RunConfig TuneConfig",
+    "config": "CheckpointConfig FailureConfig FailureRule RunConfig TuneConfig",
     "results": "Result ResultGrid",
     "schedulers": "ASHA FIFO",
     "search": "RandomSearch",

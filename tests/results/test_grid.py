@@ -37,7 +37,7 @@ def test_the_losses_of_all_trials_are_added_up(sweep: Sweep) -> None:
     grid = sweep.grid()
     assert grid.losses == {"preempted": 3, "crashed: SIGSEGV": 2}
     assert grid[0].losses == {"crashed: SIGSEGV": 2, "preempted": 1}
-    assert repr(grid) == "<ResultGrid 2 trials, 2 completed, lost 5 times, at /data/digits>"
+    assert repr(grid) == "<ResultGrid 2 trials, 2 completed, 5 attempts lost, at /data/digits>"
 
 
 def test_a_grid_is_a_sequence(sweep: Sweep) -> None:

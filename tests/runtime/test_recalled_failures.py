@@ -15,7 +15,12 @@ def train(config: dict[str, Any]) -> dict[str, float]:
 
 def test_every_setting_about_failures_comes_back(tmp_path: Path) -> None:
     wanted = tk.FailureConfig(
-        max_failures=2, max_preemption_failures=7, backoff_s=0.5, max_identical_failures=3, hang_timeout_s="5min"
+        max_failures=2,
+        max_preemption_failures=7,
+        backoff_s=0.5,
+        max_identical_failures=3,
+        hang_timeout_s="5min",
+        rules=[tk.FailureRule("CUDA error", "avoid_node"), tk.FailureRule("(?i)killed", "retry", max_times=-1)],
     )
     run = tk.RunConfig(name="e", storage_path=tmp_path, verbose=0, failure_config=wanted, time_limit_s="2h")
     tk.inline(tk.Tuner(train, param_space={"x": tk.uniform(0, 1)}, run_config=run))
@@ -24,7 +29,7 @@ def test_every_setting_about_failures_comes_back(tmp_path: Path) -> None:
     )
     found = plan.run.failure_config
     assert (found.hang_s, plan.run.limit_s) == (300.0, 7200.0)
-    names = ("max_failures", "max_preemption_failures", "backoff_s", "max_identical_failures")
+    names = ("max_failures", "max_preemption_failures", "backoff_s", "max_identical_failures", "rules")
     assert [getattr(found, name) for name in names] == [getattr(wanted, name) for name in names]
     assert plan.sweep_spec(1, nonce="").hang_timeout_s == 300.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tunekit.config.rules import FailureRule
 from tunekit.config.run import (
     DEFAULT_STORAGE_PATH,
     CheckpointConfig,
@@ -11,4 +12,12 @@ from tunekit.config.run import (
 )
 from tunekit.config.tune import TuneConfig
 
-__all__ = ["DEFAULT_STORAGE_PATH", "CheckpointConfig", "FailureConfig", "RunConfig", "StopFunction", "TuneConfig"]
+__all__ = [
+    "DEFAULT_STORAGE_PATH",
+    "CheckpointConfig",
+    "FailureConfig",
+    "FailureRule",
+    "RunConfig",
+    "StopFunction",
+    "TuneConfig",
+]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from tunekit.config.durations import Duration, check_interval, seconds_of
 from tunekit.config.problems import Problems, is_number, make_plain, plain_number, shorten
+from tunekit.config.rules import FailureRule, check_rules
 
 DEFAULT_STORAGE_PATH = "~/tunekit_results"
 """Where experiments go when ``RunConfig.storage_path`` is None."""
@@ -101,6 +102,8 @@ class FailureConfig:
     """So many trials that fail in the same way, before any trial has reported a result, end the run; None: never."""
     fail_fast: bool | str = False
     """Whether the first failed trial ends the experiment; ``raise``: and ``fit()`` raises its error."""
+    rules: Sequence[FailureRule] = ()
+    """What to do about failures that the user knows: the first rule whose pattern fits the error holds."""
     silent_restart: str = "warn"
     """What becomes of a trial that was given a checkpoint and began anew all the same: ``warn`` says so, once a trial;
     ``fail`` ends it with an error, before it has thrown away what it had learned."""
@@ -123,6 +126,7 @@ class FailureConfig:
         problems.seconds("backoff_s", self.backoff_s, zero=True)
         problems.integer("max_identical_failures", self.max_identical_failures, at_least=1, none_is="any number")
         check_interval(problems, "hang_timeout_s", self.hang_timeout_s, none_is="any time between two reports")
+        check_rules(problems, self.rules)
         problems.one_of("silent_restart", self.silent_restart, ("warn", "fail"))
         if not isinstance(self.fail_fast, bool | str):
             problems.bad_type("fail_fast", self.fail_fast, "True, False or 'raise'")

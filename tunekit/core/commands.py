@@ -47,6 +47,8 @@ class LaunchTrial(_TrialCommand, frozen=True, kw_only=True, omit_defaults=True, 
     """First horizon: the iteration at which the trial waits for a decision. None: it never asks."""
     time_total_s: float = 0.0
     """Seconds of training that the checkpoint holds already."""
+    avoid: list[str] = []
+    """Ids of nodes on which it is not to run, as long as there is another one that can hold it."""
 
 
 class ContinueTrial(_TrialCommand, frozen=True, kw_only=True, omit_defaults=True, tag="continue"):

@@ -46,6 +46,17 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     """Id of its node in the cluster."""
 
 
+class Rule(msgspec.Struct, frozen=True):
+    """What the user knows of a failure: a pattern of its error, and what to do about it."""
+
+    pattern: str
+    """A regular expression."""
+    action: str
+    """``retry``, ``give_up`` or ``avoid_node``."""
+    max_times: int
+    """How often in a trial's life it is not charged; -1: any number."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the core must know of the user's configuration. Journalled at every start of a driver.
 
@@ -71,6 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that a trial waits after its first failure, twice that after its second, and so on."""
     max_identical_failures: int | None = None
     """So many trials that fail in the same way, before any trial has reported a row, end the run; None: any number."""
+    rules: list[Rule] = []
+    """The first one that fits a failure holds."""
     fail_fast: bool = False
     silent_restart: str = "warn"
     """What becomes of a trial that is seen to have begun anew although it had a checkpoint: ``warn`` or ``fail``."""
@@ -187,6 +200,8 @@ class LaunchFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, t
     """False: the same error is certain to come again, so no budget is spent on it."""
     cause: LossCause = LossCause.START_FAILED
     """START_FAILED; STORAGE if the storage is to blame, RESTORE_FAILED if it is the only checkpoint that there is."""
+    node: str = ""
+    """Id of the worker's node, if there was a worker."""
     fatal: bool = False
     """True: no attempt could be prepared (the code cannot be loaded, the folder is not the driver's); the run ends."""
 

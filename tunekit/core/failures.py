@@ -4,13 +4,18 @@ A trial has two budgets. What it may have brought about itself (an exception, a 
 charged to ``max_failures``; what was done to it (a machine that was taken away or lost) to ``max_preemption_failures``.
 What is neither its own fault nor bad luck of its place (the driver died, another trial was the reason, a checkpoint was
 damaged) is charged to nobody. A storage that cannot be read is nobody's fault either, but not for ever.
+
+Before that, rules of the user are asked about what the trial may have brought about, and about the storage: to try
+again for nothing, to give up at once, to keep away from the node. A rule that has been used up has no say, except that
+the trial keeps away from the node all the same.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-from tunekit.core.events import ErrorInfo, Settings
+from tunekit.core.events import ErrorInfo, Rule, Settings
 from tunekit.core.rng import uniform
 from tunekit.core.trial import Likeness, TrialState
 from tunekit.types import LossCause
@@ -18,6 +23,8 @@ from tunekit.types import LossCause
 MAX_STORAGE_FAULTS = 8
 """So many times in a row a trial waits for a storage that cannot be read; then it fails."""
 STORAGE_BACKOFF_S = 0.5
+_MAX_TEXT = 1000
+"""Characters of an error that rules are asked about."""
 MAX_BACKOFF_S = 600.0
 _JITTER = 0.25
 """A wait is longer than it would have to be by up to this share, so that not all trials come back at once."""
@@ -54,6 +61,26 @@ def likeness(error: ErrorInfo) -> Likeness:
     """Return what tells an error from others: its type, and the innermost line of its traceback."""
     lines = [line.strip() for line in error.traceback.splitlines() if line.lstrip().startswith('File "')]
     return Likeness(error.type, lines[-1] if lines else "")
+
+
+def ruling(settings: Settings, error: ErrorInfo | None) -> Rule | None:
+    """Return the first rule of the user that fits an error; None: none does.
+
+    What is searched is short, so that no pattern takes long about it.
+    """
+    if error is None or not settings.rules:
+        return None
+    text = f"{error.type[:_MAX_TEXT]}: {error.message[:_MAX_TEXT]}"[:_MAX_TEXT]
+    return next((rule for rule in settings.rules if re.search(rule.pattern, text)), None)
+
+
+def is_paid(rule: Rule, trial: TrialState) -> bool:
+    """Return whether a rule answers for one failure more of a trial, and count it."""
+    count = trial.ruled.get(rule.pattern, 0) + 1
+    if is_exhausted(count, rule.max_times):
+        return False
+    trial.ruled[rule.pattern] = count
+    return True
 
 
 def note_loss(trial: TrialState, cause: LossCause, how: str = "") -> None:

@@ -22,7 +22,7 @@ def launch(state: State, trial: TrialState, out: list[Command]) -> None:
     trial.own_stop = False
     trial.doom = None
     trial.saved_at = trial.owes_at = 0
-    trial.reason = ""
+    trial.reason = trial.node = ""
     state.move(trial, TrialStatus.LAUNCHING)
     out.append(
         LaunchTrial(
@@ -31,6 +31,7 @@ def launch(state: State, trial: TrialState, out: list[Command]) -> None:
             resume_from=trial.resume_from,
             until=lifecycle.worker_horizon(state, trial),
             time_total_s=entry.time_total_s if entry else 0.0,
+            avoid=list(trial.avoided),
         )
     )
 

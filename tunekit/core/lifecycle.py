@@ -55,6 +55,7 @@ def on_started(state: State, trial: TrialState, event: TrialStarted, out: list[C
     """User code is running."""
     del out
     trial.place = event.place
+    trial.node = event.place.node
     trial.num_storage_faults = 0
     if trial.status is _LAUNCHING:
         state.move(trial, _RUNNING)
@@ -234,6 +235,7 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
 
 def on_lost(state: State, trial: TrialState, event: WorkerLost, out: list[Command]) -> None:
     """The worker is gone."""
+    trial.node = event.node or trial.node
     lost(state, trial, event.cause, event.detail, out, how=event.exit)
 
 
@@ -266,6 +268,7 @@ def on_preempted(state: State, trial: TrialState, event: TrialPreempted, out: li
 def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: list[Command]) -> None:
     """The worker could not prepare the attempt."""
     trial.error = event.error
+    trial.node = event.node or trial.node
     if not event.fatal:
         note_loss(trial, event.cause)
     if event.fatal:

@@ -6,14 +6,17 @@ from tunekit.core import ledger
 from tunekit.core.checkpoints import valid
 from tunekit.core.commands import Command
 from tunekit.core.decisions import Pause
+from tunekit.core.events import Rule
 from tunekit.core.failures import (
     MAX_STORAGE_FAULTS,
     STORAGE_BACKOFF_S,
     backoff_s,
     is_charged,
     is_exhausted,
+    is_paid,
     is_preemption,
     likeness,
+    ruling,
 )
 from tunekit.core.state import State
 from tunekit.core.trial import Fault, TrialState
@@ -25,9 +28,12 @@ def pay(state: State, trial: TrialState, cause: LossCause, out: list[Command]) -
     if is_charged(cause):
         charge(state, trial, out)
     elif cause is LossCause.STORAGE:
+        rule = _asked(state, trial)
         trial.num_storage_faults += 1
         wait_s = backoff_s(state.settings, trial, STORAGE_BACKOFF_S, trial.num_storage_faults)
-        _fail_or_again(state, trial, out, wait_s, is_over=trial.num_storage_faults > MAX_STORAGE_FAULTS)
+        _fail_or_again(
+            state, trial, out, wait_s, is_over=_gives_up(rule) or trial.num_storage_faults > MAX_STORAGE_FAULTS
+        )
     elif is_preemption(cause):
         trial.num_preemptions += 1
         budget = state.settings.max_preemption_failures
@@ -37,13 +43,33 @@ def pay(state: State, trial: TrialState, cause: LossCause, out: list[Command]) -
 
 
 def charge(state: State, trial: TrialState, out: list[Command]) -> None:
-    """Charge a failure to the trial."""
+    """Charge a failure to the trial, unless a rule of the user answers for it."""
     settings = state.settings
-    trial.num_failures += 1
     note_likeness(state, trial)
     _suspect(trial)
+    rule = _asked(state, trial)
+    if rule is not None and not _gives_up(rule) and is_paid(rule, trial):
+        wait_s = backoff_s(settings, trial, settings.backoff_s, trial.ruled[rule.pattern])
+        _fail_or_again(state, trial, out, wait_s, is_over=False)
+        return
+    trial.num_failures += 1
+    if _gives_up(rule):
+        fail(state, trial, out)
+        return
     wait_s = backoff_s(settings, trial, settings.backoff_s, trial.num_failures)
     _fail_or_again(state, trial, out, wait_s, is_over=is_exhausted(trial.num_failures, settings.max_failures))
+
+
+def _asked(state: State, trial: TrialState) -> Rule | None:
+    """Return what the user's rules say of a failure, and avoid its node if they say so."""
+    rule = ruling(state.settings, trial.error)
+    if rule is not None and rule.action == "avoid_node" and trial.node and trial.node not in trial.avoided:
+        trial.avoided.append(trial.node)
+    return rule
+
+
+def _gives_up(rule: Rule | None) -> bool:
+    return rule is not None and rule.action == "give_up"
 
 
 def _fail_or_again(state: State, trial: TrialState, out: list[Command], wait_s: float, *, is_over: bool) -> None:

@@ -103,6 +103,12 @@ class TrialState(msgspec.Struct):
     """Why its newest lost attempt was lost."""
     losses: dict[str, int] = msgspec.field(default_factory=dict)
     """How often its attempts were lost, by cause: ``crashed: SIGSEGV``."""
+    node: str = ""
+    """Id of the node of the current attempt; empty while it is not known."""
+    avoided: list[str] = msgspec.field(default_factory=list)
+    """Nodes on which no attempt is to run any more, as a rule of the user says."""
+    ruled: dict[str, int] = msgspec.field(default_factory=dict)
+    """How often a rule has answered for a failure, by pattern."""
     num_failures: int = 0
     """Failures charged to its budget."""
     num_preemptions: int = 0

@@ -79,7 +79,7 @@ class ResultGrid(Sequence[Result]):
         counts = Counter(str(result.status) for result in self)
         parts = [f"{len(self)} trials", *(f"{count} {status}" for status, count in counts.items())]
         num_lost = sum(self.losses.values())
-        lost = [f"lost {num_lost} times"] if num_lost else []
+        lost = [f"{num_lost} attempt{'s' * (num_lost != 1)} lost"] if num_lost else []
         return f"<ResultGrid {', '.join(parts + lost)}, at {self.experiment_path}>"
 
     @property

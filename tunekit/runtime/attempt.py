@@ -62,7 +62,8 @@ def run_attempt(
     Raises:
         KeyboardInterrupt: Ctrl-C reached user code, in a process that is not ours.
     """
-    restored = _restore(spec, channel, io)
+    place = place if place is not None else this_place()
+    restored = _restore(spec, channel, io, place.node)
     if isinstance(restored, Exception):
         return True
     saving = Saving(sweep, spec, channel, io)
@@ -76,7 +77,7 @@ def run_attempt(
                 trial=spec.trial,
                 attempt=spec.attempt,
                 restored_from=spec.resume_from,
-                place=place if place is not None else this_place(),
+                place=place,
             )
         )
         is_clean = _run(run, as_bound(trainable), restored, log, owns_process=owns_process)
@@ -86,23 +87,23 @@ def run_attempt(
     return is_clean and not run.was_interrupted and not run.has_left_threads
 
 
-def _restore(spec: AttemptSpec, channel: Channel, io: CheckpointIO) -> Path | Exception | None:
+def _restore(spec: AttemptSpec, channel: Channel, io: CheckpointIO, node: str) -> Path | Exception | None:
     """Return the folder of the checkpoint to go on from, every byte verified; an error that has been told."""
     if spec.resume_from is None:
         return None
     try:
         return io.verify(spec.trial_name, spec.resume_from)
     except Exception as error:  # noqa: BLE001 - whatever the storage raises, the driver decides what to do
-        channel.send(_refusal(spec, spec.resume_from, io, error))
+        channel.send(_refusal(spec, spec.resume_from, io, error, node))
         channel.flush()
         return error
 
 
-def _refusal(spec: AttemptSpec, iteration: int, io: CheckpointIO, error: Exception) -> Event:
+def _refusal(spec: AttemptSpec, iteration: int, io: CheckpointIO, error: Exception, node: str) -> Event:
     """Return the event that tells why the checkpoint cannot be used."""
     if not isinstance(error, CheckpointError):  # The checkpoint may be whole.
         error_text, cause = error_info(error), LossCause.STORAGE
-        return LaunchFailed(trial=spec.trial, attempt=spec.attempt, error=error_text, cause=cause)
+        return LaunchFailed(trial=spec.trial, attempt=spec.attempt, error=error_text, cause=cause, node=node)
     if isinstance(error, CheckpointNotFoundError) or _has_earlier(spec, iteration, io):
         return RestoreFailed(trial=spec.trial, attempt=spec.attempt, iteration=iteration, error=error_info(error))
     # Starting over would cost all that the trial has done, and may not be wanted: somebody may have a copy.

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -87,7 +87,7 @@ class Crew:
 
     def hire(self, record: WorkerRecord, contract: Contract, trainable: Any) -> None:
         """Start a worker; Ray places it when there is room."""
-        actor = _remote(Worker).options(**_options(record.shape)).remote()
+        actor = _remote(Worker).options(**_options(record.shape, record.avoid)).remote()
         call = actor.run.remote(contract, self._mailbox, trainable)
         self._hands[record.id] = (actor, call)
         call.future().add_done_callback(partial(self._on_end, record.id))
@@ -165,9 +165,11 @@ class Crew:
             self._doomed.setdefault(record.pid, time.monotonic() + _PATIENCE_S)
 
 
-def _options(shape: Shape) -> dict[str, Any]:
+def _options(shape: Shape, avoid: Sequence[str]) -> dict[str, Any]:
     amounts = dict(shape)
     options: dict[str, Any] = {"num_cpus": amounts.pop("CPU", 0), "max_restarts": 0, "max_task_retries": 0}
+    if avoid:
+        options["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoid)})"}
     if gpus := amounts.pop("GPU", 0):
         options["num_gpus"] = gpus
     if memory := amounts.pop("memory", 0):

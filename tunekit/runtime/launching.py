@@ -33,7 +33,8 @@ def prepare(spec_of: SpecOf, offers: Offers, command: LaunchTrial) -> tuple[Assi
     try:
         shape = shape_of(spec.resources)
         offers.check(shape)
-        return Assign(trial=command.trial, attempt=command.attempt, spec=cloudpickle.dumps(spec)), shape
+        pickled = cloudpickle.dumps(spec)
+        return Assign(trial=command.trial, attempt=command.attempt, spec=pickled, avoid=command.avoid), shape
     except Exception as error:  # noqa: BLE001 - as above; pickling runs user code, too
         return refused(command, error)
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from tunekit.config import CheckpointConfig, RunConfig, TuneConfig
-from tunekit.core.events import Draw, ResultReported, Settings
+from tunekit.core.events import Draw, ResultReported, Rule, Settings
 from tunekit.errors import ConfigError
 from tunekit.logs import logger_of
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
@@ -168,6 +168,7 @@ class Plan:
             max_preemption_failures=failure.max_preemption_failures,
             backoff_s=failure.backoff_s,
             max_identical_failures=failure.max_identical_failures,
+            rules=[Rule(rule.pattern, rule.action, rule.max_times) for rule in failure.rules],
             fail_fast=bool(failure.fail_fast),
             silent_restart=failure.silent_restart,
             hang_timeout_s=failure.hang_s,

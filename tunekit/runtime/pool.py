@@ -18,7 +18,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tunekit.runtime.shapes import Node, Shape, is_held, num_held
+from tunekit.runtime.avoiding import Avoidance
+from tunekit.runtime.room import count_room
+from tunekit.runtime.shapes import Node, Shape, is_held
 from tunekit.runtime.wire import Assign, AttemptKey
 
 BRIEF_S = 0.1
@@ -52,6 +54,8 @@ class WorkerRecord:
     node: str = ""
     """Id of its node; empty until it said hello."""
     pid: int = 0
+    avoid: Sequence[str] = ()
+    """Nodes on which it may not be."""
     is_leaving: bool = False
     notice: str = ""
     """Who told its process to end, if anybody did: it was taken away then, however it ends."""
@@ -115,6 +119,7 @@ class Pool:
         self._duration_s: float | None = None
         self._is_brief = False
         self.workers: dict[int, WorkerRecord] = {}
+        self.avoidance = Avoidance(clock)
 
     # -- what happened -------------------------------------------------------------------------------------------------
 
@@ -122,11 +127,13 @@ class Pool:
         """Take note of the cluster's machines."""
         self._nodes = nodes
         self._room.clear()
+        for shape, waiting in self._waiting.items():
+            self._waiting[shape] = deque(self.avoidance.heeded(assign, shape, nodes) for assign in waiting)
 
     def submit(self, assign: Assign, shape: Shape) -> None:
         """Add an attempt that waits for a worker."""
         self._usual = shape
-        self._waiting.setdefault(shape, deque()).append(assign)
+        self._waiting.setdefault(shape, deque()).append(self.avoidance.heeded(assign, shape, self._nodes))
 
     def withdraw(self, key: AttemptKey) -> bool:
         """Take back an attempt that waits for a worker. Return whether it was there."""
@@ -229,20 +236,26 @@ class Pool:
 
     def _plan_shape(self, shape: Shape, plan: Plan) -> None:
         waiting = self._waiting[shape]
+        unfit = []
         while waiting and (idle := self._take_idle(shape)):
-            plan.assign.append((idle.id, self._give(idle, waiting.popleft())))
+            if assign := self.avoidance.take_for(idle.node, waiting):
+                plan.assign.append((idle.id, self._give(idle, assign)))
+            else:
+                unfit.append(idle.id)
+        self._idle.setdefault(shape, []).extend(unfit)
         if not waiting:
             return
-        while self._num_coming(shape) < len(waiting) and self._may_start(shape):
-            plan.start.append(self._start(shape))
+        for assign in list(waiting)[self._num_coming(shape) :]:
+            if self._may_start(shape, assign.avoid):
+                plan.start.append(self._start(shape, assign.avoid))
         while not self._num_coming(shape) and (retired := self._retire_another(shape)):
             plan.retire.append(retired)
-            if self._may_start(shape):
-                plan.start.append(self._start(shape))
+            if self._may_start(shape, waiting[0].avoid):
+                plan.start.append(self._start(shape, waiting[0].avoid))
         if self._num_coming(shape) < len(waiting) and self._may_show_demand(shape):
-            plan.start.append(self._start(shape))
-        while waiting and (busy := self._least_busy(shape)):
-            plan.assign.append((busy.id, self._give(busy, waiting.popleft())))
+            plan.start.append(self._start(shape, waiting[0].avoid))
+        while (busy := self._least_busy(shape)) and (assign := self.avoidance.take_for(busy.node, waiting)):
+            plan.assign.append((busy.id, self._give(busy, assign)))
 
     def _give(self, record: WorkerRecord, assign: Assign) -> Assign:
         key = (assign.trial, assign.attempt)
@@ -315,15 +328,15 @@ class Pool:
     def _staying(self) -> list[WorkerRecord]:
         return [record for record in self.workers.values() if not record.is_leaving]
 
-    def _start(self, shape: Shape) -> WorkerRecord:
-        record = WorkerRecord(self._next_id, shape)
+    def _start(self, shape: Shape, avoid: Sequence[str] = ()) -> WorkerRecord:
+        record = WorkerRecord(self._next_id, shape, avoid=avoid)
         self._next_id += 1
         self.workers[record.id] = record
         self._room.clear()
         return record
 
-    def _may_start(self, shape: Shape) -> bool:
-        return not self._is_full() and self._room_for(shape)[1] > 0
+    def _may_start(self, shape: Shape, avoid: Sequence[str] = ()) -> bool:
+        return not self._is_full() and self._room_for(shape, avoid)[1] > 0
 
     def _may_show_demand(self, shape: Shape) -> bool:
         """Return whether one worker may be started that has no place, for the autoscaler to see."""
@@ -337,12 +350,13 @@ class Pool:
         return any(is_held(shape, node.resources) for node in self._nodes)
 
     def _retire_another(self, shape: Shape) -> int | None:
-        """Mark one worker of another shape that has nothing to do as leaving, and return it."""
+        """Mark one idle worker as leaving that is in the way: of another shape, or on a node that all avoid."""
         if not self._fits(shape):
             return None
         for record in self.workers.values():
-            is_idle = not record.held and not record.is_leaving and not self._waiting.get(record.shape)
-            if record.shape != shape and is_idle:
+            is_idle = not record.held and not record.is_leaving
+            is_idle = is_idle and (record.shape == shape or not self._waiting.get(record.shape))
+            if is_idle and (record.shape != shape or (self._is_full() and record.is_up)):
                 self.leave(record)
                 return record.id
         return None
@@ -358,35 +372,10 @@ class Pool:
             record.notice = reason
             self.leave(record)
 
-    def _room_for(self, shape: Shape) -> tuple[frozenset[int], int]:
+    def _room_for(self, shape: Shape, avoid: Sequence[str] = ()) -> tuple[frozenset[int], int]:
         """Return which workers have a place, and how many more of this shape would; counting only what is ours."""
+        if avoid:
+            return count_room(self._nodes, self._staying(), shape, avoid)
         if shape not in self._room:
-            self._room[shape] = self._count_room(shape)
+            self._room[shape] = count_room(self._nodes, self._staying(), shape)
         return self._room[shape]
-
-    def _count_room(self, shape: Shape) -> tuple[frozenset[int], int]:
-        free = {node.id: dict(node.resources) for node in self._nodes}
-        placed = set()
-        for record in sorted(self._staying(), key=lambda record: not record.is_up):
-            if record.node in free:
-                _take(free[record.node], record.shape)
-                placed.add(record.id)
-            elif not record.is_up and _place(free.values(), record.shape):
-                placed.add(record.id)
-        if not shape:  # Trials that ask for nothing: as many as there are CPUs.
-            cpus = int(sum(node.resources.get("CPU", 1.0) for node in self._nodes))
-            return frozenset(placed), max(0, cpus - len(placed))
-        return frozenset(placed), sum(num_held(shape, each) for each in free.values())
-
-
-def _place(nodes: Iterable[dict[str, float]], shape: Shape) -> bool:
-    for free in nodes:
-        if is_held(shape, free):
-            _take(free, shape)
-            return True
-    return False
-
-
-def _take(free: dict[str, float], shape: Shape) -> None:
-    for name, amount in shape:
-        free[name] = free.get(name, 0.0) - amount

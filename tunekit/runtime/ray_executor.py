@@ -126,7 +126,7 @@ class RayExecutor:
         self._departures: list[Departure] = []
         self._losses = Losses()
         self._false_starts = FalseStarts()
-        self._patience = Patience()
+        self._patience = Patience(self._pool.avoidance)
         self._capacity = 0
         self._broken: ErrorInfo | None = None
         """Why this executor can run nothing any more."""

@@ -68,6 +68,8 @@ class Assign(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="a
     attempt: int
     spec: bytes
     """The ``AttemptSpec``, pickled."""
+    avoid: list[str] = []
+    """Ids of nodes on which it is not to run; of no interest to the worker."""
 
 
 class Recall(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="recall"):

@@ -111,7 +111,9 @@ def serve(link: Link, sweep: SweepSpec, place: Place, load: Callable[[], tuple[A
         except Exception as error:  # noqa: BLE001 - foreign code is loaded here; its failure is an event
             fatal = isinstance(error, EverywhereError)
             info = error_info(error.cause if isinstance(error, EverywhereError) else error)
-            link.send(LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=info, fatal=fatal))
+            link.send(
+                LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=info, fatal=fatal, node=place.node)
+            )
             continue
         trainable, io = loaded
         is_reusable = _attempt(link, sweep, spec, trainable, io, place)

@@ -1,0 +1,82 @@
+"""Rules about failures are refused where they are written, and hold in a sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tunekit as tk
+from tunekit.types import TrialStatus
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("(", "missing ), unterminated subpattern"),
+        ("*", "nothing to repeat"),
+        ("(a+)+$", "nothing is repeated that repeats itself"),
+        (r"(?:x\w*|y)*z", "nothing is repeated that repeats itself"),
+        (r"(\d+,){20,}", "nothing is repeated that repeats itself"),
+        (re.compile("a"), "write flags into the pattern, such as (?i)"),
+        (b"a", "a regular expression as text"),
+        (None, "a regular expression as text"),
+    ],
+    ids=str,
+)
+def test_a_pattern_of_no_use_is_refused_with_what_is_wrong(pattern: Any, said: str) -> None:
+    with pytest.raises(tk.ConfigError, match=re.escape(said)):
+        tk.FailureRule(pattern, "retry")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["", "CUDA error", r"(?i)connection (reset|refused)", r"(\w+) .* (\w+)", r"(\d+,){1,3}x", "(?=a+)b+", "x{2,}"],
+)
+def test_a_pattern_of_use_is_taken(pattern: str) -> None:
+    rule = tk.FailureRule(pattern, "avoid_node", max_times=7)
+    assert (rule.pattern, rule.action, rule.max_times) == (pattern, "avoid_node", 7)
+    assert pickle.loads(pickle.dumps(rule)) == rule
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        rule.action = "retry"  # type: ignore[misc]
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(tk.ConfigError) as caught:
+        tk.FailureRule("(", "avoid", max_times=-2)
+    text = str(caught.value)
+    assert [name in text for name in ("pattern", "action", "max_times")] == [True] * 3
+    assert "avoid_node" in text
+
+
+@pytest.mark.parametrize("rules", ["CUDA", {"CUDA": "retry"}, [("CUDA", "retry")], None], ids=str)
+def test_rules_are_a_list_of_rules(rules: Any) -> None:
+    with pytest.raises(tk.ConfigError, match="FailureRule"):
+        tk.FailureConfig(rules=rules)
+
+
+def flaky(config: dict[str, Any]) -> None:
+    marks = Path(config["folder"])
+    count = len(list(marks.iterdir()))
+    (marks / str(count)).touch()
+    if count < 2:
+        raise ConnectionResetError("the license server hung up")
+    if config["is_wrong"]:
+        raise RuntimeError("device-side assert triggered")
+    tk.report({"loss": 1.0})
+
+
+@pytest.mark.parametrize("is_wrong", [False, True])
+def test_rules_hold_in_a_sweep(tmp_path: Path, *, is_wrong: bool) -> None:
+    (tmp_path / "marks").mkdir()
+    rules = [tk.FailureRule("license server", "retry"), tk.FailureRule("device-side assert", "give_up")]
+    config = tk.FailureConfig(rules=rules, max_failures=0 if not is_wrong else 5)
+    run = tk.RunConfig(name="e", storage_path=str(tmp_path), verbose=0, failure_config=config)
+    space = {"folder": str(tmp_path / "marks"), "is_wrong": is_wrong}
+    (result,) = tk.inline(tk.Tuner(flaky, param_space=space, run_config=run))
+    assert result.status is (TrialStatus.FAILED if is_wrong else TrialStatus.COMPLETED)
+    assert result.losses == {"user exception": 3 if is_wrong else 2}
