@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from tunekit.errors import StorageError
 from tunekit.store import folders, layout
 from tunekit.store.base import PutOutcome, Store, storage_errors
 from tunekit.store.object_client import Patience
 from tunekit.store.object_places import place_of
+from tunekit.store.object_requests import ObjectRequests
 from tunekit.store.objects import ObjectStore
 from tunekit.store.shelf import Found, OnBytes, copy_hashed, reading, temporary_folder
-
-_T = TypeVar("_T")
 
 
 class ObjectShelf:
@@ -27,7 +25,7 @@ class ObjectShelf:
         """Note the store."""
         self._store = store
         self._client = store.client
-        self._patience = patience or Patience()
+        self._requests = ObjectRequests(store.client, patience or Patience())
 
     @property
     def store(self) -> Store:
@@ -37,13 +35,13 @@ class ObjectShelf:
     def files(self, folder: str = "") -> dict[str, Found]:
         """List them."""
         prefix = f"{folder}/" if folder else ""
-        listed = self._ask("list", prefix, lambda: list(self._client.listed(prefix)))
+        listed = self._requests.ask("list", prefix, lambda: list(self._client.listed(prefix)))
         listed = [each for each in listed if not each.key.endswith("/")]  # what consoles make to show a folder
         if bad := [each.key for each in listed if layout.leads_outside(each.key)]:
             raise StorageError(
-                f"{self._where('')} holds {bad[0]!r}, which as a file would lie outside of its folder",
+                f"{self._requests.where('')} holds {bad[0]!r}, which as a file would lie outside of its folder",
                 hint="tunekit has not written it; look at it, and delete it or give it another name",
-                path=self._where(bad[0]),
+                path=self._requests.where(bad[0]),
             )
         return {each.key.removeprefix(prefix): Found(each.size, each.modified) for each in listed}
 
@@ -57,7 +55,7 @@ class ObjectShelf:
                 path.unlink(missing_ok=True)
                 self._client.download(key, path)
 
-            self._ask("download", key, fetch)
+            self._requests.ask("download", key, fetch)
             yield path
 
     def put(self, key: str, source: Path, on_bytes: OnBytes, *, num_bytes: int | None = None) -> str:
@@ -70,7 +68,7 @@ class ObjectShelf:
                 source = cut
             with storage_errors("read", source, absent_is_answer=True):
                 size, digest = folders.digest(source)
-            self._ask("upload", key, lambda: self._client.put(key, source))
+            self._requests.ask("upload", key, lambda: self._client.put(key, source))
         on_bytes(size)
         return digest
 
@@ -89,27 +87,21 @@ class ObjectShelf:
         outcome = self._store.put_if_absent(key, manifest)
         if outcome not in {PutOutcome.CREATED, PutOutcome.MINE}:
             raise StorageError(
-                f"could not write {self._where(key)} (outcome: {outcome})",
+                f"could not write {self._requests.where(key)} (outcome: {outcome})",
                 hint="check that nobody else writes there, and copy again: it goes on where it stopped",
-                path=self._where(key),
+                path=self._requests.where(key),
             )
 
     def drop(self, key: str) -> None:
         """Delete it."""
-        self._ask("delete", key, lambda: self._client.delete([key]))
+        self._requests.ask("delete", key, lambda: self._client.delete([key]))
 
     def clear(self, place: str) -> None:
         """Delete what begins with it."""
         keys = [f"{place}/{name}" for name in self.files(place)] or [place]
-        self._ask("delete", place, lambda: self._client.delete(keys))
+        self._requests.ask("delete", place, lambda: self._client.delete(keys))
 
     def tidy(self) -> None:
         """Delete what was only written to see whether it can be."""
         if self.files(layout.STAGING):
             self.clear(layout.STAGING)
-
-    def _ask(self, doing: str, key: str, request: Callable[[], _T]) -> _T:
-        return self._patience.until_done(doing, self._where(key), request)
-
-    def _where(self, key: str) -> str:
-        return f"{self._store.uri.partition('?')[0].rstrip('/')}/{key}"

@@ -10,25 +10,16 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from tunekit.errors import StorageError
-from tunekit.logs import logger_of
 from tunekit.store import layout
 from tunekit.store.base import PutOutcome, storage_errors
-from tunekit.store.object_client import PART_BYTES, ConflictError, Listed, ObjectClient, Patience
+from tunekit.store.object_client import Listed, ObjectClient, Patience
 from tunekit.store.object_folders import FOLDERS, LocalFolders
 from tunekit.store.object_places import EMPTY, Place, data_of, manifest_key, place_of, staged, stays, visible
-
-_logger = logger_of("tunekit")
-_T = TypeVar("_T")
-_A = TypeVar("_A")
-_FILES_AT_ONCE = 8
-"""Small files under way at the same time."""
-_ONCE = Patience(deadline_s=0.0)
+from tunekit.store.object_requests import ObjectRequests
 
 
 class ObjectStore:
@@ -45,7 +36,7 @@ class ObjectStore:
     ) -> None:
         """Remember the parts; nothing is asked yet."""
         self._client = client
-        self._patience = patience or Patience()
+        self._requests = ObjectRequests(client, patience or Patience())
         self._folders = local_folders or FOLDERS
 
     def __repr__(self) -> str:
@@ -73,10 +64,10 @@ class ObjectStore:
             StorageError: The bucket cannot be reached or read.
         """
         try:
-            self._ask("open", "", lambda: next(iter(self._client.listed("")), None))
+            self._requests.ask("open", "", lambda: next(iter(self._client.listed("")), None))
         except FileNotFoundError as error:
             raise StorageError(
-                f"could not open {self._where('')}: there is no such bucket",
+                f"could not open {self._requests.where('')}: there is no such bucket",
                 hint="create it, or check its name",
                 path=self.uri,
             ) from error
@@ -99,11 +90,7 @@ class ObjectStore:
         if path is None:
             return  # uploaded before
         self._folders.uploaded.add(full)
-        prefix = place_of(staging).prefix
-        with storage_errors("read", path):
-            sizes = {name: (path / name).stat().st_size for name in files}
-        self._transfer(sizes, lambda name: self._ask("upload", prefix + name, lambda: self._upload(prefix, name, path)))
-        self._mark(prefix, files)
+        self._requests.upload(place_of(staging).prefix, path, files)
         self._folders.scratch.pop(full, None)
         shutil.rmtree(path, ignore_errors=True)
 
@@ -112,14 +99,14 @@ class ObjectStore:
         found = set(self._published(folder)) - {layout.MANIFEST}
         data = data_of(self.read(manifest_key(folder))) if found else ""
         if not found and not self._listing(folder):
-            raise FileNotFoundError(errno.ENOENT, "no such folder", self._where(folder))
+            raise FileNotFoundError(errno.ENOENT, "no such folder", self._requests.where(folder))
         full, prefix = self._full(staging), place_of(staging).prefix
         if full in self._folders.uploaded:
             self.remove(staging)
         self._folders.uploaded.add(full)
         start = f"{folder}/{data}/" if data else f"{folder}/"
-        self._copy_all({f"{folder}/{name}": prefix + f"{folder}/{name}".removeprefix(start) for name in found})
-        self._mark(prefix, found)
+        self._requests.copy({f"{folder}/{name}": prefix + f"{folder}/{name}".removeprefix(start) for name in found})
+        self._requests.mark(prefix, found)
 
     def commit(self, staging: str, folder: str, manifest: bytes) -> None:
         """Create the manifest, or put it in the place of an older one, in one request for all who look."""
@@ -134,17 +121,18 @@ class ObjectStore:
             self._bring_together(place, folder, there)
             outcome = self.replace(key, manifest, tag)
             if outcome not in {PutOutcome.CREATED, PutOutcome.MINE}:
+                where = self._requests.where(folder)
                 raise StorageError(
-                    f"could not publish {self._where(folder)}: its manifest was not stored (outcome: {outcome})",
+                    f"could not publish {where}: its manifest was not stored (outcome: {outcome})",
                     hint="check that the storage is reachable, and that no other driver runs this experiment",
-                    path=self._where(folder),
+                    path=where,
                 )
         keep = data_of(manifest) or ""  # one that was copied here from a disk has its files beside it
         marker = f"{folder}/{keep}/{EMPTY}"
         old = [each for each in there if each != key and keep and not stays(each, folder, keep)]
-        self._delete([*old, marker] if marker in there else old)
+        self._requests.delete([*old, marker] if marker in there else old)
         if place.folder != folder:
-            self._delete(self._keys_below(place.prefix))
+            self._requests.delete(self._keys_below(place.prefix))
 
     def remove(self, folder: str, *, aside: str = "") -> None:
         """Delete the manifest, then the rest; before, copy it to ``aside`` if that is given."""
@@ -172,7 +160,7 @@ class ObjectStore:
 
     def read_tagged(self, key: str) -> tuple[bytes, str]:
         """Return the content of one object and the service's tag of it."""
-        return self._ask("read", key, lambda: self._client.get(key))
+        return self._requests.read_tagged(key)
 
     def local(self, folder: str) -> Path:
         """Download the folder into a new one, which the caller may remove.
@@ -181,14 +169,14 @@ class ObjectStore:
         """
         found = self._seen(folder) if folder.startswith(f"{layout.STAGING}/") else self._published(folder)
         if not found:
-            raise FileNotFoundError(errno.ENOENT, "no such folder", self._where(folder))
+            raise FileNotFoundError(errno.ENOENT, "no such folder", self._requests.where(folder))
         sizes = {name: entry.size for name, entry in found.items() if name.rpartition("/")[2] != EMPTY}
         prefix = place_of(folder).prefix
 
         def fill(path: Path) -> None:
             for parent in {(path / name).parent for name in found}:
                 parent.mkdir(parents=True, exist_ok=True)
-            self._transfer(sizes, lambda name: self._download(prefix + name, path / name))
+            self._requests.download(prefix, path, sizes)
 
         return self._folders.downloaded(fill)
 
@@ -196,13 +184,13 @@ class ObjectStore:
 
     def put_if_absent(self, key: str, data: bytes) -> PutOutcome:
         """Create an object under the condition that it does not exist."""
-        return self._conditionally(key, data, lambda: self._client.create(key, data))
+        return self._requests.write_if(key, data, lambda: self._client.create(key, data))
 
     def replace(self, key: str, data: bytes, tag: str | None) -> PutOutcome:
         """Overwrite an object under the condition that its tag is still the same."""
         if tag is None:
             return self.put_if_absent(key, data)
-        return self._conditionally(key, data, lambda: self._client.swap(key, data, tag))
+        return self._requests.write_if(key, data, lambda: self._client.swap(key, data, tag))
 
     def data_folder(self, staging: str) -> str:
         """Return the attempt's own folder."""
@@ -210,46 +198,9 @@ class ObjectStore:
 
     def abort_uploads(self, older_than_s: float) -> list[str]:
         """Drop the parts of large files whose writers died. Not tried again: that is done another day."""
-        return _ONCE.until_done("clear up", self._where(""), lambda: self._client.abort_uploads(older_than_s))
+        return self._requests.abort_uploads(older_than_s)
 
     # -- parts ---------------------------------------------------------------------------------------------------------
-
-    def _conditionally(self, key: str, data: bytes, write: Callable[[], None]) -> PutOutcome:
-        """Write, and where the answer was lost or is a conflict, find out whose bytes are there."""
-        try:
-            self._ask("write", key, write)
-        except ConflictError:
-            return self._whose(key, data, absent=PutOutcome.LOST)
-        except StorageError as error:
-            _logger.warning("%s", error.message)  # the caller learns no more than that nobody knows
-            return self._whose(key, data, absent=PutOutcome.UNKNOWN, patience=_ONCE)  # all patience has been spent
-        return PutOutcome.CREATED
-
-    def _whose(self, key: str, data: bytes, *, absent: PutOutcome, patience: Patience | None = None) -> PutOutcome:
-        try:
-            found, _ = (patience or self._patience).until_done("read", self._where(key), lambda: self._client.get(key))
-        except FileNotFoundError:
-            return absent
-        except StorageError:
-            return PutOutcome.UNKNOWN
-        return PutOutcome.MINE if found == data else PutOutcome.LOST
-
-    def _mark(self, prefix: str, files: Collection[str]) -> None:
-        """Leave a trace of a folder that holds no file."""
-        if not files:
-            self._ask("upload", prefix + EMPTY, lambda: self._client.put(prefix + EMPTY, EMPTY.encode()))
-
-    def _upload(self, prefix: str, name: str, path: Path) -> None:
-        with storage_errors("read", path / name):
-            self._client.put(prefix + name, path / name)
-
-    def _download(self, key: str, path: Path) -> None:
-        def fetch() -> None:
-            path.unlink(missing_ok=True)
-            self._client.download(key, path)
-
-        with storage_errors("write", path, absent_is_answer=True):
-            self._ask("download", key, fetch)
 
     def _bring_together(self, place: Place, folder: str, there: Sequence[str]) -> None:
         """See that the staged files are where the manifest will look for them."""
@@ -258,17 +209,17 @@ class ObjectStore:
             key for key in (self._keys_below(place.prefix) if elsewhere else there) if key.startswith(place.prefix)
         ]
         if not found:
-            raise FileNotFoundError(errno.ENOENT, "neither staged nor published", self._where(folder))
+            raise FileNotFoundError(errno.ENOENT, "neither staged nor published", self._requests.where(folder))
         if elsewhere:
             start = f"{folder}/{place.data}/" if place.data else f"{folder}/"
-            self._copy_all({key: start + key.removeprefix(place.prefix) for key in found})
+            self._requests.copy({key: start + key.removeprefix(place.prefix) for key in found})
 
     def _remove_staged(self, staging: str) -> None:
         full = self._full(staging)
         if path := self._folders.scratch.pop(full, None):
             shutil.rmtree(path, ignore_errors=True)
         prefix = place_of(staging).prefix
-        self._delete([prefix + name for name in self._staged_listing(staging, in_doubt=False)])
+        self._requests.delete([prefix + name for name in self._staged_listing(staging, in_doubt=False)])
         self._folders.uploaded.discard(full)
 
     def _put_aside(self, folder: str, aside: str) -> None:
@@ -281,8 +232,8 @@ class ObjectStore:
         while (there := set(self._listing(place))) and (not manifest or layout.MANIFEST in there):
             count += 1
             place = f"{aside}-{count}"
-        self._copy_all({key: place + key.removeprefix(folder) for key in keys - manifest})
-        self._copy_all({key: place + key.removeprefix(folder) for key in manifest})
+        self._requests.copy({key: place + key.removeprefix(folder) for key in keys - manifest})
+        self._requests.copy({key: place + key.removeprefix(folder) for key in manifest})
 
     def _delete_folder(self, folder: str) -> None:
         """Delete a folder, every manifest first.
@@ -294,8 +245,10 @@ class ObjectStore:
         own = manifest_key(folder)
         data = data_of(self.read(own)) if own in keys else None
         manifests = [key for key in keys if key.rpartition("/")[2] == layout.MANIFEST]
-        self._delete(manifests)
-        self._delete([key for key in keys if key not in manifests and not stays(key, folder, data or "", also=False)])
+        self._requests.delete(manifests)
+        self._requests.delete(
+            [key for key in keys if key not in manifests and not stays(key, folder, data or "", also=False)]
+        )
 
     def _published(self, folder: str) -> dict[str, Listed]:
         """Return what a published folder consists of by names relative to it, without what other attempts left."""
@@ -310,7 +263,7 @@ class ObjectStore:
     def _listing(self, folder: str) -> dict[str, Listed]:
         """Return what is in sight below a folder by names relative to it."""
         prefix = f"{folder}/" if folder else ""
-        found = self._listed(prefix)
+        found = self._requests.listed(prefix)
         seen = visible(found)
         return {key.removeprefix(prefix): entry for key, entry in found.items() if key in seen}
 
@@ -325,7 +278,7 @@ class ObjectStore:
             in_doubt: Whether to take it for staged when the manifest beside it is damaged and cannot say.
         """
         place = place_of(staging)
-        found = self._listed(place.prefix)
+        found = self._requests.listed(place.prefix)
         if found and place.data and self._is_published(place, in_doubt=not in_doubt):
             return {}
         return {key.removeprefix(place.prefix): entry for key, entry in found.items()}
@@ -340,7 +293,7 @@ class ObjectStore:
     def _staged_sizes(self) -> dict[str, int]:
         own = f"{self._full(layout.STAGING)}/"
         result = {f"{full.removeprefix(own)}/": 0 for full in list(self._folders.scratch) if full.startswith(own)}
-        keys = self._listed("")
+        keys = self._requests.listed("")
         inside = f"{layout.STAGING}/"
         for key in keys:
             if key.startswith(inside):
@@ -356,45 +309,7 @@ class ObjectStore:
         return result
 
     def _keys_below(self, prefix: str) -> list[str]:
-        return list(self._listed(prefix))
-
-    def _listed(self, prefix: str) -> dict[str, Listed]:
-        """Return what can be files; nobody may write where other keys lead, and they are none of ours."""
-
-        def ask() -> dict[str, Listed]:
-            return {entry.key: entry for entry in self._client.listed(prefix) if not layout.leads_outside(entry.key)}
-
-        return self._ask("list", prefix, ask)
-
-    def _delete(self, keys: Sequence[str]) -> None:
-        if keys:
-            self._ask("delete", keys[0], lambda: self._client.delete(keys))
-
-    def _copy_all(self, targets: dict[str, str]) -> None:
-        self._each(targets, lambda key: self._ask("copy", key, lambda: self._client.copy(key, targets[key])))
-
-    def _transfer(self, sizes: Mapping[str, int], work: Callable[[str], None]) -> None:
-        """Transfer files: large ones one after the other, since each is many requests, then small ones side by side."""
-        for name, size in sizes.items():
-            if size > PART_BYTES:
-                work(name)
-        self._each([name for name, size in sizes.items() if size <= PART_BYTES], work)
-
-    def _each(self, items: Iterable[_A], work: Callable[[_A], None]) -> None:
-        """Do something for each of many, several at a time."""
-        items = list(items)
-        if len(items) == 1:
-            work(items[0])
-        elif items:
-            with ThreadPoolExecutor(min(len(items), _FILES_AT_ONCE), thread_name_prefix="tunekit-objects") as threads:
-                for _ in threads.map(work, items):
-                    pass
-
-    def _ask(self, doing: str, key: str, request: Callable[[], _T]) -> _T:
-        return self._patience.until_done(doing, self._where(key), request)
-
-    def _where(self, key: str) -> str:
-        return f"{self.uri.partition('?')[0].rstrip('/')}/{key}"
+        return list(self._requests.listed(prefix))
 
     def _full(self, folder: str) -> str:
         return f"{self.uri}\n{folder}"

@@ -1,4 +1,4 @@
-"""Simulated workers: an executor whose attempts live in virtual time, and die in every way.
+"""Simulated workers: attempts that live in virtual time, and die in every way.
 
 Each attempt has a process of its own. Its messages reach the driver in order, batched and late, some of them twice. A
 *zombie* is an attempt that was declared lost and lives on for a while: it computes, saves and speaks, and nothing of
@@ -10,13 +10,11 @@ from __future__ import annotations
 import copy
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
 
-from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
+from tunekit.core.commands import ContinueTrial, LaunchTrial, StopTrial
 from tunekit.core.events import (
-    CapacityChanged,
     CheckpointStaged,
     ErrorInfo,
     Event,
@@ -32,8 +30,7 @@ from tunekit.core.events import (
     TrialStarted,
     WorkerLost,
 )
-from tunekit.runtime.spec import Delivery, ExecutorCommand
-from tunekit.testing.sim_journal import DriverDiedError
+from tunekit.runtime.spec import Delivery
 from tunekit.testing.sim_options import METRIC, SimOptions
 from tunekit.testing.sim_world import SimStore, Timeline, first_state, metric_of, next_state, size_of
 from tunekit.types import LossCause, TrialId
@@ -335,62 +332,3 @@ class SimAttempt:
 
     def _delivery(self, batch: list[Event]) -> Delivery:
         return Delivery([copy.copy(event) for event in batch], tuple(batch))
-
-
-class SimExecutor:
-    """The executor of one driver.
-
-    Args:
-        around: The world.
-        acknowledged: Told what the driver says is durable.
-        fate: True when the driver dies between two commands.
-    """
-
-    def __init__(
-        self, around: Surroundings, acknowledged: Callable[[Sequence[Event]], None], fate: Callable[[], bool]
-    ) -> None:
-        """Tell the driver how much room there is."""
-        self.attempts: dict[tuple[TrialId, int], SimAttempt] = {}
-        self._around = around
-        self._acknowledged = acknowledged
-        self._fate = fate
-        around.timeline.after(0.1, self.announce, around.options.max_live)
-
-    def announce(self, max_live: int) -> None:
-        """Tell the driver how much room there is."""
-        self._around.deliver(Delivery([CapacityChanged(max_live=max_live)]))
-
-    def execute(self, commands: list[ExecutorCommand]) -> None:
-        """Carry the commands out, unless the driver dies in the middle."""
-        for command in commands:
-            if self._fate():
-                raise DriverDiedError
-            self._execute(command)
-
-    def acknowledge(self, tokens: list[object]) -> None:
-        """Note that messages are durable, and need not be kept by their senders."""
-        for token in tokens:
-            self._acknowledged(cast("tuple[Event, ...]", token))  # a token is the batch that it stands for
-
-    def close(self) -> None:
-        """End every worker."""
-        for attempt in self.attempts.values():
-            attempt.die()
-
-    def _execute(self, command: ExecutorCommand) -> None:
-        key = (command.trial, command.attempt)
-        if isinstance(command, LaunchTrial):
-            self._around.launched[key] = self._around.launched.get(key, 0) + 1
-            self.attempts[key] = SimAttempt(self._around, command)
-            return
-        attempt = self.attempts[key]
-        match command:
-            case ContinueTrial():
-                attempt.go_on(command)
-            case StopTrial():
-                attempt.stop(command)
-            case InterruptTrial():
-                attempt.interrupt()
-            case KillTrial():
-                if not attempt.is_over:
-                    attempt.lose(LossCause.KILLED)

@@ -38,11 +38,12 @@ from tunekit.journal.replay import replay
 from tunekit.runtime.driver import Driver
 from tunekit.runtime.spec import Delivery
 from tunekit.testing.sim_checks import check_boot, check_end, compare, require
+from tunekit.testing.sim_executor import SimExecutor
 from tunekit.testing.sim_journal import DriverDiedError, SimJournal
 from tunekit.testing.sim_judge import Judge
 from tunekit.testing.sim_options import METRIC, SimOptions, draw_options
 from tunekit.testing.sim_publisher import SimPublisher
-from tunekit.testing.sim_workers import SimExecutor, Surroundings
+from tunekit.testing.sim_workers import Surroundings
 from tunekit.testing.sim_world import Oracle, SimClock, SimSearcher, SimStore, Timeline
 from tunekit.types import Mode, Outcome, TrialId, TrialStatus
 
