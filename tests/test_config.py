@@ -94,6 +94,7 @@ BAD: list[tuple[Any, str, list[Any]]] = [
     (TuneConfig, "reuse_actors", [*NO_FLAG, None]),
     (TuneConfig, "fresh_process", [*NO_FLAG, None]),
     (TuneConfig, "seed", [-1, 1.0, True, "7", 2**63]),
+    (RunConfig, "callbacks", [None, "print", print, 3]),
     (RunConfig, "storage_path", ["", " ", "a\0b", 3, b"folder", Path("s3://bucket/sweeps"), Path]),
     (RunConfig, "stop", [3, "loss", [], RandomSearch, {3: 4.0}, {"": 1}]),
     (RunConfig, "checkpoint_config", [None, {}, CheckpointConfig, FailureConfig()]),

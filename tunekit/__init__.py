@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tunekit.callbacks.base import Callback
+    from tunekit.callbacks.jsonl import JsonlLogger
     from tunekit.checkpoint import Checkpoint
     from tunekit.config import CheckpointConfig, FailureConfig, FailureRule, RunConfig, TuneConfig
     from tunekit.errors import (
@@ -75,6 +77,7 @@ __all__ = [
     "FIFO",
     "PIN_CHECKPOINT",
     "SHOULD_CHECKPOINT",
+    "Callback",
     "Checkpoint",
     "CheckpointConfig",
     "CheckpointCorruptError",
@@ -90,6 +93,7 @@ __all__ = [
     "FailureConfig",
     "FailureRule",
     "JournalError",
+    "JsonlLogger",
     "MetricNotFoundError",
     "NoResultError",
     "PreemptionInfo",
@@ -137,6 +141,8 @@ __all__ = [
 ]
 
 _NAMES_OF = {
+    "callbacks.base": "Callback",
+    "callbacks.jsonl": "JsonlLogger",
     "checkpoint": "Checkpoint",
     "config": "CheckpointConfig FailureConfig FailureRule RunConfig TuneConfig",
     "results": "Result ResultGrid",

@@ -18,6 +18,9 @@ DEFAULT_STORAGE_PATH = "~/tunekit_results"
 StopFunction: TypeAlias = Callable[[str, dict[str, Any]], bool]
 """Called with the trial's name and each of its results; True ends the trial."""
 
+_OF_CALLBACKS = ("setup", "position", "on_restore", "on_trial_result", "flush")
+"""What tells a callback of ours from one of another library."""
+
 
 @runtime_checkable
 class PathLike(Protocol):
@@ -166,6 +169,8 @@ class RunConfig:
     """When checkpoints are saved, and which are kept."""
     failure_config: FailureConfig = field(default_factory=FailureConfig)
     """What a failure costs."""
+    callbacks: Sequence[Any] = ()
+    """Follow the sweep and can change nothing: instances of subclasses of ``tunekit.Callback``."""
     verbose: int = 1
     """0: silent; 1: a line per trial; 2 and more: a line per result."""
     stop_grace_s: float = 10.0
@@ -188,6 +193,7 @@ class RunConfig:
         check_interval(problems, "time_limit_s", self.time_limit_s, none_is="trials of any length")
         _check_part(problems, "checkpoint_config", self.checkpoint_config, CheckpointConfig)
         _check_part(problems, "failure_config", self.failure_config, FailureConfig)
+        _check_callbacks(problems, self.callbacks)
         problems.integer("verbose", self.verbose, at_least=0, at_most=3)
         problems.seconds("stop_grace_s", self.stop_grace_s, zero=True)
         problems.seconds("preemption_grace_s", self.preemption_grace_s)
@@ -239,6 +245,19 @@ def _check_stop(problems: Problems, stop: object) -> None:
             problems.bad_value(place, value, "a finite number")
         elif key == "training_iteration" and value < 1:
             problems.bad_value(place, value, ">= 1: iterations count from 1")
+
+
+def _check_callbacks(problems: Problems, callbacks: object) -> None:
+    if not isinstance(callbacks, list | tuple):
+        problems.bad_type("callbacks", callbacks, "a list of callbacks")
+        return
+    for place, callback in enumerate(callbacks):
+        # By what it has: the class itself lives above this layer.
+        if isinstance(callback, type) or not all(callable(getattr(callback, name, None)) for name in _OF_CALLBACKS):
+            hint = "derive the class from tunekit.Callback, and give an instance of it"
+            problems.bad_type(f"callbacks[{place}]", callback, "an instance of a tunekit.Callback", hint=hint)
+        elif any(callback is other for other in callbacks[:place]):
+            problems.bad_value(f"callbacks[{place}]", callback, "given once")
 
 
 def _check_part(problems: Problems, name: str, value: object, kind: type) -> None:

@@ -76,6 +76,8 @@ class Experiment:
             msg = f"the first event must be DriverStarted, got {event!r}"
             raise CoreBugError(msg)
         state.now = event.at
+        if state.just_ended:
+            state.just_ended.clear()
         out: list[Command] = []
         handler = _EXPERIMENT.get(type(event))
         if handler is not None:

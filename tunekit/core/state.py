@@ -64,6 +64,8 @@ class State:
     notices: list[str] = field(default_factory=list)
     """What the user must be told, in this run of the driver."""
 
+    just_ended: list[TrialId] = field(default_factory=list)
+    """Trials that have ended with the newest event."""
     started_over: list[TrialId] = field(default_factory=list)
     """Trials whose user is to be warned, in this run of the driver, that they began anew without a word."""
 
@@ -149,6 +151,7 @@ class State:
     def end(self, trial: TrialState, status: TrialStatus, out: list[Command]) -> None:
         """End a trial for good."""
         self.move(trial, status)
+        self.just_ended.append(trial.trial)
         trial.intent = Intent.RUN
         if self.order is None:
             self.tell_end(trial, out)

@@ -58,6 +58,9 @@ _LOOK_S = 5.0
 StopCriterion = Callable[[ResultReported], str]
 """Judges a row in the driver: the reason to end its trial here, or an empty string."""
 
+Witness = Callable[[Event, State], None]
+"""Is shown an event, and the state that it led to."""
+
 
 class Observer(Protocol):
     """Sees what is in the journal, and can change nothing."""
@@ -95,6 +98,8 @@ class Driver:
     ) -> None:
         """Keep the parts; nothing happens before the first turn."""
         self.experiment = experiment
+        self.witness: Witness | None = None
+        """Is shown each event as soon as the core has handled it, durable or not."""
         self._commits = Commits(journal, clock.now)
         self._unseen: list[Event] = []
         self._unconfirmed: list[object] = []
@@ -167,12 +172,21 @@ class Driver:
             for event in events:
                 stamp(event, at)
             self._commits.record(events)
-            handle = self.experiment.handle
-            commands = [command for event in events for command in handle(event)]
+            commands = self._decide(events)
             self._commits.answer(commands)
             self._unseen += events
             self._show()
             events = self._act(commands)
+
+    def _decide(self, events: list[Event]) -> list[Command]:
+        handle, witness = self.experiment.handle, self.witness
+        if witness is None:
+            return [command for event in events for command in handle(event)]
+        commands = []
+        for event in events:
+            commands += handle(event)
+            witness(event, self.state)
+        return commands
 
     def _judged(self, events: list[Event], stop: StopCriterion) -> list[Event]:
         """Return the events with the user's verdict on every row that counts and does not end its trial anyway."""

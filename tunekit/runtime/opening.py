@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tunekit.callbacks.telling import Telling
 from tunekit.core.commands import Command, LaunchTrial, TellSearcher
 from tunekit.core.events import Event, ResultReported, TrialsSuggested, TrialStarted
 from tunekit.core.experiment import Experiment
@@ -20,6 +21,8 @@ from tunekit.journal.folder import ExperimentFolder, OpenJournal, experiment_fol
 from tunekit.journal.header import ExperimentHeader, check_header
 from tunekit.journal.replay import replay
 from tunekit.journal.right import DriverRight
+from tunekit.runtime.audience import audience
+from tunekit.runtime.driver import Witness
 from tunekit.runtime.plan import Plan
 from tunekit.runtime.spec import AttemptSpec
 from tunekit.search.base import SearcherState
@@ -45,6 +48,8 @@ class OpenSweep:
     io: CheckpointIO
     rows: Callable[[Collection[TrialId] | None], RowTable]
     """Reads the table of results: that of these trials, or all of it."""
+    telling: Telling | None
+    """Tells the script's callbacks, if it has any."""
 
     def spec_of(self, launch: LaunchTrial) -> AttemptSpec:
         """Return what a worker is told about an attempt."""
@@ -80,9 +85,11 @@ def opened(plan: Plan, *, takeover: bool = False) -> Iterator[OpenSweep]:
     folder = experiment_folder(plan.path)
     if takeover:
         _check_before_takeover(plan, folder)
-    with folder.taken(takeover=takeover) as right:
+    with folder.taken(takeover=takeover) as right, contextlib.ExitStack() as stack:
         seed = _settle(plan, folder)
-        journal, (experiment, searcher) = folder.replayed(lambda records: fold(plan, seed, records))
+        telling = stack.enter_context(audience(plan, folder.header()))
+        witness = telling.witness if telling else None
+        journal, (experiment, searcher) = folder.replayed(lambda records: fold(plan, seed, records, witness))
         try:
             yield OpenSweep(
                 plan=plan,
@@ -95,6 +102,7 @@ def opened(plan: Plan, *, takeover: bool = False) -> Iterator[OpenSweep]:
                 searcher=searcher,
                 io=CheckpointIO(store),
                 rows=lambda only: RowTable(folder.records(), only=only),
+                telling=telling,
             )
         finally:
             journal.close()
@@ -148,8 +156,10 @@ def check_script(plan: Plan, header: ExperimentHeader) -> int:
     return seed
 
 
-def fold(plan: Plan, seed: int, records: Iterator[Event | Command]) -> tuple[Experiment, SearcherState]:
-    """Return core and searcher as they were after the last journalled event."""
+def fold(
+    plan: Plan, seed: int, records: Iterator[Event | Command], witness: Witness | None = None
+) -> tuple[Experiment, SearcherState]:
+    """Return core and searcher as they were after the last journalled event, each of which a witness is shown."""
     mode = Mode(plan.tune.mode or "min")
     experiment = Experiment(plan.scheduler, mode)
     searcher = plan.searcher.begin(plan.space, metric=plan.tune.metric, mode=mode, seed=seed)
@@ -164,9 +174,11 @@ def fold(plan: Plan, seed: int, records: Iterator[Event | Command]) -> tuple[Exp
         commands = experiment.handle(event)
         if plan.searcher.learns:
             _retell(experiment, searcher, commands)
+        if witness is not None:
+            witness(event, experiment.state)
         return commands
 
-    replay(records, handle if judges or plan.searcher.learns else experiment.handle)
+    replay(records, handle if judges or plan.searcher.learns or witness is not None else experiment.handle)
     return experiment, searcher
 
 

@@ -81,6 +81,9 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     direct = DirectPublisher(sweep.io, plan.trial_name, allowed=sweep.right.check)
     progress = [Progress(plan.trial_name, verbose=plan.run.verbose)] if plan.run.verbose else []
     observers: list[Observer] = [Alarm(plan.trial_name), Notices(), *progress]
+    if (telling := sweep.telling) is not None:
+        telling.catch_up(sweep.experiment.state)
+        observers.append(telling)
     _sweep_garbage(sweep)
     found = take_stock(sweep.experiment.state.trials, sweep.io, plan.trial_name, lambda: sweep.rows(None))
     lanes = LANES_ACROSS_A_NETWORK if sweep.journal.patience_s else 1
@@ -96,6 +99,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
         observers=observers,
     )
     driver.look_out(sweep.right.check)
+    driver.witness = telling.witness if telling else None
     attempts = [trial.attempt for trial in sweep.experiment.state.trials]
     with interruptible(lambda name: inbox.put(Delivery([StopRequested(reason=name)]))) as interruption:
         try:

@@ -1,0 +1,47 @@
+"""The callbacks of a script, for as long as an experiment is open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from xxhash import xxh3_64_hexdigest
+
+from tunekit.callbacks.telling import Facts, Telling
+from tunekit.errors import ExperimentExistsError
+from tunekit.journal.header import ExperimentHeader
+from tunekit.runtime.plan import Plan
+
+
+@contextmanager
+def audience(plan: Plan, header: ExperimentHeader | None) -> Iterator[Telling | None]:
+    """Set the callbacks up, and have them hear everything before the experiment is closed; None: there are none.
+
+    Args:
+        plan: The sweep.
+        header: What the experiment says of itself.
+    """
+    if not plan.run.callbacks:
+        yield None
+        return
+    moment = header.created if header else 0.0
+    setup = {
+        "stop": plan.run.stop,
+        "num_samples": plan.tune.num_samples,
+        "total_num_samples": plan.num_trials,
+        "name": plan.name,
+        "path": plan.path,
+        "metric": plan.tune.metric,
+        "mode": plan.tune.mode,
+        # The moment of its beginning moves with it, and no other one of its name has it.
+        "experiment_id": f"{plan.name}-{xxh3_64_hexdigest(repr(moment).encode())}",
+    }
+    facts = Facts(path=plan.path, trainable_name=plan.info.name, setup=setup, resolve=plan.space.resolve)
+    telling = Telling(plan.run.callbacks, facts)
+    try:
+        yield telling
+    except ExperimentExistsError:  # Another driver has taken over, and tells them itself.
+        telling.abandon()
+        raise
+    finally:
+        telling.close()
