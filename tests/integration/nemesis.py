@@ -22,14 +22,14 @@ import sweeps
 
 LIMIT_S = 300.0
 """A sweep that is not done by then hangs."""
-MAX_STOPPED_S = {"worker": 4.0, "raylet": 6.0, "mailbox": 2.0, "driver": 2.0}
+MAX_STOPPED_S = {"worker": 4.0, "raylet": 6.0, "relay": 2.0, "driver": 2.0}
 ODDS = {
     ("kill", "worker"): 8,
     ("stop", "worker"): 3,
     ("kill", "raylet"): 2,
     ("stop", "raylet"): 2,
-    ("kill", "mailbox"): 2,
-    ("stop", "mailbox"): 1,
+    ("kill", "relay"): 2,
+    ("stop", "relay"): 1,
     ("kill", "driver"): 4,
     ("stop", "driver"): 1,
 }

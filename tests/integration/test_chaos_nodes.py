@@ -46,7 +46,7 @@ def assert_published_once(experiment: Path) -> None:
 
 @pytest.mark.timeout(3600)
 def test_whatever_dies_or_stops(tmp_path: Path, rig: Rig, kills: int) -> None:
-    """S003-12: workers, nodes, mailbox and driver, killed or stopped and continued: metrics and weights agree."""
+    """S003-12: workers, nodes, relay and driver, killed or stopped and continued: metrics and weights agree."""
     cluster, undisturbed = rig
     expected, kept = sweeps.table(undisturbed), sweeps.weights(undisturbed)
     assert len(expected) == 6 * 12

@@ -67,6 +67,20 @@ def test_workers_are_started_as_far_as_there_is_room_and_work() -> None:
     assert assigned(stage.run(0)) == [(2, 2)]
 
 
+def test_how_long_a_worker_keeps_us_waiting() -> None:
+    stage = Stage(2)
+    assert stage.pool.longest_coming_s() == 0
+    stage.submit(0)
+    stage.now = 3.0
+    stage.submit(1)
+    stage.now = 5.0
+    assert stage.pool.longest_coming_s() == 5.0
+    stage.come_up(1)
+    assert stage.pool.longest_coming_s() == 2.0
+    stage.come_up(2)
+    assert stage.pool.longest_coming_s() == 0
+
+
 def test_no_more_workers_than_trials_may_run_at_a_time() -> None:
     stage = Stage(8, max_workers=2)
     assert started(stage.submit(*range(5))) == [1, 2]

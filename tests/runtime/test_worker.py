@@ -112,6 +112,8 @@ def test_what_no_worker_could_load_ends_the_run(bench: Bench, trouble: str, monk
     contract = worker.Contract(
         worker=1,
         sweep=SweepSpec(experiment="e", path=str(bench.folder), seed=0, nonce=nonce),
+        door="",
+        relay="",
         parameters={"data": "a reference"},
     )
     bench.assign(0)

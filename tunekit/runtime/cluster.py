@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import client_mode_hook
 
 from tunekit.errors import ExperimentError
 from tunekit.runtime.private_ray import private, would_be_started
@@ -38,7 +39,7 @@ class Cluster:
 
     def __init__(self, address: str | None = None) -> None:
         """Connect, unless the user has done so."""
-        self.is_joined = _connection.enter(self, address or os.environ.get("RAY_ADDRESS") or None)
+        self.is_joined = _connection.enter(self, _address(address))
         """Whether the connection was there before any sweep."""
         self.here: str = ray.get_runtime_context().get_node_id()
         """Id of the driver's node."""
@@ -108,6 +109,25 @@ class _Connection:
 
 
 _connection = _Connection()
+
+
+def _address(address: str | None) -> str | None:
+    """Return where Ray runs, as far as it is said.
+
+    Raises:
+        ExperimentError: It would be reached through Ray Client; or is, by a connection of the user's.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if ray.is_initialized():
+        is_client = client_mode_hook.client_mode_should_convert()  # type: ignore[no-untyped-call]
+    else:
+        is_client = (address or "").startswith("ray://")
+    if is_client:
+        raise ExperimentError(
+            "this process would reach Ray through Ray Client (ray://…), and its workers could not reach it",
+            hint="run the script on a node of the cluster, for instance by `ray job submit`",
+        )
+    return address
 
 
 def _connect(address: str | None) -> None:

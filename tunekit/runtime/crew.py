@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,78 +17,73 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunekit.runtime.cluster import Cluster
-from tunekit.runtime.door import Errand, Visitor, door_name
+from tunekit.runtime.door import Door, Errand, door_name
 from tunekit.runtime.mailbox import Mailbox
 from tunekit.runtime.obituary import Obituaries
 from tunekit.runtime.pool import WorkerRecord
 from tunekit.runtime.ray_errors import Loss, classify, explained
+from tunekit.runtime.relay import SPARE_THREADS, Relay
 from tunekit.runtime.shapes import Shape
+from tunekit.runtime.spec import SweepSpec
 from tunekit.runtime.worker import Contract, Worker
 
-_MIN_THREADS, _MAX_THREADS, _SPARE_THREADS = 16, 256, 8
-"""Of the mailbox: one for each worker that waits, and some for those that do not."""
+_MIN_WAITING, _MAX_WAITING = 8, 248
+"""Workers of other machines that may wait for an order at a time."""
+_INLINE_BYTES = 64 * 1024
+"""A larger trainable is put into Ray's object store once, instead of being sent along to each worker."""
 _PATIENCE_S = 1.0
 """Seconds that a process gets to end in Ray's way before it is killed in ours."""
 _CLOSE_S = 10.0
 """Seconds that processes which were killed get to be gone; one that waits for a disk cannot go."""
 _POLL_S = 0.01
-_POST_S = 5.0
-"""Seconds that the mailbox may take to take a post; beyond, it goes through Ray."""
 
 _remote: Any = ray.remote
 """Its stubs do not know all options."""
 
 
 class Crew:
-    """Handles of the mailbox and of all workers.
+    """The workers' actors, the door that they come in through, and the relay for those that cannot.
 
     Args:
-        cluster: The cluster; the mailbox is to run on the driver's own node.
+        cluster: The cluster.
         on_end: Called with a worker's id and what its long call came to; on a thread of Ray, so it must not wait.
-        num_workers: How many workers there will be, as far as is known.
+        trainable: The trainable, pickled.
+        parameters: Its large objects.
+
+    Raises:
+        OSError: The door cannot be opened.
     """
 
-    def __init__(self, cluster: Cluster, on_end: Callable[[int, Future[Any]], None], num_workers: int) -> None:
-        """Start the mailbox."""
-        num_threads = min(_MAX_THREADS, max(_MIN_THREADS, 2 * num_workers + _SPARE_THREADS))
+    def __init__(
+        self,
+        cluster: Cluster,
+        on_end: Callable[[int, Future[Any]], None],
+        trainable: bytes,
+        parameters: Mapping[str, Any],
+    ) -> None:
+        """Open the door; nothing of Ray is started before the first worker."""
         self._here = cluster.here
         self._obituaries = Obituaries(cluster.logs())
         self._on_end = on_end
-        door = door_name()
-        strategy = NodeAffinitySchedulingStrategy(cluster.here, soft=False)
-        self._mailbox = (
-            _remote(num_cpus=0, concurrency_groups={"driver": 4})(Mailbox)
-            .options(
-                max_restarts=-1,
-                max_task_retries=0,
-                max_concurrency=num_threads,
-                enable_task_events=False,
-                scheduling_strategy=strategy,
-            )
-            .remote(max_waiting=num_threads - _SPARE_THREADS, door=door)
-        )
-        drain = self._mailbox.drain.options(concurrency_group="driver").remote
-        post = self._mailbox.post.options(concurrency_group="driver").remote
-        self._drain = Visitor(door, Errand.DRAIN, lambda frame, timeout_s: ray.get(drain(frame), timeout=timeout_s))
-        self._post = Visitor(door, Errand.POST, lambda frame, _: post(frame) and b"")
-        self.door = door
-        """Of the mailbox."""
+        self._trainable = trainable
+        self._large = parameters
+        self.mailbox = Mailbox()
+        """Where driver and workers meet."""
+        self._door_name = door_name()
+        answers = {Errand.EXCHANGE: self.mailbox.exchange, Errand.EXCHANGE_AT_ONCE: self.mailbox.exchange_at_once}
+        self._door = Door(self._door_name, answers)
+        self._relay: Any = None
         self._hands: dict[int, tuple[Any, Any]] = {}
         self._doomed: dict[int, float] = {}
         """Processes on this node that were told to end, and until when they may take."""
 
-    def drain(self, frame: bytes, timeout_s: float) -> bytes:
-        """Have the mailbox answer."""
-        return self._drain(frame, timeout_s)
-
-    def post(self, frame: bytes) -> None:
-        """Leave something in the mailbox; whether it arrives is found out otherwise."""
-        self._post(frame, _POST_S)
-
-    def hire(self, record: WorkerRecord, contract: Contract, trainable: Any) -> None:
+    def hire(self, record: WorkerRecord, sweep: SweepSpec) -> None:
         """Start a worker; Ray places it when there is room."""
         actor = _remote(Worker).options(**_options(record.shape, record.avoid)).remote()
-        call = actor.run.remote(contract, self._mailbox, trainable)
+        contract = Contract(
+            worker=record.id, sweep=sweep, parameters=self._parameters, door=self._door_name, relay=self._relay_name
+        )
+        call = actor.run.remote(contract, self._sent)
         self._hands[record.id] = (actor, call)
         call.future().add_done_callback(partial(self._on_end, record.id))
 
@@ -104,6 +99,42 @@ class Crew:
             return classify(error)
         how = self._obituaries.read(worker)
         return explained(classify(error), how, has_starved=self._obituaries.has_starved(how))
+
+    def open_relay(self, num_workers: int) -> None:
+        """Let in who cannot come through the door.
+
+        Args:
+            num_workers: How many workers there will be, as far as is known.
+        """
+        if self._relay is not None:
+            return
+        max_waiting = min(_MAX_WAITING, max(_MIN_WAITING, 2 * num_workers))
+        self._relay = (
+            _remote(Relay)
+            .options(
+                name=self._relay_name,
+                num_cpus=0,
+                max_restarts=-1,
+                max_task_retries=0,
+                max_concurrency=max_waiting + SPARE_THREADS,
+                enable_task_events=False,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(self._here, soft=False),
+            )
+            .remote(self._door_name, max_waiting)
+        )
+
+    @cached_property
+    def _sent(self) -> Any:
+        """What workers are sent of the trainable: its bytes, or a reference to them."""
+        return self._trainable if len(self._trainable) <= _INLINE_BYTES else ray.put(self._trainable)
+
+    @cached_property
+    def _parameters(self) -> dict[str, Any]:
+        return {name: ray.put(value) for name, value in self._large.items()}
+
+    @property
+    def _relay_name(self) -> str:
+        return f"{self._door_name}-relay"
 
     def forget(self, worker: int) -> bool:
         """Drop a worker that has ended, and with the last reference its process. Return whether it was there."""
@@ -145,10 +176,10 @@ class Crew:
                     actor.__ray_terminate__.remote()
                 else:
                     ray.kill(actor, no_restart=True)
-        self._drain.close()
-        self._post.close()
-        with contextlib.suppress(Exception):
-            ray.kill(self._mailbox, no_restart=True)
+        self._door.close()
+        if self._relay is not None:
+            with contextlib.suppress(Exception):
+                ray.kill(self._relay, no_restart=True)
         self._hands.clear()
         self._obituaries.close()
         deadline = time.monotonic() + _CLOSE_S

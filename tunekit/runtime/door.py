@@ -1,13 +1,13 @@
-"""The short way to the mailbox, for processes on its machine: a Unix socket beside Ray.
+"""The way to the mailbox for processes on the driver's machine: a Unix socket beside Ray.
 
 A call through Ray costs half a millisecond of processor time on the machine that all its ends share; the same frame
-through a socket costs a tenth of that. So the mailbox opens a *door*, and whoever is on its machine goes through it.
-For everybody else, and whenever the door does not open, the way through Ray stands as before: frames are numbered by
-their senders, so one that came on both ways does no harm.
+through a socket costs a tenth of that, and needs no actor that must be started first. So the driver opens a *door*, and
+whoever is on its machine goes through it. For everybody else, and whenever the door does not open, there is a way
+through Ray (see ``relay``): frames are numbered by their senders, so one that came on both ways does no harm.
 
-The name of the socket is in the kernel only (an abstract one): nothing is left in a folder when the mailbox is killed,
-its next life opens the door under the same name, and a container or network namespace of its own does not see it. Both
-ends look at who the other one is, and talk to processes of the same user only.
+The name of the socket is in the kernel only (an abstract one): nothing is left in a folder when the driver is killed,
+and a container or network namespace of its own does not see it. Where there are no such names, it is a file in a folder
+that only this user can enter. Both ends look at who the other one is, and talk to processes of the same user only.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -36,26 +38,31 @@ class Errand(IntEnum):
     """What a frame is for."""
 
     EXCHANGE = 1
-    DRAIN = 2
-    POST = 3
-    """Is not answered."""
+    EXCHANGE_AT_ONCE = 2
+    """Does not wait for orders."""
 
 
 def door_name() -> str:
-    """Return a new name for a door; empty where there are none."""
-    return f"tunekit-{secrets.token_hex(16)}" if sys.platform == "linux" else ""
+    """Return a new name for a door: in the kernel on Linux, elsewhere the path of a file."""
+    if sys.platform == "linux":
+        return f"tunekit-{secrets.token_hex(16)}"
+    return os.path.join(tempfile.mkdtemp(prefix="tk"), "door")  # noqa: PTH118 - the name of a socket
 
 
 class Door:
-    """The mailbox's end: answers frames, each connection on a thread of its own.
+    """The driver's end: answers frames, each connection on a thread of its own.
 
     Args:
         name: What the door is called.
         answers: What answers each errand.
+
+    Raises:
+        OSError: It cannot be opened.
     """
 
-    def __init__(self, name: str, answers: Mapping[Errand, Callable[[bytes], bytes | None]]) -> None:
+    def __init__(self, name: str, answers: Mapping[Errand, Callable[[bytes], bytes]]) -> None:
         """Open the door."""
+        self._name = name
         self._answers = answers
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(_address(name))
@@ -67,6 +74,8 @@ class Door:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        if _is_path(self._name):
+            shutil.rmtree(os.path.dirname(self._name), ignore_errors=True)  # noqa: PTH120 - the name of a socket
 
     def _accept(self) -> None:
         while True:
@@ -82,9 +91,7 @@ class Door:
                 return
             while True:
                 errand, frame = _receive(reader)
-                answer = self._answers[Errand(errand)](frame)
-                if answer is not None:
-                    _send(connection, errand, answer)
+                _send(connection, errand, self._answers[Errand(errand)](frame))
 
 
 class Visitor:
@@ -107,7 +114,7 @@ class Visitor:
         self._knocks_at = 0.0 if name else float("inf")
 
     def __call__(self, frame: bytes, timeout_s: float) -> bytes:
-        """Return the mailbox's answer; an empty one for what is not answered.
+        """Return the mailbox's answer.
 
         Raises:
             Exception: Whatever the other way raises.
@@ -119,7 +126,7 @@ class Visitor:
         try:
             connection.settimeout(timeout_s)
             _send(connection, self._errand, frame)
-            return b"" if self._errand is Errand.POST else _receive(reader)[1]
+            return _receive(reader)[1]
         except OSError:
             self._lock_out()
             return self._otherwise(frame, timeout_s)
@@ -158,12 +165,18 @@ class Visitor:
         self._knocks_at = time.monotonic() + RETRY_S
 
 
+def _is_path(name: str) -> bool:
+    return name.startswith("/")
+
+
 def _address(name: str) -> str:
-    return f"\0{name}"
+    return name if _is_path(name) else f"\0{name}"
 
 
 def _is_ours(connection: socket.socket) -> bool:
-    """Return whether a process of our own user is at the other end."""
+    """Return whether a process of our own user is at the other end; where nobody says, the folder has seen to it."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
     found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return bool(_CREDENTIALS.unpack(found)[1] == os.getuid())
 

@@ -1,31 +1,23 @@
-"""The place where driver and workers meet: an actor on the driver's node that remembers nothing for good.
+"""The place where driver and workers meet: in the driver's process, remembering nothing for good.
 
 A worker calls ``exchange``: it leaves what happened and takes its orders along. The driver calls ``drain`` to take
 what all workers left, in one long poll, and ``post`` to leave orders and acknowledgements. Everything is numbered by
 its sender and kept by it until the other *end* has acknowledged it (a worker's message: until it is in the journal).
-So the mailbox may be killed at any moment: a new instance has another number, both ends notice, and send again what is
-open.
+So a call may be lost on either way, and a mailbox with all that lies in it: a new instance has another number, both
+ends notice, and send again what is open.
 
-Calls come on threads, one for each that waits: through Ray, or, from processes of this machine, through the ``door``.
-(Measured with Ray 2.60: a call of an asyncio actor costs the actor twice the processor time of a call of a threaded
-one, and the mailbox is what all workers share.)
-
-Nothing here knows Ray: the executor turns the class into an actor, tests call it as it is.
+Workers come in through the ``door``, each on a thread of its own; those on other machines through the ``relay``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from functools import partial
 
 import msgspec
 
-from tunekit.runtime.door import Door, Errand
 from tunekit.runtime.wire import Download, Drain, Drained, Parcel, Post, Upload
 
 MAX_DRAIN_BYTES = 16 * 1024 * 1024
@@ -80,18 +72,10 @@ class _Box:
 
 
 class Mailbox:
-    """Holds messages between one driver and its workers.
+    """Holds messages between one driver and its workers."""
 
-    Args:
-        max_waiting: Most calls through Ray that may wait for an order, each on one of so many threads; beyond, they are
-            answered at once.
-        door: Name of the door to open for processes of this machine; empty: none.
-    """
-
-    def __init__(self, max_waiting: int = 64, door: str = "") -> None:
+    def __init__(self) -> None:
         """Begin empty, with a number of its own."""
-        self._max_waiting = max_waiting
-        self._num_waiting = 0
         self._instance = secrets.randbits(53)
         self._lock = threading.Lock()
         self._boxes: dict[int, _Box] = {}
@@ -104,22 +88,16 @@ class Mailbox:
         self._is_urgent = False
         """Whether the driver is wanted at once."""
         self._heard_at = time.monotonic()
-        if door:
-            answers: dict[Errand, Callable[[bytes], bytes | None]] = {
-                Errand.EXCHANGE: partial(self.exchange, may_wait=True),
-                Errand.DRAIN: self.drain,
-                Errand.POST: self.post,
-            }
-            with contextlib.suppress(OSError):  # Without it, all goes the long way.
-                Door(door, answers)
 
-    def exchange(self, frame: bytes, *, may_wait: bool = False) -> bytes:
-        """Take a worker's messages, and answer with its orders, at once or as soon as there are any.
+    def exchange(self, frame: bytes) -> bytes:
+        """Take a worker's messages, and answer with its orders as soon as there are any."""
+        return self._exchange(frame, may_wait=True)
 
-        Args:
-            frame: An ``Upload``.
-            may_wait: Whether it may wait however many do.
-        """
+    def exchange_at_once(self, frame: bytes) -> bytes:
+        """Take a worker's messages, and answer with its orders, even if there are none."""
+        return self._exchange(frame, may_wait=False)
+
+    def _exchange(self, frame: bytes, *, may_wait: bool) -> bytes:
         upload = _upload(frame)
         with self._lock:
             if upload.worker in self._gone:
@@ -133,7 +111,7 @@ class Mailbox:
             if upload.messages:
                 self._keep(upload)
             if upload.wait_s > 0:
-                self._wait(box, upload.wait_s, may_wait=may_wait)
+                self._wait(box, upload.wait_s if may_wait else 0.0)
             silence_s = time.monotonic() - self._heard_at
             answer = Download(
                 self._instance, box.acknowledged, box.heeded + 1, box.due(), silence_s, is_gone=box.is_gone
@@ -170,17 +148,11 @@ class Mailbox:
                 self._is_urgent = True
                 self._bell.notify_all()
 
-    def _wait(self, box: _Box, wait_s: float, *, may_wait: bool) -> None:
+    def _wait(self, box: _Box, wait_s: float) -> None:
         """Wait for an order for this worker, or for a newer exchange of it."""
         turn = box.turn
         box.bell.notify_all()
-        if self._num_waiting >= self._max_waiting and not may_wait:
-            return
-        self._num_waiting += 1
-        try:
-            box.bell.wait_for(lambda: box.has_news or box.turn != turn, wait_s)
-        finally:
-            self._num_waiting -= 1
+        box.bell.wait_for(lambda: box.has_news or box.turn != turn, wait_s)
 
     def _forget(self, worker: int) -> None:
         """Keep of a worker that was given up no more than its number."""

@@ -62,6 +62,7 @@ class WorkerRecord:
     held: dict[AttemptKey, Held] = field(default_factory=dict)
     """In the order in which they will run; the first one runs."""
     busy_since: float = 0.0
+    hired_at: float = 0.0
 
     @property
     def is_up(self) -> bool:
@@ -219,6 +220,11 @@ class Pool:
             if waiting and shape not in served and (self._num_coming(shape) or not self._fits(shape))
         }
 
+    def longest_coming_s(self) -> float:
+        """Return for how long a worker has been on its way that has not said hello."""
+        coming = [record.hired_at for record in self._staying() if not record.is_up]
+        return self._clock() - min(coming) if coming else 0.0
+
     def replace(self, shape: Shape) -> WorkerRecord | None:
         """Start a worker although nothing waits for it yet, if there is room."""
         return self._start(shape) if self._may_start(shape) else None
@@ -329,7 +335,7 @@ class Pool:
         return [record for record in self.workers.values() if not record.is_leaving]
 
     def _start(self, shape: Shape, avoid: Sequence[str] = ()) -> WorkerRecord:
-        record = WorkerRecord(self._next_id, shape, avoid=avoid)
+        record = WorkerRecord(self._next_id, shape, avoid=avoid, hired_at=self._clock())
         self._next_id += 1
         self.workers[record.id] = record
         self._room.clear()

@@ -1,4 +1,4 @@
-"""Runs attempts on Ray: the driver's side of mailbox, workers and losses.
+"""Runs attempts on Ray: the driver's side of workers and losses.
 
 Three kinds of threads meet here, under one lock. The driver's own thread calls ``execute`` and ``acknowledge``. The
 *drain* thread holds one long poll for all workers; what comes goes to the driver's inbox in the order in which it
@@ -19,8 +19,6 @@ import traceback
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
-
-import ray
 
 from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
 from tunekit.core.events import (
@@ -45,7 +43,6 @@ from tunekit.runtime.ray_errors import Loss
 from tunekit.runtime.shapes import Offers, Shape, shape_of
 from tunekit.runtime.spec import Delivery, ExecutorCommand, SweepSpec
 from tunekit.runtime.wire import LAST_WORDS, Hello, Leave, Recall, Returned, Terminating, decode_said
-from tunekit.runtime.worker import Contract
 from tunekit.trainable import check_picklable, describe, parameters_of
 from tunekit.types import LossCause
 
@@ -55,9 +52,9 @@ _REPEAT_S = 2.0
 _NODES_S = 10.0
 _ACKNOWLEDGE_S = 0.05
 """Acknowledgements that no order takes along wait so long for company."""
-_CALL_TIMEOUT_S = 30.0
-_MAILBOX_LOST_S = 120.0
-"""So long the mailbox may be out of reach before the sweep's attempts are given up."""
+_JOIN_S = 30.0
+_RELAY_S = 5.0
+"""A worker that has not said hello by then may not find the door."""
 LEAVE_S = 1.5
 
 
@@ -112,11 +109,12 @@ class RayExecutor:
             self._see_nodes()
             if not callable(usual):
                 self._offers.check(shape_of(usual))
-            self._trainable = ray.put(pickled)
-            self._parameters = {name: ray.put(value) for name, value in parameters_of(trainable).items()}
             self._finished: queue.SimpleQueue[tuple[int, Future[Any]] | None] = queue.SimpleQueue()
             self._crew = Crew(
-                self._cluster, lambda worker, future: self._finished.put((worker, future)), self._pool.capacity()
+                self._cluster,
+                lambda worker, future: self._finished.put((worker, future)),
+                pickled,
+                parameters_of(trainable),
             )
         except BaseException:
             self._cluster.leave()
@@ -181,7 +179,7 @@ class RayExecutor:
             self._post(wakes=True)
         self._finished.put(None)
         for thread in self._threads:
-            thread.join(timeout=_CALL_TIMEOUT_S)
+            thread.join(timeout=_JOIN_S)
         self._crew.await_leave([record.id for record in free], self._leave_s)
         self._crew.close(self._pool.workers.values())
         self._cluster.leave()
@@ -250,25 +248,18 @@ class RayExecutor:
     # -- the drain's thread --------------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        reached_at = time.monotonic()
         while not self._is_closing:
             with self._lock:
                 departures, self._departures = self._departures, []
                 frame = self._office.drain(0.0 if departures else _DRAIN_S)
             try:
-                answer = self._crew.drain(frame, _CALL_TIMEOUT_S)
-                reached_at = time.monotonic()
+                answer = self._crew.mailbox.drain(frame)
                 with self._lock:
                     self._take(answer, departures)
-            except Exception as error:  # noqa: BLE001 - see below
-                if self._is_closing:
-                    return
-                with self._lock:
-                    self._departures[:0] = departures
-                if not isinstance(error, ray.exceptions.RayError) or time.monotonic() - reached_at > _MAILBOX_LOST_S:
+            except Exception as error:  # noqa: BLE001 - without this thread nothing would be heard of any trial
+                if not self._is_closing:
                     self._give_up(error)
-                    return
-                time.sleep(_ACKNOWLEDGE_S)
+                return
 
     def _take(self, answer: bytes, departures: Sequence[Departure]) -> None:
         self._deliver(self._office.receive(answer))
@@ -346,6 +337,8 @@ class RayExecutor:
     def _refresh(self) -> None:
         now = time.monotonic()
         self._crew.reap()
+        if self._pool.longest_coming_s() > _RELAY_S:
+            self._crew.open_relay(self._pool.capacity())
         if now - self._nodes_at >= _NODES_S:
             self._see_nodes()
         if now - self._repeated_at >= _REPEAT_S:
@@ -371,13 +364,14 @@ class RayExecutor:
     def _post(self, *, wakes: bool = False, acknowledges: bool = False) -> None:
         frame = self._office.post(wakes=wakes, acknowledges=acknowledges)
         if frame is not None:
-            self._crew.post(frame)
+            self._crew.mailbox.post(frame)
 
     def _start(self, record: WorkerRecord) -> None:
         self._office.open(record.id)
-        contract = Contract(worker=record.id, sweep=self._sweep, parameters=self._parameters, door=self._crew.door)
         try:
-            self._crew.hire(record, contract, self._trainable)
+            self._crew.hire(record, self._sweep)
+            if self._has_other_nodes:
+                self._crew.open_relay(self._pool.capacity())
         except Exception as error:  # noqa: BLE001 - a shape that Ray refuses, or Ray itself is gone
             self._pool.lost(record.id)
             self._office.give_up(record.id)
@@ -397,5 +391,6 @@ class RayExecutor:
     def _see_nodes(self) -> None:
         nodes = self._cluster.nodes()
         self._nodes_at = time.monotonic()
+        self._has_other_nodes = any(node.id != self._cluster.here for node in nodes)
         self._offers.see(nodes)
         self._pool.see_nodes(nodes)

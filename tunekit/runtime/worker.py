@@ -51,21 +51,22 @@ class Contract:
 
     worker: int
     sweep: SweepSpec
+    door: str
+    """Name of the driver's door."""
+    relay: str
+    """Name of the relay, an actor that there may be."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """References to the large objects of ``with_parameters``, in Ray's object store."""
-    door: str = ""
-    """Name of the mailbox's door."""
 
 
 class Worker:
     """The actor."""
 
-    def run(self, contract: Contract, mailbox: Any, trainable: bytes) -> tuple[int, list[bytes]]:
+    def run(self, contract: Contract, trainable: bytes) -> tuple[int, list[bytes]]:
         """Serve until told to leave, or until this process should not serve another trial.
 
         Args:
             contract: Who this is, and what the sweep is.
-            mailbox: Handle of the mailbox actor.
             trainable: The trainable, pickled.
 
         Returns:
@@ -73,14 +74,10 @@ class Worker:
         """
         place = _place(contract.worker)
         interruption = _Interruption()
-
-        def through_ray(frame: bytes, timeout_s: float) -> bytes:
-            return ray.get(mailbox.exchange.remote(frame), timeout=timeout_s)  # type: ignore[no-any-return]
-
         link = Link(
             worker=contract.worker,
             hello=Hello(pid=place.pid, node=ray.get_runtime_context().get_node_id()),
-            call=Visitor(contract.door, Errand.EXCHANGE, through_ray),
+            call=Visitor(contract.door, Errand.EXCHANGE, _Detour(contract.relay)),
             lease_s=contract.sweep.lease_s,
             grace_s=GRACE_S,
             rearm=_watchdog(_longest_call_s(contract.sweep)),
@@ -99,6 +96,29 @@ class Worker:
         finally:
             link.close()
             faulthandler.cancel_dump_traceback_later()
+
+
+class _Detour:
+    """The way to the driver through Ray.
+
+    Args:
+        relay: Name of the actor that passes frames on.
+    """
+
+    def __init__(self, relay: str) -> None:
+        """Look for the actor when it is needed."""
+        self._name = relay
+        self._relay: Any = None
+
+    def __call__(self, frame: bytes, timeout_s: float) -> bytes:
+        """Have the mailbox exchange a frame.
+
+        Raises:
+            ValueError: There is no such actor; perhaps not yet.
+            RayError: It cannot be reached.
+        """
+        self._relay = self._relay or ray.get_actor(self._name)
+        return ray.get(self._relay.exchange.remote(frame, timeout_s), timeout=timeout_s)  # type: ignore[no-any-return]
 
 
 def serve(link: Link, sweep: SweepSpec, place: Place, load: Callable[[], tuple[Any, CheckpointIO]]) -> None:

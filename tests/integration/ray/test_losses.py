@@ -89,17 +89,6 @@ def test_each_way_to_die_has_its_name(rig: Make) -> None:
     sweep.await_event(TrialReturned, 9)
 
 
-def test_orders_survive_the_mailbox(shared_rig: Any, find_processes: Callable[[str], list[int]]) -> None:
-    sweep, trial = shared_rig, shared_rig.fresh()
-    sweep.launch(trial, until=1, rows=3)
-    sweep.until(lambda: iterations(sweep.of(trial)) == [1])
-    os.kill(find_processes("ray::Mailbox")[0], signal.SIGKILL)
-    sweep.do(ContinueTrial(trial=trial, attempt=1, until=2))  # Posted into a process that is dying.
-    sweep.until(lambda: iterations(sweep.of(trial)) == [1, 2])
-    sweep.do(StopTrial(trial=trial, attempt=1))
-    sweep.await_event(TrialHalted, trial)
-
-
 def test_horizons_are_answered(shared_rig: Any) -> None:
     sweep, trial = shared_rig, shared_rig.fresh()
     sweep.launch(trial, until=1, rows=1000)
