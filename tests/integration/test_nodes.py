@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nemesis
 import pytest
 import sweeps
 
-from tunekit.core.events import TrialStarted, WorkerLost
+from tunekit.core.events import CheckpointStaged, ResultReported, TrialPreempted, TrialStarted, WorkerLost
 from tunekit.types import LossCause
 
 pytestmark = pytest.mark.ray
@@ -35,3 +38,35 @@ def test_a_dead_node_costs_an_interval_and_no_failure(tmp_path: Path) -> None:
     assert {loss.cause for loss in lost} <= {LossCause.NODE_LOST, LossCause.NOT_STARTED}
     assert any(loss.cause is LossCause.NODE_LOST for loss in lost)
     assert any(isinstance(record, TrialStarted) and record.attempt > 1 for record in records)
+
+
+def test_a_node_that_is_drained_is_left_before_it_goes(tmp_path: Path) -> None:
+    """Fault 36: with its last row saved, and at no cost. Ray's private list of such nodes is as it is taken for."""
+    experiment = tmp_path / "walks"
+    arguments = (str(tmp_path), "--samples", "2", "--step-s", "0.4")
+    with nemesis.nodes(1) as cluster:
+        process = sweeps.start("walk_sweep.py", *arguments, address=cluster.address)
+        await_that(lambda: len({one.place.pid for one in told(experiment, TrialStarted)}) == 2)
+        cluster.raylets("drain")
+        await_that(lambda: told(experiment, TrialPreempted))
+        cluster.raylets("kill")  # Before its deadline.
+        sweeps.finish(process)
+    assert not told(experiment, WorkerLost)
+    (left,) = told(experiment, TrialPreempted)
+    assert left.reason == "Ray"
+    about = [one for one in sweeps.journal(experiment) if getattr(one, "trial", None) == left.trial]
+    before = about[: about.index(left)]
+    last = max(one.iteration for one in before if isinstance(one, ResultReported))
+    assert last in {one.iteration for one in before if isinstance(one, CheckpointStaged)}
+    assert sweeps.count_results(experiment) == 2 * 9, "nothing was computed twice"
+
+
+def told(experiment: Path, kind: Any) -> list[Any]:
+    return [one for one in sweeps.journal(experiment) if isinstance(one, kind)]
+
+
+def await_that(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 import tunekit as tk
+from tunekit import session
 from tunekit.config import CheckpointConfig
 from tunekit.core.commands import ContinueTrial, StopTrial
-from tunekit.core.events import TrialHalted, TrialPreempted
+from tunekit.core.events import ResultReported, TrialHalted, TrialPreempted
 from tunekit.runtime.channel import Preempted
+from tunekit.session import PreemptionInfo
 from tunekit.testing.recording import RecordedTrial, RecordingChannel
 
 TOLD = Preempted("SIGTERM")
@@ -96,6 +98,29 @@ def test_who_cannot_save_just_leaves(make: Make, trainable: Any) -> None:
 def test_a_folder_that_is_reported_is_kept(make: Make) -> None:
     channel = make(keep_folders).run(RecordingChannel(stop_at=2, stop=TOLD))
     assert channel.kinds[-2:] == ["CheckpointStaged 2", "TrialPreempted"]
+
+
+def test_without_time_for_a_save_it_leaves_at_once(make: Make) -> None:
+    """Half a save helps nobody, and takes from those that have the time."""
+    channel = make(Counter).run(RecordingChannel(stop_at=2, stop=Preempted("SIGTERM", saves=False)))
+    assert channel.kinds[-2:] == ["ResultReported 2", "TrialPreempted"]
+
+
+def test_a_machine_that_may_go_has_its_trials_saved_once_each_time_that_it_is_said(make: Make) -> None:
+    """A notice may be taken back, and one that only may be true ends nothing: no trial saves at every row for it."""
+
+    class Announcing(RecordingChannel):
+        def send(self, event: Any) -> None:
+            super().send(event)
+            if isinstance(event, ResultReported) and event.iteration in {2, 5}:
+                session.announce(PreemptionInfo(deadline=None, source=f"row {event.iteration}", node="n"))
+            elif isinstance(event, ResultReported) and event.iteration == 4:
+                session.announce(None)
+
+    channel = make(Counter).run(Announcing(stop_at=8))
+    session.announce(None)
+    assert channel.saved == [3, 6]
+    assert [one.manifest["reason"] for one in channel.staged] == ["preemption", "preemption"]
 
 
 def test_it_leaves_its_horizon(make: Make) -> None:

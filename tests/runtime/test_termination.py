@@ -8,10 +8,11 @@ import time
 import pytest
 from lines import Line, row
 
+from tunekit import session
 from tunekit.core.commands import StopTrial
 from tunekit.core.events import ErrorInfo, TrialPreempted, TrialRaised
 from tunekit.runtime.channel import Preempted
-from tunekit.runtime.wire import Hello, Terminating
+from tunekit.runtime.wire import Hello, Terminating, Warn
 
 
 @pytest.fixture
@@ -80,3 +81,30 @@ def test_last_words_are_delivered_when_the_driver_has_journalled_them(line: Line
     threading.Timer(0.1, lambda: heard.extend(line.hear())).start()
     line.link.deliver(10)
     assert heard[1:] == [row()]
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_warning_of_the_driver_ends_the_process_after_the_next_row(line: Line, *, saves: bool) -> None:
+    line.begin()
+    line.order(Warn(source="Ray", deadline=5.0, saves=saves))
+    assert line.link.wait() == Preempted("Ray", saves=saves), "it is not left waiting"
+    assert session._announced is not None
+    assert (session._announced.source, session._announced.deadline) == ("Ray", 5.0)
+    session.announce(None)
+    assert line.link.next_assignment() is None
+
+
+def test_an_idle_process_leaves_when_its_machine_is_to_go(line: Line) -> None:
+    line.order(Warn(source="Ray"))
+    assert line.link.next_assignment() is None
+    session.announce(None)
+
+
+def test_a_machine_that_may_stay_ends_nothing(line: Line) -> None:
+    line.begin()
+    line.order(Warn(source="AWS", ends=False))
+    line.link.flush()
+    assert line.link.pending_stop() is None
+    assert session._announced is not None
+    session.announce(None)
+    assert line.begin(2).trial == 2

@@ -301,6 +301,8 @@ class CheckpointStaged(_CheckpointEvent, frozen=True, kw_only=True, omit_default
     """Value of the score attribute at this iteration; None when it is missing or not a finite number."""
     pinned: bool = False
     """Whether the user wants it kept for ever."""
+    took_s: float = 0.0
+    """Seconds from when it was asked for to when it was durable."""
 
 
 class SaveFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="save_failed"):

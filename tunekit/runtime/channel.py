@@ -12,6 +12,8 @@ class Preempted(NamedTuple):
     """Nobody ordered it, but this process is to end soon: the trial is to stop at this row, saved if it can be."""
 
     reason: str
+    saves: bool = True
+    """False: there is no time for that."""
 
 
 class Channel(Protocol):

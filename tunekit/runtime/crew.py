@@ -77,9 +77,9 @@ class Crew:
         self._doomed: dict[int, float] = {}
         """Processes on this node that were told to end, and until when they may take."""
 
-    def hire(self, record: WorkerRecord, sweep: SweepSpec) -> None:
-        """Start a worker; Ray places it when there is room."""
-        actor = _remote(Worker).options(**_options(record.shape, record.avoid)).remote()
+    def hire(self, record: WorkerRecord, sweep: SweepSpec, *, shuns: Sequence[str] = ()) -> None:
+        """Start a worker; Ray places it when there is room, and not on the nodes that it ``shuns``."""
+        actor = _remote(Worker).options(**_options(record.shape, [*record.avoid, *shuns])).remote()
         contract = Contract(
             worker=record.id, sweep=sweep, parameters=self._parameters, door=self._door_name, relay=self._relay_name
         )

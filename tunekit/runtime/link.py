@@ -11,7 +11,9 @@ it ended goes along with whatever the process says next.
 
 from __future__ import annotations
 
+# Long because two threads share one state: what either does must be read beside what the other does meanwhile.
 import contextlib
+import socket
 import threading
 import time
 from collections import deque
@@ -37,10 +39,11 @@ from tunekit.runtime.wire import (
     Returned,
     Terminating,
     Upload,
+    Warn,
     decode_order,
     encode_said,
 )
-from tunekit.session import TrialStopped
+from tunekit.session import PreemptionInfo, TrialStopped, announce
 
 MAX_UNACKNOWLEDGED = 50_000
 """Events that the driver has not journalled; beyond, ``send`` waits."""
@@ -114,7 +117,7 @@ class Link:
         """Whether the attempt has said its last word."""
         self.has_raised = False
         """Whether user code has raised in this process, which is then not to be used again."""
-        self.termination = ""
+        self.termination: Preempted | None = None
         """What told the process to end, if anything has; what user code raises then is no fault of its own."""
         self._leaves = False
         self._poller = 0
@@ -128,7 +131,7 @@ class Link:
     def send(self, event: Event) -> None:
         """Pass an event on soon; wait while the driver is far behind."""
         if self.termination and isinstance(event, TrialRaised):
-            reason = f"{self.termination}, and it raised {event.error.type}: {event.error.message}"
+            reason = f"{self.termination.reason}, and it raised {event.error.type}: {event.error.message}"
             event = TrialPreempted(trial=event.trial, attempt=event.attempt, reason=reason)
         with self._state:
             self._said.append(event)
@@ -187,7 +190,7 @@ class Link:
             self._exchange(0.0)  # Perhaps nobody asked: C code may have held the interpreter lock for all of that time.
         if self._stop is None and key is not None and self._lease.is_over:
             self._stop = StopTrial(trial=key[0], attempt=key[1], reason=self._lease.complaint)
-        return self._stop or (Preempted(self.termination) if self.termination else None)
+        return self._stop or self.termination
 
     # -- the process ---------------------------------------------------------------------------------------------------
 
@@ -202,16 +205,16 @@ class Link:
             self._poll()
         return None
 
-    def terminate(self, reason: str, *, wakes: bool = False) -> None:
+    def terminate(self, reason: str, *, wakes: bool = False, saves: bool = True) -> None:
         """Have this process end: after its trial's next row, else at once. It ``wakes`` the thread that it runs on."""
-        self.termination = self.termination or reason
+        self.termination = self.termination or Preempted(reason, saves=saves)
         if wakes and self._poller == threading.get_ident():
             raise _WokenError
 
     def tell_termination(self) -> None:
         """Let the driver know that this process was told to end, should it say nothing more."""
         with self._state:
-            self._said.append(Terminating(reason=self.termination))
+            self._said.append(Terminating(reason=self.termination.reason if self.termination else ""))
         self._is_urgent = True
         self._has_said.set()
 
@@ -310,6 +313,8 @@ class Link:
 
     def _is_told(self) -> bool:
         """Return whether there is something for the main thread to do."""
+        if self.termination is not None:
+            return True
         if self._current is not None:
             return self._answer is not None or self._stop is not None
         return self._leaves or bool(self._queue)
@@ -376,9 +381,18 @@ class Link:
                 self._queue.append(order)
             case Leave():
                 self._leaves = True
+            case Warn():
+                announce(PreemptionInfo(deadline=order.deadline, source=order.source, node=socket.gethostname()))
+                if order.ends:
+                    self.terminate(order.source, saves=order.saves)
             case Recall():
                 if self._withdraw((order.trial, order.attempt)):
                     self._said.append(Returned(trial=order.trial, attempt=order.attempt))
+            case _:
+                self._obey_about_trial(order)
+
+    def _obey_about_trial(self, order: StopTrial | ContinueTrial | InterruptTrial) -> None:
+        match order:
             case StopTrial() if self._withdraw((order.trial, order.attempt)):
                 self._said.append(TrialHalted(trial=order.trial, attempt=order.attempt))
             case _ if (order.trial, order.attempt) != self._current:

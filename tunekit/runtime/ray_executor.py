@@ -36,6 +36,7 @@ from tunekit.runtime.crew import Crew
 from tunekit.runtime.failure import error_info
 from tunekit.runtime.launching import SpecOf, prepare
 from tunekit.runtime.losses import Departure, FalseStarts, Losses, left_open, lost
+from tunekit.runtime.machines import Machines
 from tunekit.runtime.patience import Patience
 from tunekit.runtime.pool import Pool, WorkerRecord
 from tunekit.runtime.post import Letter, PostOffice
@@ -49,7 +50,6 @@ from tunekit.types import LossCause
 _DRAIN_S = 1.0
 """Longest wait of the long poll: how long a recall, or an order that must be repeated, waits when nothing happens."""
 _REPEAT_S = 2.0
-_NODES_S = 10.0
 _ACKNOWLEDGE_S = 0.05
 """Acknowledgements that no order takes along wait so long for company."""
 _JOIN_S = 30.0
@@ -106,7 +106,8 @@ class RayExecutor:
                 shows_demand=bool(growth) and not sweep.deterministic,  # A place is counted on there.
                 usual=shape_of({"CPU": 1.0} if callable(usual) else usual),
             )
-            self._see_nodes()
+            self._office = PostOffice()
+            self._machines = Machines(self._cluster, self._offers, self._pool, self._office)
             if not callable(usual):
                 self._offers.check(shape_of(usual))
             self._finished: queue.SimpleQueue[tuple[int, Future[Any]] | None] = queue.SimpleQueue()
@@ -120,7 +121,6 @@ class RayExecutor:
             self._cluster.leave()
             raise
         self._lock = threading.RLock()
-        self._office = PostOffice()
         self._departures: list[Departure] = []
         self._losses = Losses()
         self._false_starts = FalseStarts()
@@ -182,6 +182,7 @@ class RayExecutor:
             thread.join(timeout=_JOIN_S)
         self._crew.await_leave([record.id for record in free], self._leave_s)
         self._crew.close(self._pool.workers.values())
+        self._machines.close()
         self._cluster.leave()
 
     def _launch(self, command: LaunchTrial) -> None:
@@ -279,6 +280,7 @@ class RayExecutor:
                     case Hello():
                         self._false_starts.note_hello()
                         self._pool.came_up(letter.worker, pid=said.pid, node=said.node)
+                        self._machines.came_up(self._pool.workers[letter.worker])
                         self._crew.watch(letter.worker, pid=said.pid, node=said.node)
                     case Returned():
                         self._pool.returned((said.trial, said.attempt))
@@ -291,6 +293,7 @@ class RayExecutor:
             self._driver.put(Delivery(events, tuple(token.items())))
 
     def _follow(self, event: Event, worker: int) -> None:
+        self._machines.follow(event)
         if isinstance(event, TrialStarted):
             self._losses.note_start(event.trial)
             self._pool.started((event.trial, event.attempt))
@@ -316,7 +319,11 @@ class RayExecutor:
             message = f"workers die before their first word: {departure.loss.detail}"
             error = ErrorInfo(type="WorkerStartError", message=message, hint="the logs of Ray say more")
             self._fail_waiting(error, record.shape, fatal=True)
-        self._tell(*self._losses.of(held, departure.loss, departure.killed, node=record.node, notice=record.notice))
+        self._tell(
+            *self._losses.of(
+                held, departure.loss, departure.killed, node=record.node, notice=self._machines.reason(record)
+            )
+        )
 
     def _fail_waiting(self, error: ErrorInfo, shape: Shape | None = None, *, fatal: bool) -> None:
         """Fail what waits for a worker for good; with it the run, if the reason is none of the trials'."""
@@ -339,8 +346,7 @@ class RayExecutor:
         self._crew.reap()
         if self._pool.longest_coming_s() > _RELAY_S:
             self._crew.open_relay(self._pool.capacity())
-        if now - self._nodes_at >= _NODES_S:
-            self._see_nodes()
+        self._machines.look()
         if now - self._repeated_at >= _REPEAT_S:
             self._repeated_at = now
             self._office.repeat()
@@ -369,8 +375,8 @@ class RayExecutor:
     def _start(self, record: WorkerRecord) -> None:
         self._office.open(record.id)
         try:
-            self._crew.hire(record, self._sweep)
-            if self._has_other_nodes:
+            self._crew.hire(record, self._sweep, shuns=self._machines.leaving)
+            if self._machines.has_others:
                 self._crew.open_relay(self._pool.capacity())
         except Exception as error:  # noqa: BLE001 - a shape that Ray refuses, or Ray itself is gone
             self._pool.lost(record.id)
@@ -387,10 +393,3 @@ class RayExecutor:
         if capacity != self._capacity:
             self._capacity = capacity
             self._tell(CapacityChanged(max_live=capacity))
-
-    def _see_nodes(self) -> None:
-        nodes = self._cluster.nodes()
-        self._nodes_at = time.monotonic()
-        self._has_other_nodes = any(node.id != self._cluster.here for node in nodes)
-        self._offers.see(nodes)
-        self._pool.see_nodes(nodes)

@@ -270,6 +270,7 @@ class Saving:
 
     def _new(self, row: Row, reason: SaveReason, *, pin: bool) -> PendingSave:
         spec, is_exact = self._spec, reason is not SaveReason.FAILURE
+        began_at = time.monotonic()
         value = self._score(row)
         if self._config_digest is None:
             self._config_digest = config_digest(spec.config)
@@ -295,7 +296,9 @@ class Saving:
             key=CheckpointKey(*self._key(row.iteration), exact=is_exact),
             metadata=metadata,
             parent=lambda: self._staged_at or None,
-            staged=lambda manifest: msgspec.structs.replace(event, manifest=manifest),
+            staged=lambda manifest: msgspec.structs.replace(
+                event, manifest=manifest, took_s=time.monotonic() - began_at
+            ),
             is_replaceable=reason is SaveReason.TIME and not pin,
             tell=self._end,
         )

@@ -44,7 +44,7 @@ from tunekit.runtime.normalise import normalise
 from tunekit.runtime.saving import Row, SaveReason, Saving
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.triggers import Clock, Due, Triggers, Wishes
-from tunekit.session import TrialStopped
+from tunekit.session import PreemptionInfo, TrialStopped, get_preemption_info
 from tunekit.trainable import DONE, PIN_CHECKPOINT, SHOULD_CHECKPOINT
 from tunekit.types import StartOver
 
@@ -99,6 +99,8 @@ class TrialRun:
         self.has_left_threads = False
         """Whether a thread that has reported is still alive after the end."""
         self._channel = channel
+        self._heeded: PreemptionInfo | None = None
+        """The notice for which a save was requested."""
         self._reason = ""
         self._until = spec.until
         self._clock = clock
@@ -157,6 +159,7 @@ class TrialRun:
 
     def due(self, wishes: Wishes) -> Due | None:
         """Return the save that is due at the row that is recorded next; None if none is, or it cannot be saved."""
+        self._heed_notice()
         if self.write is not None:
             return self.triggers.due(self.iteration + 1, wishes)
         if wishes.save or wishes.pin:
@@ -279,6 +282,14 @@ class TrialRun:
         except Exception:  # Whatever it is, it comes too late.
             logger.warning("%s: a checkpoint was lost as the trial ended", self.spec.trial_name, exc_info=True)
 
+    def _heed_notice(self) -> None:
+        """Have the next row saved after each new notice of the machine's end, if it is not the trial's end anyway."""
+        notice = get_preemption_info()
+        if notice is not self._heeded:
+            self._heeded = notice
+            if notice is not None and self._channel.pending_stop() is None:
+                self.request_save(SaveReason.PREEMPTION)
+
     def _own_stop(self, metrics: dict[str, Any]) -> str:
         if metrics.get(DONE) is True:
             return "the trial said that it is done"
@@ -299,7 +310,7 @@ class TrialRun:
         if self.write is not None:  # What is being saved may take longer than a stop is given.
             self._channel.send(TrialSaving(trial=self.spec.trial, attempt=self.spec.attempt))
         if isinstance(stop, Preempted):
-            self._save_last(SaveReason.PREEMPTION)
+            self._save_last(SaveReason.PREEMPTION if stop.saves else None)
             self._reason, self.ending = stop.reason, Ending.PREEMPTED
         else:
             self._save_last(SaveReason.PAUSE if stop.pause else at_end)

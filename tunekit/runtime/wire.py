@@ -83,7 +83,19 @@ class Leave(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="le
     """End the process as soon as no attempt runs."""
 
 
-Order: TypeAlias = Assign | Recall | Leave | ContinueTrial | StopTrial | InterruptTrial
+class Warn(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="warn"):
+    """The machine of this process is to go, or may be."""
+
+    source: str
+    deadline: float | None = None
+    """When, in Unix seconds."""
+    ends: bool = True
+    """Whether the process is to end after the next row, in peace. False: it saves that row, and goes on."""
+    saves: bool = True
+    """Whether there is time to save."""
+
+
+Order: TypeAlias = Assign | Recall | Leave | Warn | ContinueTrial | StopTrial | InterruptTrial
 
 # -- frames ------------------------------------------------------------------------------------------------------------
 

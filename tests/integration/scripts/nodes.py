@@ -4,8 +4,9 @@ Usage: nodes.py [NUM]
 
 Prints its address. Then it answers each line with the process numbers of the raylets of all nodes but the head, as one
 line of JSON, after doing what it says: ``raylets`` (nothing), ``mend`` (replace every node whose raylet has ended,
-with all that it left behind, by a new one), ``kill`` (end the newest node and all of its processes by SIGKILL) or
-``add`` (another node). A raylet that somebody else has killed stays a zombie until it is mended, and its workers, who
+with all that it left behind, by a new one), ``kill`` (end the newest node and all of its processes by SIGKILL),
+``drain`` (say that the newest node is to be gone in a minute, as a launcher does of a spot machine) or ``add`` (another
+node). A raylet that somebody else has killed stays a zombie until it is mended, and its workers, who
 watch for it, do not notice.
 """
 
@@ -13,9 +14,12 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
+from ray import _raylet
 from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
 
 DETECTION = {
     "health_check_initial_delay_ms": 500,
@@ -39,10 +43,21 @@ def main() -> None:
                 mend(cluster)
             case "kill":
                 cluster.remove_node(list(cluster.worker_nodes)[-1], allow_graceful=False)
+            case "drain":
+                drain(cluster.address, list(cluster.worker_nodes)[-1].node_id)
             case "add":
                 cluster.add_node(num_cpus=1)
         print(json.dumps([raylet(node).pid for node in cluster.worker_nodes]), flush=True)
     cluster.shutdown()
+
+
+def drain(address: str, node: str) -> None:
+    rpc: Any = autoscaler_pb2  # Neither has stubs.
+    client: Any = _raylet
+    reason = rpc.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline_ms = int((time.time() + 60) * 1000)
+    is_accepted, why = client.GcsClient(address=address).drain_node(node, reason, "spot", deadline_ms)
+    assert is_accepted, why
 
 
 def mend(cluster: Cluster) -> None:

@@ -1,0 +1,201 @@
+"""Machines that are to go: who is told, in which order, and what is remembered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+
+from tunekit.core.events import CheckpointStaged, TrialStarted
+from tunekit.runtime.machines import Machines
+from tunekit.runtime.pool import Pool, WorkerRecord
+from tunekit.runtime.preemption_drain import POLL_S, DrainWatch
+from tunekit.runtime.preemption_plan import AtRisk, NodeNotice, Notices, plan_saves
+from tunekit.runtime.shapes import Node, Offers, shape_of
+from tunekit.runtime.wire import Assign, Warn
+
+SHAPE = shape_of({"CPU": 1.0})
+HERE, THERE = Node("here", {"CPU": 1.0}), Node("there", {"CPU": 3.0})
+DRAINED = NodeNotice("Ray", deadline=1060.0)
+
+
+class FakeCluster:
+    """Two machines."""
+
+    here = "here"
+
+    def nodes(self) -> list[Node]:
+        return [HERE, THERE]
+
+
+class FakeOffice:
+    """Keeps what workers are told."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[int, Warn]] = []
+
+    def order(self, worker: int, order: Warn) -> None:
+        self.orders.append((worker, order))
+
+
+class FakeDrains:
+    """What Ray says."""
+
+    def __init__(self) -> None:
+        self.latest: Mapping[str, NodeNotice] = {}
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class World:
+    """Machines, and one worker here and three there, each with a trial of its own number."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pool = Pool()
+        self.office, self.drains = FakeOffice(), FakeDrains()
+        cluster: Any = cast("Any", FakeCluster())
+        office, drains = cast("Any", self.office), cast("Any", self.drains)
+        self.machines = Machines(cluster, Offers([]), self.pool, office, drains=drains, clock=lambda: self.now)
+        for trial in range(4):
+            self.pool.submit(Assign(trial=trial, attempt=1, spec=b""), SHAPE)
+        started = self.pool.plan().start
+        for record in started:
+            self.pool.came_up(record.id, pid=record.id, node="here" if record.id == 1 else "there")
+        for worker, assign in self.pool.plan().assign:
+            self.workers[worker].held[assign.trial, 1].is_started = True
+
+    @property
+    def workers(self) -> dict[int, WorkerRecord]:
+        return self.pool.workers
+
+    def trial(self, worker: int) -> int:
+        return next(iter(self.workers[worker].held))[0]
+
+    def start(self, worker: int) -> None:
+        self.machines.follow(TrialStarted(trial=self.trial(worker), attempt=1))
+
+    def save(self, worker: int, took_s: float) -> None:
+        self.machines.follow(
+            CheckpointStaged(trial=self.trial(worker), attempt=1, iteration=1, manifest={}, took_s=took_s)
+        )
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_those_with_most_work_at_risk_are_told_first(world: World) -> None:
+    for worker in (2, 3, 4):
+        world.start(worker)
+        world.now += 5
+    world.save(2, took_s=1.0)
+    world.machines.hear("there", DRAINED)
+    assert [worker for worker, _ in world.office.orders] == [3, 4, 2]
+    assert {order for _, order in world.office.orders} == {Warn(source="Ray", deadline=1060.0)}
+
+
+def test_saves_that_do_not_fit_into_the_time_that_is_left_are_not_begun(world: World) -> None:
+    for worker, took_s in ((2, 30.0), (3, 25.0), (4, 15.0)):
+        world.save(worker, took_s)
+        world.now += 1
+    world.now = 1010.0
+    world.machines.hear("there", DRAINED)
+    assert [(worker, order.saves) for worker, order in world.office.orders] == [(2, True), (3, False), (4, False)]
+
+
+@pytest.mark.parametrize(("window_s", "fit"), [(None, [1, 2, 3]), (100.0, [1, 2, 3]), (50.0, [1, 3]), (0.0, [3])])
+def test_a_plan_of_saves(window_s: float | None, fit: list[int]) -> None:
+    trials = [AtRisk(3, 1.0, 0.0), AtRisk(1, 9.0, 30.0), AtRisk(2, 5.0, 20.0)]
+    plan = list(plan_saves(trials, window_s))
+    assert [worker for worker, _ in plan] == [1, 2, 3]
+    assert [worker for worker, saves in plan if saves] == fit
+
+
+def test_what_becomes_of_a_machine_that_was_to_go_is_a_preemption_for_ever(world: World) -> None:
+    """Whenever it goes: Ray forgets that it was draining a machine that dies before its deadline."""
+    world.drains.latest = {"there": DRAINED}
+    world.machines.look()
+    world.drains.latest = {}
+    world.machines.look()
+    assert world.machines.reason(world.workers[2]) == "Ray: its machine is taken away"
+    assert not world.machines.reason(world.workers[1])
+    assert world.machines.leaving == ["there"]
+
+
+def test_a_notice_is_told_once(world: World) -> None:
+    world.drains.latest = {"there": DRAINED}
+    for _ in range(3):
+        world.machines.look()
+    assert len(world.office.orders) == 3
+
+
+def test_nothing_is_placed_on_a_machine_that_is_to_go(world: World) -> None:
+    assert world.pool.capacity() == 4
+    world.machines.hear("there", DRAINED)
+    assert world.pool.capacity() == 1
+    for worker in (2, 3, 4):
+        world.pool.lost(worker)
+    world.pool.submit(Assign(trial=9, attempt=1, spec=b""), SHAPE)
+    assert world.pool.plan().start == []
+
+
+def test_a_worker_that_comes_up_there_all_the_same_is_told(world: World) -> None:
+    world.machines.hear("there", DRAINED)
+    world.office.orders.clear()
+    world.machines.came_up(world.workers[3])
+    world.machines.came_up(world.workers[1])
+    assert [worker for worker, _ in world.office.orders] == [3]
+
+
+def test_a_machine_that_may_stay_keeps_its_trials_and_gets_more(world: World) -> None:
+    world.machines.hear("there", NodeNotice("AWS", ends=False))
+    assert [order.ends for _, order in world.office.orders] == [False] * 3
+    assert world.pool.capacity() == 4
+    assert not world.machines.reason(world.workers[2])
+
+
+def test_only_who_gave_a_notice_can_take_it_back(world: World) -> None:
+    world.machines.hear("there", DRAINED)
+    world.machines.withdraw("there", "Azure")
+    assert world.machines.leaving == ["there"]
+    world.machines.hear("there", NodeNotice("Azure", deadline=1030.0))
+    world.machines.withdraw("there", "Ray")
+    assert world.machines.leaving == ["there"]
+    world.machines.withdraw("there", "Azure")
+    assert world.machines.leaving == []
+    assert world.pool.capacity() == 4
+
+
+def test_the_gravest_notice_counts() -> None:
+    notices = Notices()
+    notices.hear("n", NodeNotice("rebalance", deadline=1.0, ends=False))
+    notices.hear("n", NodeNotice("Ray"))
+    notices.hear("n", NodeNotice("AWS", deadline=9.0))
+    assert notices.of("n") == NodeNotice("AWS", deadline=9.0)
+
+
+def test_a_ray_that_cannot_be_asked_costs_notices_and_nothing_else() -> None:
+    asked = 0
+
+    def ask() -> dict[str, NodeNotice]:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise AttributeError("get_draining_nodes")
+        return {"n": DRAINED}
+
+    watch = DrainWatch(ask)
+    seen = []
+    deadline = time.monotonic() + 10 * POLL_S
+    while asked < 2 and time.monotonic() < deadline:
+        seen.append(dict(watch.latest))
+        time.sleep(0.01)
+    watch.close()
+    assert {"n": DRAINED} in seen
+    assert asked == 2
