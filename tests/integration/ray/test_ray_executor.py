@@ -151,10 +151,10 @@ def test_what_ray_refuses_fails_its_trial_alone(rig: Make, reporter: Any, monkey
     sweep = rig(reporter, max_concurrent_trials=1)
     hire = sweep.executor._crew.hire
 
-    def refuse(record: Any, *rest: Any) -> None:
+    def refuse(record: Any, *rest: Any, **named: Any) -> None:
         if dict(record.shape)["CPU"] == 2.0:
             raise ValueError("no such thing")
-        hire(record, *rest)
+        hire(record, *rest, **named)
 
     monkeypatch.setattr(sweep.executor._crew, "hire", refuse)
     sweep.resources = {"CPU": 2.0}
