@@ -60,5 +60,5 @@ def test_whole_sweeps_with_every_misfortune_lose_nothing_that_was_confirmed(
     """Promises 1 and 2, in the simulator. A driver that dies knew more than its journal: that is not compared."""
     monkeypatch.setattr(SimJournal, "patience_s", patience_s)
     monkeypatch.setattr(simulator, "compare", lambda before, after: [])
-    deaths = sum(Simulation(seed).run().deaths for seed in range(40))
+    deaths = sum(Simulation(seed).run().deaths for seed in range(60))
     assert deaths > 20
