@@ -9,45 +9,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from journals import flat, rows, segment, written
 
 from tunekit.core.codec import Record
-from tunekit.core.events import ResultReported, TimerFired
+from tunekit.core.events import TimerFired
 from tunekit.errors import JournalCorruptError, JournalVersionError
 from tunekit.journal.framing import find_damage, read_batches, seal
 from tunekit.journal.log import Journal, read_records
 
 
-def rows(count: int, first: int = 0) -> list[Record]:
-    return [
-        ResultReported(trial=number, attempt=1, iteration=1, metrics={"loss": number / 8, "t": "@ä\0"})
-        for number in range(first, first + count)
-    ]
-
-
-def written(folder: Path, *sizes: int, segment_bytes: int = 2**26) -> list[list[Record]]:
-    """Write batches of these sizes, and return them."""
-    journal = Journal.open(folder, segment_bytes=segment_bytes)
-    batches, first = [], 0
-    for size in sizes:
-        batches.append(rows(size, first))
-        journal.append(batches[-1])
-        journal.commit()
-        first += size
-    journal.close()
-    return batches
-
-
-def flat(batches: list[list[Record]]) -> list[Record]:
-    return [record for batch in batches for record in batch]
-
-
 def prefixes(batches: list[list[Record]]) -> list[list[Record]]:
     """Return what the journal may hold after a crash: the first batches, each as a whole."""
     return [flat(batches[:count]) for count in range(len(batches) + 1)]
-
-
-def segment(folder: Path, number: int = 1) -> Path:
-    return folder / f"{number:012d}.jsonl"
 
 
 def reopened(folder: Path) -> list[Record]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from experiments import Built, built, content
@@ -29,7 +27,6 @@ from tunekit.upkeep.verifying import verify
 pytestmark = pytest.mark.s3
 
 CHECKPOINT = "walk_00001/checkpoint_000002"
-SCRIPT = Path(moving_sweep.__file__)
 
 
 @pytest.fixture
@@ -137,26 +134,17 @@ def test_sigkill_at_random_moments(tmp_path: Path, s3_uri: str, kills: int) -> N
 # -- sweeps ------------------------------------------------------------------------------------------------------------
 
 
-def live(storage: str | Path, *arguments: str) -> Any:
-    command = [sys.executable, str(SCRIPT), str(storage), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-    if done.returncode == -9:
-        return None
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def test_a_sweep_moves_to_a_bucket_and_back_and_goes_on_at_each_place(tmp_path: Path, s3_uri: str) -> None:
     """Local, S3, local, S3: killed at each, and in the end the very same bits."""
-    undisturbed = live(tmp_path / "undisturbed")
+    undisturbed = moving_sweep.live(tmp_path / "undisturbed")
     places = [str(tmp_path / "a"), f"{s3_uri}/b", str(tmp_path / "c"), f"{s3_uri}/d"]
     for here, there, steps in zip(places, places[1:], (5, 9, 6), strict=False):
-        assert live(here, "--die-after", str(steps)) is None
+        assert moving_sweep.live(here, "--die-after", str(steps)) is None
         assert verify(f"{here}/walks").is_clean
         assert copy(f"{here}/walks", f"{there}/walks", verify=True).verified
-    assert live(places[-1]) == undisturbed
+    assert moving_sweep.live(places[-1]) == undisturbed
     copy(f"{places[-1]}/walks", tmp_path / "end" / "walks", verify=True)
-    assert live(tmp_path / "end") == undisturbed
+    assert moving_sweep.live(tmp_path / "end") == undisturbed
     assert verify(tmp_path / "end" / "walks").is_clean
 
 

@@ -22,34 +22,23 @@ from tunekit.errors import ExperimentExistsError
 from tunekit.upkeep.copying import copy
 from tunekit.upkeep.verifying import verify
 
-SCRIPT = Path(moving_sweep.__file__)
 STEPS = (5, 9, 6)
 """After how many more steps the driver is killed at each station; 28 make the whole sweep."""
 
 
-def live(storage: str | Path, *arguments: str) -> Any:
-    """Run the sweep in a process of its own, and return what it came to; None if it was killed."""
-    command = [sys.executable, str(SCRIPT), str(storage), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-    if done.returncode == -9:
-        return None
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return live(tmp_path_factory.mktemp("undisturbed"))
+    return moving_sweep.live(tmp_path_factory.mktemp("undisturbed"))
 
 
 def lives(places: Sequence[Path], move: Any) -> Any:
     """Let the driver die at each place but the last, and move the sweep on from there."""
     for number, steps in enumerate(STEPS):
         folder, name = places[number].parent, places[number].name
-        assert live(folder, "--name", name, "--die-after", str(steps)) is None
+        assert moving_sweep.live(folder, "--name", name, "--die-after", str(steps)) is None
         assert verify(places[number]).is_clean
         move(places[number], places[number + 1])
-    return live(places[-1].parent, "--name", places[-1].name)
+    return moving_sweep.live(places[-1].parent, "--name", places[-1].name)
 
 
 def test_an_experiment_is_moved(tmp_path: Path, undisturbed: Any) -> None:
@@ -80,7 +69,7 @@ def test_an_experiment_is_copied_and_goes_on_in_the_copy(tmp_path: Path, undistu
         assert content(new) == content(old) == before
 
     assert lives(places, move) == undisturbed
-    assert live(places[0].parent) == undisturbed, "the copy has taken nothing away from what it is a copy of"
+    assert moving_sweep.live(places[0].parent) == undisturbed, "the copy took nothing away from what it is a copy of"
     with pytest.raises(ExperimentExistsError, match="gone on by itself"):
         copy(places[0], places[1])
 
@@ -94,7 +83,7 @@ def test_other_tools_may_copy_it(tmp_path: Path, undisturbed: Any) -> None:
 def test_through_memory_and_back(tmp_path: Path, undisturbed: Any) -> None:
     """Half of the trials here, the next ones in memory, the rest here again."""
     there = f"memory://{tmp_path.name}"
-    assert live(tmp_path / "a", "--die-after", "5") is None
+    assert moving_sweep.live(tmp_path / "a", "--die-after", "5") is None
     copy(tmp_path / "a/walks", f"{there}/walks", verify=True)
     tk.inline(moving_sweep.tuner(there, samples=3))
     assert verify(f"{there}/walks").is_clean
@@ -110,7 +99,7 @@ def test_a_running_sweep_is_copied_again_and_again_and_each_copy_goes_on(tmp_pat
     """It saves, publishes and deletes meanwhile; every copy is an earlier state of it, and whole."""
     source = tmp_path / "live" / "walks"
     copies: list[Path] = []
-    command = [sys.executable, str(SCRIPT), str(source.parent), "--pause", "0.03"]
+    command = [sys.executable, moving_sweep.__file__, str(source.parent), "--pause", "0.03"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             if not (source / "journal/000000000001.jsonl").exists():
@@ -129,4 +118,4 @@ def test_a_running_sweep_is_copied_again_and_again_and_each_copy_goes_on(tmp_pat
     ends = [(path / "journal/000000000001.jsonl").read_bytes() for path in [*copies, source]]
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(ends))
     for target in (copies[0], copies[len(copies) // 2], copies[-1]):
-        assert live(target.parent) == undisturbed
+        assert moving_sweep.live(target.parent) == undisturbed

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -85,6 +86,16 @@ def _digests(checkpoint: tk.Checkpoint) -> list[Any]:
     with checkpoint.as_directory() as folder:
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and path.name != "MANIFEST.json")
         return [[str(path.relative_to(folder)), xxhash.xxh3_128_hexdigest(path.read_bytes())] for path in files]
+
+
+def live(storage: str | Path, *arguments: str) -> Any:
+    """Run the sweep in a process of its own, and return what it came to; None if it was killed."""
+    command = [sys.executable, __file__, str(storage), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    if done.returncode == -9:
+        return None
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def main() -> None:
