@@ -100,6 +100,7 @@ BAD: list[tuple[Any, str, list[Any]]] = [
     (RunConfig, "checkpoint_config", [None, {}, CheckpointConfig, FailureConfig()]),
     (RunConfig, "failure_config", [None, {}, CheckpointConfig()]),
     (RunConfig, "verbose", [-1, 4, True, 1.0, None]),
+    (RunConfig, "on_change", ["ask", "", True, None, 1]),
     (RunConfig, "time_limit_s", [0, -1, math.nan, math.inf, True, timedelta(0), timedelta, [30], "auto", "90"]),
     (RunConfig, "stop_grace_s", NO_SECONDS),
     (RunConfig, "lease_s", [*NO_SECONDS, 0]),

@@ -74,7 +74,7 @@ class Diary(tk.Callback):
 
 
 def facts() -> Facts:
-    return Facts(path="/e", trainable_name="t", setup={"name": "e"}, resolve=lambda values: {"shown": values["x"]})
+    return Facts(path="/e", trainable_name="t", setup={"name": "e"}, resolve=lambda _, values: {"shown": values["x"]})
 
 
 def tell(*callbacks: tk.Callback, at: int = 0, batch: int = 100) -> None:

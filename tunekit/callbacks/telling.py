@@ -42,8 +42,8 @@ class Facts(NamedTuple):
     trainable_name: str
     setup: dict[str, Any]
     """Arguments of ``Callback.setup``."""
-    resolve: Callable[[dict[str, Any]], dict[str, Any]]
-    """Makes a configuration out of the values that were drawn."""
+    resolve: Callable[[TrialId, dict[str, Any]], dict[str, Any]]
+    """Makes a trial's configuration out of the values that were drawn for it."""
 
     def view(self, state: State, index: TrialId, seen: Snapshot | None = None) -> TrialView:
         """Return a trial as it was when it was seen; None: as it is now."""
@@ -58,7 +58,7 @@ class Facts(NamedTuple):
             attempt=seen.attempt,
             iteration=seen.iteration,
             reason=seen.reason,
-            make_config=lambda: self.resolve(trial.draw.values),
+            make_config=lambda: self.resolve(index, trial.draw.values),
         )
 
 

@@ -171,6 +171,13 @@ class RunConfig:
     """What a failure costs."""
     callbacks: Sequence[Any] = ()
     """Follow the sweep and can change nothing: instances of subclasses of ``tunekit.Callback``."""
+    on_change: str = "error"
+    """What to do when the script no longer describes the experiment of its name.
+
+    ``error``: refuse, and show every difference. ``extend``: a changed search space is drawn from for new trials, while
+    those that exist keep their configurations. ``fork``: leave that experiment alone, and begin or go on with one named
+    ``<name>-2``, or ``-3`` and so on. A change of metric or mode is an error in any case.
+    """
     verbose: int = 1
     """0: silent; 1: a line per trial; 2 and more: a line per result."""
     stop_grace_s: float = 10.0
@@ -194,6 +201,7 @@ class RunConfig:
         _check_part(problems, "checkpoint_config", self.checkpoint_config, CheckpointConfig)
         _check_part(problems, "failure_config", self.failure_config, FailureConfig)
         _check_callbacks(problems, self.callbacks)
+        problems.one_of("on_change", self.on_change, ("error", "extend", "fork"))
         problems.integer("verbose", self.verbose, at_least=0, at_most=3)
         problems.seconds("stop_grace_s", self.stop_grace_s, zero=True)
         problems.seconds("preemption_grace_s", self.preemption_grace_s)

@@ -7,7 +7,7 @@ that could contradict it, so a script that was corrected after a false start may
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -134,24 +134,43 @@ def check_header(
     Raises:
         ExperimentMismatchError: They differ. The error names every difference.
     """
-    differences = list(_differences("", header.identity, identity))
+    found = list(differences("", header.identity, identity))
     if space is not None:
-        differences += _differences("param_space", header.space, space)
-    if differences:
-        lines = "\n".join(f"  {difference}" for difference in differences)
-        raise ExperimentMismatchError(
-            f"the script does not describe the experiment {header.name!r}\n{lines}",
-            hint="Put the settings back to go on with it, or give the sweep another name to begin a new experiment.",
-            differences=differences,
-        )
+        found += differences("param_space", header.space, space)
+    if found:
+        raise mismatch(header.name, found)
 
 
-def _differences(path: str, ours: Any, theirs: Any) -> Iterator[str]:
-    """Yield a line for each leaf in which experiment and script differ."""
+def mismatch(name: str, found: Sequence[str], *, hint: str = "") -> ExperimentMismatchError:
+    """Return the error of a script that does not describe an experiment.
+
+    Args:
+        name: Of the experiment.
+        found: A line for each difference.
+        hint: What to do next, if there is something better than usual.
+    """
+    lines = "\n".join(f"  {difference}" for difference in found)
+    return ExperimentMismatchError(
+        f"the script does not describe the experiment {name!r}\n{lines}",
+        hint=hint
+        or "Put the settings back to go on with it, or give the sweep another name to begin a new experiment "
+        "(on_change='fork' does).",
+        differences=list(found),
+    )
+
+
+def differences(path: str, ours: Any, theirs: Any) -> Iterator[str]:
+    """Yield a line for each leaf in which experiment and script differ.
+
+    Args:
+        path: Where they are.
+        ours: Of the experiment.
+        theirs: Of the script.
+    """
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         for key in dict.fromkeys([*ours, *theirs]):
             inner = f"{path}/{key}" if path else str(key)
-            yield from _differences(inner, ours.get(key, _ABSENT), theirs.get(key, _ABSENT))
+            yield from differences(inner, ours.get(key, _ABSENT), theirs.get(key, _ABSENT))
     elif not _same(ours, theirs):
         if is_secret(path):
             yield f"{path}: not the same in the experiment as in the script {HIDDEN}"

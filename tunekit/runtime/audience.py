@@ -11,15 +11,17 @@ from tunekit.callbacks.telling import Facts, Telling
 from tunekit.errors import ExperimentExistsError
 from tunekit.journal.header import ExperimentHeader
 from tunekit.runtime.plan import Plan
+from tunekit.runtime.spaces import Spaces
 
 
 @contextmanager
-def audience(plan: Plan, header: ExperimentHeader | None) -> Iterator[Telling | None]:
+def audience(plan: Plan, header: ExperimentHeader | None, spaces: Spaces) -> Iterator[Telling | None]:
     """Set the callbacks up, and have them hear everything before the experiment is closed; None: there are none.
 
     Args:
         plan: The sweep.
         header: What the experiment says of itself.
+        spaces: In which the configurations of trials are found.
     """
     if not plan.run.callbacks:
         yield None
@@ -36,7 +38,7 @@ def audience(plan: Plan, header: ExperimentHeader | None) -> Iterator[Telling | 
         # The moment of its beginning moves with it, and no other one of its name has it.
         "experiment_id": f"{plan.name}-{xxh3_64_hexdigest(repr(moment).encode())}",
     }
-    facts = Facts(path=plan.path, trainable_name=plan.info.name, setup=setup, resolve=plan.space.resolve)
+    facts = Facts(path=plan.path, trainable_name=plan.info.name, setup=setup, resolve=spaces.resolve)
     telling = Telling(plan.run.callbacks, facts)
     try:
         yield telling

@@ -13,17 +13,27 @@ from dataclasses import dataclass
 
 from tunekit.callbacks.telling import Telling
 from tunekit.core.commands import Command, LaunchTrial, TellSearcher
-from tunekit.core.events import Event, ResultReported, TrialsSuggested, TrialStarted
+from tunekit.core.events import DriverStarted, Event, ResultReported, TrialsSuggested
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
-from tunekit.errors import ExperimentMismatchError
 from tunekit.journal.folder import ExperimentFolder, OpenJournal, experiment_folder
-from tunekit.journal.header import ExperimentHeader, check_header
+from tunekit.journal.header import ExperimentHeader
 from tunekit.journal.replay import replay
 from tunekit.journal.right import DriverRight
 from tunekit.runtime.audience import audience
+from tunekit.runtime.comparing import (
+    check_identity,
+    check_space,
+    has_begun,
+    is_as_begun,
+    new_header,
+    recorded_spaces,
+    seed_of,
+    warn_of_changes,
+)
 from tunekit.runtime.driver import Witness
 from tunekit.runtime.plan import Plan
+from tunekit.runtime.spaces import Spaces, ToldOfItsOwn
 from tunekit.runtime.spec import AttemptSpec
 from tunekit.search.base import SearcherState
 from tunekit.store import CheckpointIO, open_store
@@ -36,6 +46,8 @@ class OpenSweep:
     """An experiment whose journal is open, replayed up to its end."""
 
     plan: Plan
+    spaces: Spaces
+    """In which the configurations of trials are found."""
     seed: int
     right: DriverRight
     """To write the experiment."""
@@ -53,9 +65,8 @@ class OpenSweep:
 
     def spec_of(self, launch: LaunchTrial) -> AttemptSpec:
         """Return what a worker is told about an attempt."""
-        config = self.plan.space.resolve(self.experiment.state.trials[launch.trial].draw.values)
         return self.plan.attempt_spec(
-            config,
+            self.spaces.resolve(launch.trial, self.experiment.state.trials[launch.trial].draw.values),
             trial=launch.trial,
             attempt=launch.attempt,
             resume_from=launch.resume_from,
@@ -65,7 +76,7 @@ class OpenSweep:
 
     def judge(self, row: ResultReported) -> str:
         """Ask the script's stop function about a row; return why its trial ends here, or an empty string."""
-        return self.plan.judge(row, self.experiment.state.trials[row.trial].draw)
+        return self.plan.judge(row, self.spaces.resolve(row.trial, self.experiment.state.trials[row.trial].draw.values))
 
 
 @contextmanager
@@ -86,13 +97,22 @@ def opened(plan: Plan, *, takeover: bool = False) -> Iterator[OpenSweep]:
     if takeover:
         _check_before_takeover(plan, folder)
     with folder.taken(takeover=takeover) as right, contextlib.ExitStack() as stack:
-        seed = _settle(plan, folder)
-        telling = stack.enter_context(audience(plan, folder.header()))
+        header = _settle(plan, folder)
+        seed, spaces = seed_of(plan, header), Spaces(plan, header.space)
+        telling = stack.enter_context(audience(plan, header, spaces))
         witness = telling.witness if telling else None
-        journal, (experiment, searcher) = folder.replayed(lambda records: fold(plan, seed, records, witness))
+
+        def read(records: Iterator[Event | Command]) -> tuple[Experiment, SearcherState]:
+            experiment, searcher = fold(plan, seed, spaces, records, witness)
+            check_space(plan, header, spaces, experiment.state.trials)
+            return experiment, searcher
+
+        journal, (experiment, searcher) = folder.replayed(read)
+        warn_of_changes(plan, header, spaces, len(experiment.state.trials))
         try:
             yield OpenSweep(
                 plan=plan,
+                spaces=spaces,
                 seed=seed,
                 right=right,
                 generation=max(right.generation, experiment.state.generation + 1),
@@ -111,64 +131,51 @@ def opened(plan: Plan, *, takeover: bool = False) -> Iterator[OpenSweep]:
 def _check_before_takeover(plan: Plan, folder: ExperimentFolder) -> None:
     """Refuse a script that does not describe the experiment while its driver is still at work."""
     header = folder.header()
-    if header is not None and _has_begun(folder):
-        check_script(plan, header)
+    if header is not None and has_begun(folder):
+        check_identity(plan, header)
+        check_space(plan, header, recorded_spaces(plan, header, folder))
 
 
-def _has_begun(folder: ExperimentFolder) -> bool:
-    return any(isinstance(record, TrialStarted) for record in folder.records(holding=b'"trial_started"'))
-
-
-def _settle(plan: Plan, folder: ExperimentFolder) -> int:
-    """Write down what the experiment is, or compare it with the script; return the seed that is in force.
+def _settle(plan: Plan, folder: ExperimentFolder) -> ExperimentHeader:
+    """Write down what the experiment is, or compare it with the script; return what is in force.
 
     What was written down binds nobody before a trial has started: a script that was wrong and is corrected replaces it.
     """
     header = folder.header()
     if header is None:
         refuse_half_a_copy(open_store(plan.path))
-        seed = plan.draw_seed()
-        folder.begin(_header(plan, seed))
-        return seed
-    try:
-        return check_script(plan, header)
-    except ExperimentMismatchError:
-        if _has_begun(folder):
-            raise
-        seed = _seed(plan, header)
-        folder.begin_again(_header(plan, seed))
-        return seed
-
-
-def _header(plan: Plan, seed: int) -> ExperimentHeader:
-    return ExperimentHeader(name=plan.name, identity=plan.identity(seed), space=plan.space.signature())
-
-
-def _seed(plan: Plan, header: ExperimentHeader) -> int:
-    """Return the script's seed, or else the recorded one."""
-    return plan.tune.seed if plan.tune.seed is not None else int(header.identity.get("seed", 0))
-
-
-def check_script(plan: Plan, header: ExperimentHeader) -> int:
-    """Compare the script with the experiment, and return the seed that is in force."""
-    seed = _seed(plan, header)
-    check_header(header, identity=plan.identity(seed), space=plan.space.signature())
-    return seed
+        header = new_header(plan, plan.draw_seed())
+        folder.begin(header)
+    elif not is_as_begun(plan, header) and not has_begun(folder):
+        header = new_header(plan, seed_of(plan, header))
+        folder.begin_again(header)
+    check_identity(plan, header)
+    return header
 
 
 def fold(
-    plan: Plan, seed: int, records: Iterator[Event | Command], witness: Witness | None = None
+    plan: Plan, seed: int, spaces: Spaces, records: Iterator[Event | Command], witness: Witness | None = None
 ) -> tuple[Experiment, SearcherState]:
-    """Return core and searcher as they were after the last journalled event, each of which a witness is shown."""
+    """Return core and searcher as they were after the last journalled event.
+
+    Args:
+        plan: The script.
+        seed: The one that is in force.
+        spaces: Take note of the search spaces that drivers had.
+        records: The journal.
+        witness: Is shown each event.
+    """
     mode = Mode(plan.tune.mode or "min")
     experiment = Experiment(plan.scheduler, mode)
-    searcher = plan.searcher.begin(plan.space, metric=plan.tune.metric, mode=mode, seed=seed)
-
+    begun = plan.searcher.begin(plan.space, metric=plan.tune.metric, mode=mode, seed=seed)
+    searcher = ToldOfItsOwn(begun, spaces) if plan.searcher.learns else begun
     judges = callable(plan.run.stop)
 
     def handle(event: Event) -> list[Command]:
+        if type(event) is DriverStarted:
+            spaces.note(event, len(experiment.state.trials))
         if judges and isinstance(event, ResultReported):
-            _judge_again(plan, experiment, event)
+            _judge_again(plan, experiment, spaces, event)
         if plan.searcher.learns and isinstance(event, TrialsSuggested):
             searcher.ask(len(experiment.state.trials), len(event.draws))
         commands = experiment.handle(event)
@@ -178,18 +185,23 @@ def fold(
             witness(event, experiment.state)
         return commands
 
-    replay(records, handle if judges or plan.searcher.learns or witness is not None else experiment.handle)
+    def handle_quickly(event: Event) -> list[Command]:
+        if type(event) is DriverStarted:
+            spaces.note(event, len(experiment.state.trials))
+        return experiment.handle(event)
+
+    replay(records, handle if judges or plan.searcher.learns or witness is not None else handle_quickly)
     return experiment, searcher
 
 
-def _judge_again(plan: Plan, experiment: Experiment, row: ResultReported) -> None:
+def _judge_again(plan: Plan, experiment: Experiment, spaces: Spaces, row: ResultReported) -> None:
     """Show a recorded row to the stop function, so that one with a memory has the one that it had.
 
     The recorded verdict stands; what it says or raises now is of no account.
     """
     if not row.final and row.attempt == experiment.state.trials[row.trial].attempt:
         with contextlib.suppress(Exception):
-            plan.judge(row, experiment.state.trials[row.trial].draw)
+            plan.judge(row, spaces.resolve(row.trial, experiment.state.trials[row.trial].draw.values))
 
 
 def _retell(experiment: Experiment, searcher: SearcherState, commands: list[Command]) -> None:

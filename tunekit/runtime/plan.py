@@ -10,18 +10,18 @@ from functools import cached_property
 from typing import Any
 
 from tunekit.config import CheckpointConfig, RunConfig, TuneConfig
-from tunekit.core.events import Draw, ResultReported, Rule, Settings
+from tunekit.core.events import ResultReported, Rule, Settings
 from tunekit.errors import ConfigError
 from tunekit.logs import logger_of
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.schedulers import FIFO
 from tunekit.search import RandomSearch
 from tunekit.space import Space
-from tunekit.space.portable import to_portable
+from tunekit.space.portable import to_outline, to_portable
 from tunekit.store.joining import joined
 from tunekit.store.layout import trial_name
 from tunekit.store.opening import resolve
-from tunekit.trainable import TrainableInfo, describe
+from tunekit.trainable import TrainableInfo, code_digest, describe
 from tunekit.types import Json, Mode, TrialId
 
 _logger = logger_of("tunekit")
@@ -187,10 +187,13 @@ class Plan:
 
     def record(self) -> dict[str, Json]:
         """Return the rest of the script's wishes as JSON, so that the experiment can be restored from its path."""
-        checkpoint = self.run.checkpoint_config
+        checkpoint, portable = self.run.checkpoint_config, to_portable(self.param_space)
         return {
             "name": self.info.name,
-            "space": to_portable(self.param_space),
+            "space": portable,
+            "outline": to_outline(self.param_space) if portable is None else None,
+            "space_signature": self.space.signature(),
+            "code": code_digest(self.trainable),
             "points_to_evaluate": self._points(),
             "num_samples": self.tune.num_samples,
             "max_concurrent_trials": self.tune.max_concurrent_trials,
@@ -243,14 +246,14 @@ class Plan:
         shape = resources(config) if callable(resources) else resources
         return AttemptSpec(trial_name=self.trial_name(launch["trial"]), config=config, resources=shape, **launch)
 
-    def judge(self, row: ResultReported, draw: Draw) -> str:
+    def judge(self, row: ResultReported, config: dict[str, Any]) -> str:
         """Ask the script's stop function about a row; return why its trial ends here, or an empty string.
 
         The function gets copies: whatever it does to them changes neither record nor configuration.
 
         Args:
             row: The row, which nobody has judged yet.
-            draw: The configuration of its trial.
+            config: The configuration of its trial, made for this call.
         """
         stop = self.run.stop
         if isinstance(stop, Mapping) or stop is None:
@@ -262,7 +265,7 @@ class Plan:
             "time_this_iter_s": row.time_this_iter_s,
             "timestamp": row.timestamp,
             "trial_id": self.trial_name(row.trial),
-            "config": self.space.resolve(draw.values),
+            "config": config,
         }
         if not stop(self.trial_name(row.trial), result):
             return ""

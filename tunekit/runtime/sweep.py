@@ -27,11 +27,13 @@ from tunekit.printable import one_line
 from tunekit.results import ResultGrid
 from tunekit.results.differences import as_shown, summary
 from tunekit.runtime.clock import Clock
+from tunekit.runtime.comparing import check_identity, check_space, forked, seed_of
 from tunekit.runtime.driver import Driver, Observer
-from tunekit.runtime.opening import OpenSweep, check_script, fold, opened
+from tunekit.runtime.opening import OpenSweep, fold, opened
 from tunekit.runtime.plan import PREFETCH, Plan
 from tunekit.runtime.publisher import LANES_ACROSS_A_NETWORK, DirectPublisher, Publisher, ThreadedPublisher
 from tunekit.runtime.signals import SweepInterrupted, interruptible
+from tunekit.runtime.spaces import Spaces
 from tunekit.runtime.spec import Delivery
 from tunekit.runtime.stocktaking import take_stock
 from tunekit.store.layout import staging_name
@@ -57,20 +59,23 @@ def fit(plan: Plan, *, inline: bool, takeover: bool = False) -> ResultGrid:
             hint="run it in this process with tunekit.inline(tuner), or give a folder or a bucket",
         )
     pickled = None if inline else check_picklable(plan.trainable)
-    with opened(plan, takeover=takeover) as sweep:
+    with opened(forked(plan), takeover=takeover) as sweep:
         _run(sweep, pickled)
-        return _results(plan, sweep.experiment)
+        return _results(sweep.plan, sweep.experiment, sweep.spaces)
 
 
 def load(plan: Plan) -> ResultGrid:
     """Return an experiment's results so far, without a lock and without writing anything."""
+    plan = forked(plan, says_so=False)
     folder = experiment_folder(plan.path)
     header = folder.header()
     if header is None:
         raise _not_found(plan.path)
-    seed = check_script(plan, header)
-    experiment, _ = fold(plan, seed, folder.records())
-    return _results(plan, experiment)
+    check_identity(plan, header)
+    spaces = Spaces(plan, header.space)
+    experiment, _ = fold(plan, seed_of(plan, header), spaces, folder.records())
+    check_space(plan, header, spaces)
+    return _results(plan, experiment, spaces)
 
 
 def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
@@ -104,6 +109,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     with interruptible(lambda name: inbox.put(Delivery([StopRequested(reason=name)]))) as interruption:
         try:
             start = DriverStarted(generation=sweep.generation, settings=plan.settings(sweep.seed), run=plan.record())
+            sweep.spaces.note(start, len(driver.state.trials))
             driver.turn([start, *found])
             sweep.right.opened()
             if not driver.state.ended:
@@ -204,7 +210,7 @@ def _experiment_error(text: str) -> Exception:
     return ExperimentError(text, hint="mend the cause and run the script again: what was reached is saved")
 
 
-def _results(plan: Plan, experiment: Experiment) -> ResultGrid:
+def _results(plan: Plan, experiment: Experiment, spaces: Spaces) -> ResultGrid:
     state = experiment.state
 
     def rows() -> RowTable:
@@ -218,7 +224,7 @@ def _results(plan: Plan, experiment: Experiment) -> ResultGrid:
 
     return ResultGrid(
         trials=state.trials,
-        configs=lambda trial: plan.space.resolve(state.trials[trial].draw.values),
+        configs=lambda trial: spaces.resolve(trial, state.trials[trial].draw.values),
         rows=rows,
         trainable_name=plan.info.name,
         path=plan.path,

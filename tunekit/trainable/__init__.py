@@ -6,6 +6,7 @@ from tunekit.trainable.base import DONE, PIN_CHECKPOINT, SHOULD_CHECKPOINT, Trai
 from tunekit.trainable.bound import BoundTrainable, bind, parameters_of, with_parameters, with_resources
 from tunekit.trainable.description import TrainableInfo, describe
 from tunekit.trainable.pickling import check_picklable
+from tunekit.trainable.source import code_digest, has_changed
 
 __all__ = [
     "DONE",
@@ -16,7 +17,9 @@ __all__ = [
     "TrainableInfo",
     "bind",
     "check_picklable",
+    "code_digest",
     "describe",
+    "has_changed",
     "parameters_of",
     "with_parameters",
     "with_resources",
