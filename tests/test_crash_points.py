@@ -22,12 +22,12 @@ ENDS = {"full once": {0, crash_lab.REFUSED}, "broken for good": {crash_lab.REFUS
 """How a disturbed process ends that is not killed."""
 
 
-def points(fate: crash_lab.Fate, folder: Path, stride: int) -> list[dict[str, Any]]:
+def points(kind: crash_lab.Kind, fate: crash_lab.Fate, folder: Path, stride: int) -> list[dict[str, Any]]:
     """Return how each point went, the undisturbed sweep first; two processes share the work."""
     offset = 1 + 2 * FATES.index(fate) % stride
     shares = [
         subprocess.Popen(
-            [sys.executable, crash_lab.__file__, fate, str(folder / str(share)), str(first), str(2 * stride)],
+            [sys.executable, crash_lab.__file__, kind, fate, str(folder / str(share)), str(first), str(2 * stride)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -42,8 +42,8 @@ def points(fate: crash_lab.Fate, folder: Path, stride: int) -> list[dict[str, An
     return sorted(found, key=lambda point: int(point["number"]))
 
 
-def check(fate: crash_lab.Fate, folder: Path, stride: int) -> None:
-    undisturbed, again, *rest = points(fate, folder, stride)
+def check(kind: crash_lab.Kind, fate: crash_lab.Fate, folder: Path, stride: int) -> None:
+    undisturbed, again, *rest = points(kind, fate, folder, stride)
     assert again["trials"] == undisturbed["trials"]
     assert len(rest) > 100 // stride
     for point in rest:
@@ -65,12 +65,13 @@ def test_one_call_goes_wrong(tmp_path: Path, fate: crash_lab.Fate) -> None:
 
     A disk that refuses once costs a save at most; else the sweep ends with an error that says what to do.
     """
-    check(fate, tmp_path, 1 if fate in COMPLETE else 9)
+    check("class", fate, tmp_path, 1 if fate in COMPLETE else 9)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("fate", [fate for fate in FATES if fate not in COMPLETE])
-def test_any_call_goes_wrong(tmp_path: Path, fate: crash_lab.Fate) -> None:
-    """As above, at every single call."""
-    check(fate, tmp_path, 1)
+@pytest.mark.parametrize("fate", FATES)
+@pytest.mark.parametrize("kind", crash_lab.KINDS)
+def test_any_call_goes_wrong(tmp_path: Path, kind: crash_lab.Kind, fate: crash_lab.Fate) -> None:
+    """As above, at every single call; also for a function that reports folders, under a limit of bytes."""
+    check(kind, fate, tmp_path, 1)

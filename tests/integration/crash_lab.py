@@ -4,7 +4,7 @@ Each child is forked from a process that has all modules loaded, and is really g
 no thread goes on, its locks are free. Counted are all calls that change a file or folder of the experiment, whoever
 makes them: journal, header, lock, checkpoints, retention, and the user's own code.
 
-    python crash_lab.py FATE FOLDER FIRST STRIDE      prints a line of JSON for each STRIDE-th call, from the FIRST on
+    python crash_lab.py KIND FATE FOLDER FIRST STRIDE    # a line of JSON for each STRIDE-th call, from the FIRST on
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tunekit.testing.faulty_store import FaultyOps
 Fate = Literal["dies", "power fails", "names are lost", "full once", "broken for good"]
 """A process that dies has written half of what it was just writing. With the power goes all that was not synced; *names
 are lost* on a disk that writes the name of a new file only when its folder is synced, which POSIX allows."""
+Kind = Literal["class", "function"]
 KILLED, REFUSED, BUG = 137, 3, 4
 """How a child ends that dies, one whose sweep ends with an error in words, and one that ends in any other way."""
 
@@ -64,17 +65,49 @@ class Walk(tk.Trainable):
         self.steps, self.total = checkpoint["steps"], checkpoint["total"]
 
 
-def sweep(root: Path) -> tk.ResultGrid:
+def walk(config: dict[str, Any]) -> None:
+    """Reports folders, its own and those that it gives away, pins one, and raises once."""
+    context = tk.get_context()
+    steps, total = 0, config["start"]
+    if (checkpoint := tk.get_checkpoint()) is not None:
+        with checkpoint.as_directory() as files:
+            steps, total = json.loads(Path(files, "deep", "state").read_text())
+    for step in range(steps + 1, LAST + 1):
+        total = total * 1.5 + step
+        if (context.trial_index, step, context.attempt) == (1, 3, 1):
+            raise ValueError("once")
+        own = step % 2 == 0
+        folder = Path(config["mine"], f"{context.trial_name}.{step}") if own else context.checkpoint_dir()
+        (folder / "deep").mkdir(parents=True, exist_ok=True)
+        (folder / "deep" / "state").write_text(json.dumps([step, total]))
+        tk.report(
+            {"total": total, "pin_checkpoint": step == 1}, checkpoint=tk.Checkpoint.from_directory(folder, move=not own)
+        )
+
+
+KINDS: dict[Kind, tuple[Any, tk.CheckpointConfig]] = {
+    "class": (Walk, tk.CheckpointConfig(checkpoint_frequency=1, num_to_keep=1)),
+    "function": (
+        walk,
+        tk.CheckpointConfig(
+            num_to_keep=1, checkpoint_score_attribute="total", checkpoint_score_order="min", max_experiment_bytes=100
+        ),
+    ),
+}
+
+
+def sweep(root: Path, kind: Kind) -> tk.ResultGrid:
     """Run the sweep, or go on with it."""
+    trainable, checkpoints = KINDS[kind]
     tuner = tk.Tuner(
-        Walk,
-        param_space={"start": tk.uniform(-1, 1)},
+        trainable,
+        param_space={"start": tk.uniform(-1, 1), "mine": str(root / "mine")},
         tune_config=tk.TuneConfig(metric="total", mode="max", num_samples=2, seed=4),
         run_config=tk.RunConfig(
             name="walks",
             storage_path=str(root),
             stop={"training_iteration": LAST},
-            checkpoint_config=tk.CheckpointConfig(checkpoint_frequency=1, num_to_keep=1),
+            checkpoint_config=checkpoints,
             failure_config=tk.FailureConfig(max_failures=1),
             verbose=0,
         ),
@@ -252,17 +285,17 @@ def note_what_is_durable(side: Path) -> None:
     Journal.commit = noted  # type: ignore[method-assign,assignment]
 
 
-def disturbed(root: Path, side: Path, fate: Fate, number: int) -> None:
+def disturbed(root: Path, side: Path, kind: Kind, fate: Fate, number: int) -> None:
     """Run the sweep, with one misfortune."""
     note_what_is_durable(side)
     calls = Calls(root, fate, number)
     try:
-        sweep(root)
+        sweep(root, kind)
     finally:
         side.with_suffix(".calls").write_text(json.dumps(calls.log))
 
 
-def examined(root: Path, side: Path) -> None:
+def examined(root: Path, side: Path, kind: Kind) -> None:
     """Look at what the misfortune has left, run the sweep again, and write down how it ends."""
     os.fsync = lambda fd: None  # it costs time, and nothing happens to this process
     experiment = root / "walks"
@@ -271,7 +304,7 @@ def examined(root: Path, side: Path) -> None:
     promised = max(map(int, side.read_text().split()), default=0) if side.exists() else 0
     found = sum(1 for _ in read_records(experiment / "journal"))
     assert found >= promised, f"{promised} records were called durable, {found} are there"
-    end = outcome(sweep(root))
+    end = outcome(sweep(root, kind))
     rows = [
         (row.trial, row.iteration) for row in read_records(experiment / "journal") if isinstance(row, ResultReported)
     ]
@@ -280,13 +313,13 @@ def examined(root: Path, side: Path) -> None:
     side.with_suffix(".end").write_text(json.dumps({"trials": end, "repeated": len(rows) - len(set(rows))}))
 
 
-def points(fate: Fate, folder: Path, first: int, stride: int) -> Iterator[dict[str, Any]]:
+def points(kind: Kind, fate: Fate, folder: Path, first: int, stride: int) -> Iterator[dict[str, Any]]:
     """Yield how each disturbed sweep ended, and how it did when it was run again; number 0 is not disturbed."""
     for number in itertools.chain([0], itertools.count(first, stride)):
         root, side = folder / str(number), folder / f"{number}.side"
         root.mkdir(parents=True)
-        code = child(lambda: disturbed(root, side, fate, number))  # noqa: B023 - forked at once
-        again = child(lambda: examined(root, side))  # noqa: B023 - as above
+        code = child(lambda: disturbed(root, side, kind, fate, number))  # noqa: B023 - forked at once
+        again = child(lambda: examined(root, side, kind))  # noqa: B023 - as above
         calls = json.loads(_read(side.with_suffix(".calls")) or "[]")
         at = calls[number - 1] if 0 < number <= len(calls) else ""
         end = json.loads(_read(side.with_suffix(".end")) or "{}")
@@ -300,8 +333,13 @@ def _read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-if __name__ == "__main__":
+def main(kind: Any, fate: Any, folder: str, first: str, stride: str) -> None:
+    """Print all points."""
     with tempfile.TemporaryDirectory() as warm:
-        sweep(Path(warm))  # which loads what is loaded late, so that no child has to
-    for point in points(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])):  # type: ignore[arg-type]
+        sweep(Path(warm), kind)  # which loads what is loaded late, so that no child has to
+    for point in points(kind, fate, Path(folder), int(first), int(stride)):
         sys.stdout.write(json.dumps(point) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
