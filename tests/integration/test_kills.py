@@ -63,6 +63,9 @@ def test_a_killed_driver_changes_nothing(tmp_path: Path, ray_address: str, undis
     killed = kill_driver_until_done(tmp_path, ray_address, kills, "--samples", str(samples), "--step-s", "0.05")
     assert killed == kills, "the sweep was too short for so many kills"
     assert sweeps.table(tmp_path / "walks") == sweeps.table(undisturbed)
+    wasted = sum(sum(repeats(tmp_path / "walks", trial).values()) for trial in range(samples))
+    assert wasted <= 2 * INTERVAL * killed, "more than an interval of each of two running trials"
+    print(f"{killed} kills of the driver: {wasted} steps were computed again")
 
 
 @pytest.mark.chaos

@@ -13,6 +13,7 @@ import cloudpickle
 import pytest
 import ray
 
+import tunekit as tk
 from tunekit.core.events import Event, LaunchFailed, Place, TrialRaised, TrialReturned, TrialStarted
 from tunekit.errors import StorageError
 from tunekit.runtime import worker
@@ -104,14 +105,15 @@ def test_what_only_this_machine_may_lack_does_not_end_the_run(bench: Bench) -> N
     assert [type(event) for event in rest] == [TrialStarted, TrialReturned]
 
 
-@pytest.mark.parametrize("trouble", ["folder", "trainable", "parameter"])
+@pytest.mark.parametrize("trouble", ["version", "folder", "trainable", "parameter"])
 def test_what_no_worker_could_load_ends_the_run(bench: Bench, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
     nonce = "of another folder" if trouble == "folder" else ""
+    version = "0.0.7" if trouble == "version" else tk.__version__
     pickled = b"no pickle" if trouble == "trainable" else cloudpickle.dumps(train)
     monkeypatch.setattr(ray, "get", lambda references: 1 / 0)
     contract = worker.Contract(
         worker=1,
-        sweep=SweepSpec(experiment="e", path=str(bench.folder), seed=0, nonce=nonce),
+        sweep=SweepSpec(experiment="e", path=str(bench.folder), seed=0, nonce=nonce, version=version),
         door="",
         relay="",
         parameters={"data": "a reference"},
@@ -120,8 +122,14 @@ def test_what_no_worker_could_load_ends_the_run(bench: Bench, trouble: str, monk
     (failed,) = bench.serve(lambda: worker._load(contract, pickled))
     assert isinstance(failed, LaunchFailed)
     assert failed.fatal is (trouble != "parameter")
-    expected = {"folder": "StorageError", "trainable": "UnpicklingError", "parameter": "ZeroDivisionError"}
+    expected = {"version": "ConfigError", "folder": "StorageError"} | {
+        "trainable": "UnpicklingError",
+        "parameter": "ZeroDivisionError",
+    }
     assert failed.error.type.endswith(expected[trouble])
+    if trouble == "version":
+        assert tk.__version__ in failed.error.message
+        assert "0.0.7" in failed.error.message
 
 
 def test_a_config_that_cannot_be_loaded_fails_its_own_attempt(bench: Bench) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tunekit import __version__
 from tunekit.config import CheckpointConfig, RunConfig, TuneConfig
 from tunekit.core.events import ResultReported, Rule, Settings
 from tunekit.errors import ConfigError
@@ -223,6 +224,7 @@ class Plan:
             experiment=self.name,
             path=self.path,
             nonce=nonce,
+            version=__version__,
             seed=seed,
             metric=self.tune.metric,
             stop=dict(self.run.stop) if isinstance(self.run.stop, Mapping) else {},

@@ -22,6 +22,8 @@ class SweepSpec:
     """Folder of the experiment: an absolute local path or a URI. Never persisted."""
     nonce: str = ""
     """Digest of the experiment's header: a worker that does not find it in ``path`` sees another folder."""
+    version: str = ""
+    """Version of tunekit that the driver runs, and so must each worker; empty: not compared."""
     seed: int
     metric: str | None = None
     stop: Mapping[str, float] = field(default_factory=dict)

@@ -23,9 +23,9 @@ from typing import Any
 import cloudpickle
 import ray
 
-from tunekit import session
+from tunekit import __version__, session
 from tunekit.core.events import LaunchFailed, Place, TrialRaised
-from tunekit.errors import StorageError
+from tunekit.errors import ConfigError, StorageError
 from tunekit.journal.folder import experiment_nonce
 from tunekit.runtime.attempt import run_attempt
 from tunekit.runtime.class_trial import release
@@ -161,8 +161,9 @@ class EverywhereError(Exception):
 
 def _load(contract: Contract, trainable: bytes) -> tuple[Any, CheckpointIO]:
     try:
+        _check_version(contract.sweep)
         _check_folder(contract.sweep)
-    except StorageError as error:
+    except (ConfigError, StorageError) as error:
         raise EverywhereError(error) from error
     try:
         loaded = cloudpickle.loads(trainable)
@@ -173,6 +174,15 @@ def _load(contract: Contract, trainable: bytes) -> tuple[Any, CheckpointIO]:
         values = ray.get([contract.parameters[name] for name in names])
         loaded = bind(loaded, dict(zip(names, values, strict=True)))
     return loaded, CheckpointIO(open_store(contract.sweep.path, create=False))
+
+
+def _check_version(sweep: SweepSpec) -> None:
+    """Raise unless the driver runs the same tunekit: what the two say to each other has no versions."""
+    if sweep.version and sweep.version != __version__:
+        raise ConfigError(
+            f"tunekit {__version__} is installed on {socket.gethostname()}, but the driver runs {sweep.version}",
+            hint="install the same version on every node, or give one with ray.init(runtime_env=…)",
+        )
 
 
 def _check_folder(sweep: SweepSpec) -> None:
