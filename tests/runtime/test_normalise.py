@@ -18,6 +18,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunekit.core.codec import decode, encode
+from tunekit.core.events import ResultReported
 from tunekit.errors import ReportError
 from tunekit.runtime.normalise import MAX_BYTES, MAX_DEPTH, MAX_KEY_CHARS, normalise
 
@@ -174,3 +176,59 @@ def test_plain_values_are_unchanged_and_travel(metrics: dict[str, Any]) -> None:
     assert plain == metrics
     assert plain is not metrics
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(plain)) == metrics
+
+
+class Bad:
+    """Raises whatever is asked of it."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise RuntimeError("no")
+
+    __float__ = __int__ = __index__ = __len__ = __iter__ = __bool__ = __str__ = __repr__ = __eq__ = _refuse
+    __hash__ = object.__hash__
+    item = tolist = _refuse
+
+
+class Loud(float):
+    """A number that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+ODD = st.one_of(
+    JSON,
+    st.builds(Bad),
+    st.builds(Loud),
+    st.just(Bad),
+    st.binary(),
+    st.complex_numbers(),
+    st.fractions(),
+    st.decimals(),
+    st.dates(),
+    st.sets(st.integers()),
+    st.sampled_from([np.float16(1), np.int8(1), np.array(1.5), np.arange(3), np.array(["a"]), np.datetime64("NaT")]),
+    st.sampled_from([torch.tensor(1.5), torch.ones(2, requires_grad=True), torch.tensor(1.0).to(torch.bfloat16)]),
+    st.integers(min_value=-(2**80), max_value=2**80),
+    st.just("\ud800"),
+)
+
+
+@given(
+    st.dictionaries(
+        st.one_of(st.text(), st.just("\ud800"), st.integers(), st.builds(Bad), st.tuples(), st.none()),
+        st.recursive(
+            ODD, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("xy"), inner, max_size=2)
+        ),
+        max_size=3,
+    )
+)
+def test_anything_is_recorded_or_refused_in_words(metrics: dict[Any, Any]) -> None:
+    """Whatever user code reports, it is a record that travels and comes back, or an error that can be shown."""
+    try:
+        recorded = normalise(metrics)
+    except ReportError as error:
+        assert str(error)  # noqa: PT017 - it need not be raised
+        return
+    row = ResultReported(trial=0, attempt=1, iteration=1, metrics=recorded, time_total_s=0.0)
+    assert repr(decode(encode(row))) == repr(row)
