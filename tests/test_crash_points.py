@@ -1,4 +1,4 @@
-"""A sweep whose process dies, loses power or meets a full or broken disk at any single call to the system.
+"""A sweep that dies, is interrupted, loses power or meets a full or broken disk at any single call to the system.
 
 Each of them is run again, and must end as the one that nothing happened to: ``tests/integration/crash_lab.py``.
 """
@@ -18,7 +18,11 @@ FATES: tuple[crash_lab.Fate, ...] = get_args(crash_lab.Fate)
 COMPLETE = {"dies"}
 """What happens at every call in each run of the tests; of the others each ninth call has its turn, and all of them in a
 long run."""
-ENDS = {"full once": {0, crash_lab.REFUSED}, "broken for good": {crash_lab.REFUSED}}
+ENDS = {
+    "full once": {0, crash_lab.REFUSED},
+    "broken for good": {crash_lab.REFUSED},
+    "interrupted twice": {0, crash_lab.INTERRUPTED},
+}
 """How a disturbed process ends that is not killed."""
 
 

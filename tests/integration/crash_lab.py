@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -34,11 +35,11 @@ from tunekit.store import layout
 from tunekit.store.verify import verify_folder
 from tunekit.testing.faulty_store import FaultyOps
 
-Fate = Literal["dies", "power fails", "names are lost", "full once", "broken for good"]
+Fate = Literal["dies", "power fails", "names are lost", "full once", "broken for good", "interrupted twice"]
 """A process that dies has written half of what it was just writing. With the power goes all that was not synced; *names
 are lost* on a disk that writes the name of a new file only when its folder is synced, which POSIX allows."""
 Kind = Literal["class", "function"]
-KILLED, REFUSED, BUG = 137, 3, 4
+KILLED, REFUSED, BUG, INTERRUPTED = 137, 3, 4, 130
 """How a child ends that dies, one whose sweep ends with an error in words, and one that ends in any other way."""
 
 LAST = 3
@@ -215,6 +216,10 @@ class Calls:
 
     def _strike(self, name: str, part: Callable[[], Any] | None) -> None:
         """Let it happen."""
+        if self.fate == "interrupted twice":
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            return
         if self.fate in {"full once", "broken for good"}:
             number = errno.ENOSPC if self.fate == "full once" else errno.EIO
             raise OSError(number, os.strerror(number), name)
@@ -268,6 +273,8 @@ def child(act: Callable[[], None]) -> int:
             traceback.print_exc()
             os._exit(BUG)
         os._exit(REFUSED)
+    except (KeyboardInterrupt, SystemExit):
+        os._exit(INTERRUPTED)
     except BaseException:  # noqa: BLE001 - whatever it is, this process ends here
         traceback.print_exc()
         os._exit(BUG)
