@@ -33,6 +33,14 @@ def test_configuring_a_sweep_loads_no_framework() -> None:
     assert not modules_after(code) & {"optuna", "pandas", "ray", "torch"}
 
 
+def test_a_worker_loads_what_it_needs_for_its_first_line() -> None:
+    """Each import delays it: what reads journals, buckets and saved dicts is loaded by trials that use it."""
+    code = "import sys, tunekit.runtime.worker; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    unneeded = {"journal.folder", "store.dicts", "store.arrays", "store.objects", "core.experiment"}
+    assert not {f"tunekit.{name}" for name in unneeded} & set(done.stdout.split())
+
+
 @pytest.mark.parametrize("name", tunekit.__all__)
 def test_every_public_name_is_reachable_and_documented(name: str) -> None:
     value = getattr(tunekit, name)

@@ -27,7 +27,7 @@ import msgspec
 
 from tunekit.errors import CheckpointNotFoundError, SaveError
 from tunekit.logs import logger_of
-from tunekit.store import dicts, folders, layout
+from tunekit.store import folders, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.base import storage_errors
 from tunekit.store.finding import find
@@ -87,6 +87,8 @@ class Checkpoint:
         Raises:
             SaveError: A value is of another kind; says which.
         """
+        from tunekit.store import dicts  # noqa: PLC0415 - loaded by those who use one
+
         folder = tempfile.mkdtemp(prefix="tunekit-")
         checkpoint = cls.from_directory(folder, move=True)
         weakref.finalize(checkpoint, shutil.rmtree, folder, ignore_errors=True)
@@ -211,6 +213,8 @@ class Checkpoint:
             CheckpointCorruptError: The files are damaged, or are not those of a dict.
             SaveError: It holds pickled values and ``pickle`` is False.
         """
+        from tunekit.store import dicts  # noqa: PLC0415 - loaded by those who use one
+
         with self.as_directory() as folder:
             return dicts.read(Path(folder), use_pickle=pickle)
 

@@ -14,8 +14,8 @@ import pytest
 from tunekit.config import CheckpointConfig
 from tunekit.core.commands import ContinueTrial, StopTrial
 from tunekit.core.events import LaunchFailed, RestoreFailed, SaveFailed, TrialHalted, TrialRaised, TrialReturned
-from tunekit.runtime.saving import DICT_NAME
 from tunekit.session import get_checkpoint, get_context, report
+from tunekit.store.dicts import DATA
 from tunekit.testing.recording import RecordedTrial, RecordingChannel
 from tunekit.trainable import Trainable, with_parameters
 
@@ -162,7 +162,7 @@ def test_dict_is_marked_in_the_folder(trial: Run, tmp_path: Path) -> None:
 
     trial(Dicts, stop=1).run()
     names = {path.name for path in (tmp_path / "trial_00000/checkpoint_000001").iterdir()}
-    assert names == {DICT_NAME, "MANIFEST.json"}
+    assert names == {DATA, "MANIFEST.json"}
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,18 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tunekit.core.events import CheckpointStaged
 from tunekit.runtime.staging_slots import SLOTS
 from tunekit.store.checkpoint_io import CheckpointIO
-from tunekit.store.dicts import Snapshot
 from tunekit.store.layout import CheckpointKey
 from tunekit.store.manifest import FileEntry
 from tunekit.store.ops import Ops
 from tunekit.types import Json
+
+if TYPE_CHECKING:
+    from tunekit.store.dicts import Snapshot
 
 _CHEAP_BYTES: Final = 1 << 16
 _CHEAP_FILES: Final = 4

@@ -38,13 +38,13 @@ from tunekit.runtime.heartbeat import beating
 from tunekit.runtime.pending_save import PendingSave
 from tunekit.runtime.persisting import Persister
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
-from tunekit.runtime.user_saves import DICT_NAME, UserError, content_of, written
+from tunekit.runtime.user_saves import UserError, content_of, written
 from tunekit.store.checkpoint_io import CheckpointIO
 from tunekit.store.layout import CheckpointKey
 from tunekit.store.manifest import environment
 from tunekit.types import Json
 
-__all__ = ["DICT_NAME", "Row", "SaveReason", "Saving", "config_digest", "content_of"]
+__all__ = ["Row", "SaveReason", "Saving", "config_digest", "content_of"]
 
 logger: Final = logger_of("tunekit")
 

@@ -6,14 +6,14 @@ import contextlib
 import errno
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tunekit.config.problems import shorten
 from tunekit.errors import SaveError
-from tunekit.store import dicts
-from tunekit.store.dicts import Snapshot
 
-DICT_NAME: Final = dicts.DATA
+if TYPE_CHECKING:
+    from tunekit.store.dicts import Snapshot
+
 """Holds what ``save_checkpoint`` returned, if that was a dict."""
 
 _DISK_TROUBLE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE}
@@ -70,6 +70,8 @@ def _blame_the_disk(folder: Path, error: Exception) -> None:
 
 def content_of(folder: Path) -> str | dict[Any, Any]:
     """Return what ``load_checkpoint`` is to be given: the folder, or the dict that was saved in it."""
+    from tunekit.store import dicts  # noqa: PLC0415 - loaded by those who use one
+
     return dicts.read(folder, use_pickle=True) if dicts.is_dict(folder) else str(folder)
 
 
@@ -82,6 +84,8 @@ def _kept(returned: Any, folder: Path) -> Snapshot | None:
     if returned is None:
         return None
     if isinstance(returned, dict):
+        from tunekit.store import dicts  # noqa: PLC0415 - loaded by those who use one
+
         return dicts.capture(returned, "save_checkpoint")
     if not isinstance(returned, str | Path):
         raise SaveError(

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -26,7 +27,7 @@ import ray
 from tunekit import __version__, session
 from tunekit.core.events import LaunchFailed, Place, TrialRaised
 from tunekit.errors import ConfigError, StorageError
-from tunekit.journal.folder import experiment_nonce
+from tunekit.journal.lock import folder_nonce
 from tunekit.runtime.attempt import run_attempt
 from tunekit.runtime.class_trial import release
 from tunekit.runtime.door import Errand, Visitor
@@ -187,11 +188,20 @@ def _check_version(sweep: SweepSpec) -> None:
 
 def _check_folder(sweep: SweepSpec) -> None:
     """Raise unless the experiment's folder is the driver's own, and not one of the same name on another disk."""
-    if sweep.nonce and experiment_nonce(sweep.path) != sweep.nonce:
+    if sweep.nonce and _nonce(sweep.path) != sweep.nonce:
         raise StorageError(
             f"{sweep.path} is not the same place on {socket.gethostname()} as where the driver runs",
             hint="give a storage_path that every node of the cluster sees, such as a shared file system",
         )
+
+
+def _nonce(path: str) -> str:
+    """Return what a folder shows, loading of the journal no more than that takes."""
+    if "://" not in path:
+        return folder_nonce(Path(path))
+    from tunekit.journal.folder import experiment_nonce  # noqa: PLC0415 - loaded by those who use one
+
+    return experiment_nonce(path)
 
 
 class _Interruption:

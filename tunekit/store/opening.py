@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from tunekit.errors import ConfigError, ConfigTypeError
 from tunekit.logs import logger_of
 from tunekit.store import object_uri
 from tunekit.store.base import Store, probe, storage_error
-from tunekit.store.fsspec_client import FsspecClient
 from tunekit.store.local import LocalStore
 from tunekit.store.memory import MemoryStore
-from tunekit.store.object_client import ObjectClient, Patience
-from tunekit.store.objects import ObjectStore
+
+if TYPE_CHECKING:
+    from tunekit.store.object_client import ObjectClient
+    from tunekit.store.objects import ObjectStore
 
 _logger = logger_of("tunekit")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -52,6 +54,9 @@ def open_store(path_or_uri: str | os.PathLike[str], *, create: bool = True) -> S
 
 
 def _open_objects(client: ObjectClient, *, create: bool) -> ObjectStore:
+    from tunekit.store.object_client import Patience  # noqa: PLC0415 - loaded by those who use one
+    from tunekit.store.objects import ObjectStore  # noqa: PLC0415 - likewise
+
     if create:
         begin(ObjectStore(client, patience=Patience(_FIRST_ANSWER_S)))
     return ObjectStore(client)
@@ -63,7 +68,11 @@ def _client_for(uri: str) -> ObjectClient | None:
         from tunekit.store.obstore_client import ObstoreClient  # noqa: PLC0415 - loaded by those who use one
 
         return ObstoreClient(place)
-    return FsspecClient(uri) if _SCHEME.match(uri) else None
+    if not _SCHEME.match(uri):
+        return None
+    from tunekit.store.fsspec_client import FsspecClient  # noqa: PLC0415 - loaded by those who use one
+
+    return FsspecClient(uri)
 
 
 def begin(store: ObjectStore) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from tunekit.errors import ExperimentExistsError
 from tunekit.store import Store, folders, layout
 from tunekit.store.contents import COPYING, HEADER, Contents
 from tunekit.store.shelf import Found
-from tunekit.upkeep.transfer import Transfer, Wanted
+
+if TYPE_CHECKING:
+    from tunekit.upkeep.transfer import Transfer, Wanted
 
 _OTHER_NAME = "name another target: nothing is ever overwritten that is not an earlier copy of the same"
 
