@@ -13,6 +13,7 @@ from tunekit.core.commands import Command, ContinueTrial, InterruptTrial, KillTr
 from tunekit.core.decisions import Decision, Pause
 from tunekit.testing.events import (
     Script,
+    assigned,
     driver,
     halted,
     interrupted,
@@ -60,6 +61,45 @@ def test_silence_from_the_start_of_user_code_is_a_hang(play: Script) -> None:
     assert (error.type, error.message) == ("hung", "no report within hang_timeout_s=10")
     assert play.trial(0).num_failures == 1
     play.replay()
+
+
+def test_silence_before_user_code_is_a_hang_too(play: Script) -> None:
+    """Loading the trainable, or what it imports, hangs; a wait for a worker does not count."""
+    play.begin(hang_timeout_s=10.0, max_failures=1)
+    play(at(assigned(0, node="n"), 100.0))
+    assert play.experiment.next_deadline() == 110.0
+    assert listen(play) == [KILL]
+    assert play.experiment.next_deadline() is None
+    assert play(lost(0, cause=LossCause.KILLED)) == [LaunchTrial(trial=0, attempt=2)]
+    trial = play.trial(0)
+    assert trial.error is not None
+    assert (trial.error.type, trial.error.message) == ("hung", "not begun within hang_timeout_s=10")
+    assert (trial.losses, trial.num_failures) == ({"hung": 1}, 1)
+    assert play.experiment.next_deadline() is None, "the next attempt waits for a worker again"
+    play.replay()
+
+
+def test_a_checkpoint_that_is_read_for_long_is_no_hang(play: Script) -> None:
+    play.begin(hang_timeout_s=6.0)
+    play(assigned(0))
+    for moment in range(2, 100, 2):
+        assert play(at(saving(0), float(moment))) == []
+    play(at(started(0, restored_from=1), 99.0))
+    assert play.experiment.next_deadline() == 105.0
+
+
+def test_one_that_begins_after_all_is_left_alone(play: Script) -> None:
+    play.begin(hang_timeout_s=10.0)
+    play(assigned(0), timer(10.0))
+    assert play.trial(0).suspected_at == 10.0
+    play(at(started(0), 11.0))
+    assert (play.trial(0).suspected_at, play.experiment.next_deadline()) == (None, 21.0)
+
+
+def test_one_that_is_told_to_stop_before_it_begins_gets_its_grace(play: Script) -> None:
+    play.begin(hang_timeout_s=10.0, stop_grace_s=50.0)
+    play(assigned(0), at(interrupted(), 5.0))
+    assert play.experiment.next_deadline() == 55.0
 
 
 def test_each_row_begins_the_wait_anew(play: Script) -> None:

@@ -15,6 +15,7 @@ from tunekit.core.events import Event
 from tunekit.core.lifecycle import TRANSITIONS
 from tunekit.testing.events import (
     Script,
+    assigned,
     capacity,
     driver,
     halted,
@@ -37,6 +38,7 @@ from tunekit.types import Intent, TrialStatus
 PAGE = Path(__file__).parents[2] / "docs" / "transitions.md"
 
 EVENTS: dict[str, Event] = {
+    "given to a worker": assigned(0),
     "started": started(0),
     "started over": started_over(0, 1, 2),
     "row": row(0, 3),
@@ -70,8 +72,9 @@ NOTES = """A dot: the trial stays as it is. *Ignored*: counted as stale.
 
 - *Completed* stands here for *stopped*, too: a trial is stopped if it was the scheduler that ended it.
 - A pending trial is launched as soon as there is room and none of its checkpoints is still being published.
-- A running trial that is silent for `hang_timeout_s` is killed and stays running until its worker is lost; one that has
-  run for `time_limit_s` is stopped, and ends completed.
+- A running trial that is silent for `hang_timeout_s`, or a launching one that a worker was given and has not begun, is
+  killed, and stays as it is until its worker is lost. A running one that has run for `time_limit_s` is stopped, and
+  ends completed.
 - A new driver makes every paused trial pending; failed ones only with `resume_errored` or `restart_errored`.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,3 +37,11 @@ def test_what_hangs_is_tried_again_and_the_table_is_that_of_an_undisturbed_sweep
     again = [record.resume_from for record in records if isinstance(record, LaunchTrial) and record.attempt == 2]
     assert all(start in {2, 4} for start in again), again
     assert sweeps.table(experiment) == sweeps.table(tmp_path / "fine" / "walks")
+
+
+def test_a_worker_that_hangs_while_it_loads_the_code_is_found_too(tmp_path: Path, address: str) -> None:
+    """Before user code runs there is no report to wait for; the start of the worker itself does not count."""
+    process = sweeps.start("late_sweep.py", str(tmp_path), address=address)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert json.loads(out.splitlines()[-1]) == {"losses": {"hung": 1}, "status": "completed", "late": "there"}

@@ -293,3 +293,39 @@ def test_a_shape_that_fits_nowhere_is_refused_with_what_there_is() -> None:
         check_shape(shape_of({"CPU": 4, "GPU": 1}), offers)
     with pytest.raises(ResourcesError, match="no node is alive"):
         check_shape(ONE, [])
+
+
+# -- who is at the head ------------------------------------------------------------------------------------------------
+
+
+def heads(stage: Stage) -> list[tuple[int, str]]:
+    return [(event.trial, event.node) for event in stage.pool.take_assigned()]
+
+
+def test_what_comes_to_the_head_of_a_worker_that_is_up_is_told_once() -> None:
+    stage = Stage(1, announces=True)
+    stage.submit(1)
+    assert heads(stage) == [], "its worker is not up, and may be long in coming"
+    stage.come_up(1)
+    assert heads(stage) == [(1, "n0")]
+    assert heads(stage) == []
+
+
+def test_what_waits_behind_another_one_is_not_at_the_head_before_that_has_ended() -> None:
+    stage = Stage(1, announces=True, prefetch=2)
+    stage.make_brief(1)
+    heads(stage)
+    stage.submit(1, 2, 3)
+    assert heads(stage) == [(1, "n0")]
+    stage.run(1)
+    assert heads(stage) == [(2, "n0")]
+    stage.pool.ended((2, 1))
+    stage.pool.started((3, 1))
+    assert heads(stage) == [], "it has begun meanwhile"
+
+
+def test_nothing_is_told_where_nobody_asks() -> None:
+    stage = Stage(1)
+    stage.submit(1)
+    stage.come_up(1)
+    assert heads(stage) == []

@@ -49,7 +49,7 @@ class Bench:
         assert frame is not None
         self.mailbox.post(frame)
         spec = SweepSpec(experiment="e", path=str(self.folder), seed=0, capture_output=False, **sweep)
-        serve(self.link, spec, Place(pid=1), load)
+        serve(self.link, spec, Place(pid=1), lambda assign: load())
         letters = self.office.receive(self.mailbox.drain(self.office.drain(0.0)))
         letters += self.office.accept(1, *self.link.remaining())
         said = [said for letter in letters for said in decode_said(letter.message)]
@@ -119,7 +119,7 @@ def test_what_no_worker_could_load_ends_the_run(bench: Bench, trouble: str, monk
         parameters={"data": "a reference"},
     )
     bench.assign(0)
-    (failed,) = bench.serve(lambda: worker._load(contract, pickled))
+    (failed,) = bench.serve(lambda: worker._load(contract, pickled, bench.link, Assign(trial=0, attempt=1, spec=b"")))
     assert isinstance(failed, LaunchFailed)
     assert failed.fatal is (trouble != "parameter")
     expected = {"version": "ConfigError", "folder": "StorageError"} | {

@@ -15,6 +15,7 @@ from tunekit.core.commands import Command, KillTrial
 from tunekit.core.events import (
     Event,
     ResultReported,
+    TrialAssigned,
     TrialPreempted,
 )
 from tunekit.core.experiment import Experiment
@@ -193,6 +194,11 @@ def starts_from_a_suspect_checkpoint(patch: Patch) -> None:
 @mutant
 def never_finds_a_hang(patch: Patch) -> None:
     patch.setattr(alarms, "hang_due", lambda settings, trial: None)
+
+
+@mutant
+def never_finds_a_hang_before_user_code_runs(patch: Patch) -> None:
+    on(patch, TrialAssigned, lambda state, trial, event, out: None)
 
 
 @mutant

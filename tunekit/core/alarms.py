@@ -89,6 +89,8 @@ def due(settings: Settings, trial: TrialState) -> float | None:
         return trial.deadline
     if trial.status is TrialStatus.PENDING:
         return trial.retry_at
+    if trial.status is TrialStatus.LAUNCHING:
+        return hang_due(settings, trial) if trial.is_assigned and not trial.is_hung else None
     if trial.status is not TrialStatus.RUNNING or trial.is_hung:
         return None
     limit, hang = limit_due(settings, trial), hang_due(settings, trial)
@@ -105,7 +107,7 @@ def limit_due(settings: Settings, trial: TrialState) -> float | None:
 
 
 def hang_due(settings: Settings, trial: TrialState) -> float | None:
-    """Return when a running trial that says nothing more is to be suspected; if it is, when it is to be killed."""
+    """Return when a trial that says nothing more is to be suspected; if it is, when it is to be killed."""
     timeout = settings.hang_timeout_s
     if timeout is None or trial.is_waiting:
         return None

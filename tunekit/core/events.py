@@ -6,6 +6,8 @@ journals them. Every event about a trial carries the attempt that it speaks of, 
 can be told apart and ignored.
 """
 
+# Long because this is the whole vocabulary of the journal, and is looked up rather than read.
+
 from __future__ import annotations
 
 from typing import Any, TypeAlias
@@ -173,6 +175,13 @@ class StopCriterionFailed(_Event, frozen=True, kw_only=True, tag="stop_criterion
 
 
 # -- an attempt --------------------------------------------------------------------------------------------------------
+
+
+class TrialAssigned(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_assigned"):
+    """A worker that is up has been given the attempt, and nothing is before it. Said only where hangs matter."""
+
+    node: str = ""
+    """Id of the worker's node."""
 
 
 class TrialStarted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_started"):
@@ -366,6 +375,7 @@ Event: TypeAlias = (
     | TrialsSuggested
     | SearcherFailed
     | StopCriterionFailed
+    | TrialAssigned
     | TrialStarted
     | TrialStartedOver
     | LaunchFailed

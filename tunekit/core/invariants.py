@@ -122,7 +122,7 @@ def _check_trial(trial: TrialState) -> Iterator[str]:
         yield "is stopping without a deadline"
     if trial.retry_at is not None and trial.status is not TrialStatus.PENDING:
         yield "waits to be launched again although it is not pending"
-    is_at_work = trial.started_at is not None and trial.status.is_live
+    is_at_work = (trial.started_at is not None or trial.is_assigned) and trial.status.is_live
     if (trial.is_hung or trial.suspected_at is not None) and not is_at_work:
         yield "is taken for hung although it does not run"
     if trial.status is TrialStatus.FAILED and trial.error is None:

@@ -19,7 +19,7 @@ def launch(state: State, trial: TrialState, out: list[Command]) -> None:
     else:  # What was decided need not be asked again.
         trial.until = state.order.seats[trial.trial].until
     trial.intent = Intent.RUN
-    trial.own_stop = False
+    trial.own_stop = trial.is_assigned = False
     trial.doom = None
     trial.saved_at = trial.owes_at = 0
     trial.reason = trial.node = ""

@@ -30,6 +30,7 @@ from tunekit.core.events import (
     RestoreFailed,
     ResultReported,
     SaveFailed,
+    TrialAssigned,
     TrialHalted,
     TrialPreempted,
     TrialRaised,
@@ -40,6 +41,7 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.core.failures import note_loss
+from tunekit.core.preparing import on_assigned
 from tunekit.core.retries import again, charge, end, fail, leave_slot, note_likeness, pay
 from tunekit.core.scheduling import decide, value_of
 from tunekit.core.state import State
@@ -242,7 +244,8 @@ def on_lost(state: State, trial: TrialState, event: WorkerLost, out: list[Comman
 def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: list[Command], *, how: str = "") -> None:
     """Let a live trial that lost its worker end as it was meant to, or try again."""
     if trial.is_hung and cause is LossCause.KILLED:
-        cause, detail = LossCause.HUNG, f"no report within hang_timeout_s={state.settings.hang_timeout_s:g}"
+        what = "not begun" if trial.status is _LAUNCHING else "no report"
+        cause, detail = LossCause.HUNG, f"{what} within hang_timeout_s={state.settings.hang_timeout_s:g}"
     note_loss(trial, cause, how)
     trial.error = ErrorInfo(type=str(cause), message=detail)
     if is_doomed(state, trial, out):
@@ -379,6 +382,8 @@ TRANSITIONS: dict[TrialStatus, dict[type, Handler]] = {
         **_ENDINGS,
         LaunchFailed: on_launch_failed,
         RestoreFailed: on_restore_failed,
+        TrialAssigned: on_assigned,
+        TrialSaving: on_saving,
     },
     TrialStatus.RUNNING: {**_WORK, **_ENDINGS, TrialSaving: on_saving},
     TrialStatus.STOPPING: {

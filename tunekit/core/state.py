@@ -106,7 +106,8 @@ class State:
         if status.is_live:
             self.live[trial.trial] = None
             if status is TrialStatus.RUNNING:
-                trial.started_at = trial.heard_at = self.now
+                trial.started_at = self.now
+                self.hear(trial)
                 self.deadlines.watch(trial.trial)
         else:
             self.live.pop(trial.trial, None)

@@ -141,6 +141,8 @@ class TrialState(msgspec.Struct):
     """How many harder measures were taken: 1 interrupted, 2 killed."""
     place: Place = Place()
     """Where the newest attempt runs or ran."""
+    is_assigned: bool = False
+    """While LAUNCHING: whether a worker has begun to prepare it, as far as anybody says so."""
     started_at: float | None = None
     """When the current attempt began to run, in experiment seconds; None: it has not, or is over."""
     run_s: float = 0.0

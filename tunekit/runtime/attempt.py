@@ -19,6 +19,7 @@ from tunekit.runtime.channel import Channel
 from tunekit.runtime.class_trial import ClassSession, run_class
 from tunekit.runtime.failure import concealed, error_info, is_fatal, is_misuse
 from tunekit.runtime.function_trial import FunctionSession, run_function
+from tunekit.runtime.heartbeat import being_heard
 from tunekit.runtime.isolation import isolated, trial_seed
 from tunekit.runtime.output import TrialLog, captured
 from tunekit.runtime.saving import Saving
@@ -63,7 +64,7 @@ def run_attempt(
         KeyboardInterrupt: Ctrl-C reached user code, in a process that is not ours.
     """
     place = place if place is not None else this_place()
-    restored = _restore(spec, channel, io, place.node)
+    restored = _restore(sweep, spec, channel, io, place.node)
     if isinstance(restored, Exception):
         return True
     saving = Saving(sweep, spec, channel, io)
@@ -87,12 +88,15 @@ def run_attempt(
     return is_clean and not run.was_interrupted and not run.has_left_threads
 
 
-def _restore(spec: AttemptSpec, channel: Channel, io: CheckpointIO, node: str) -> Path | Exception | None:
+def _restore(
+    sweep: SweepSpec, spec: AttemptSpec, channel: Channel, io: CheckpointIO, node: str
+) -> Path | Exception | None:
     """Return the folder of the checkpoint to go on from, every byte verified; an error that has been told."""
     if spec.resume_from is None:
         return None
     try:
-        return io.verify(spec.trial_name, spec.resume_from)
+        with being_heard(sweep, channel, spec.trial, spec.attempt):
+            return io.verify(spec.trial_name, spec.resume_from)
     except Exception as error:  # noqa: BLE001 - whatever the storage raises, the driver decides what to do
         channel.send(_refusal(spec, spec.resume_from, io, error, node))
         channel.flush()

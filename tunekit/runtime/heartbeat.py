@@ -7,6 +7,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tunekit.core.events import TrialSaving
+from tunekit.runtime.channel import Channel
+from tunekit.runtime.spec import SweepSpec
+from tunekit.types import TrialId
+
+
+def being_heard(
+    sweep: SweepSpec, channel: Channel, trial: TrialId, attempt: int
+) -> contextlib.AbstractContextManager[None]:
+    """Tell the driver now and then that an attempt waits for our storage, so that it is not taken for hung."""
+    timeout_s = sweep.hang_timeout_s
+    return beating(
+        lambda: channel.send(TrialSaving(trial=trial, attempt=attempt)), None if timeout_s is None else timeout_s / 3
+    )
+
 
 @contextmanager
 def beating(beat: Callable[[], None], every_s: float | None) -> Iterator[None]:

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tunekit.core.events import TrialAssigned
 from tunekit.runtime.avoiding import Avoidance
 from tunekit.runtime.room import count_room
 from tunekit.runtime.shapes import Node, Shape, is_held
@@ -93,6 +94,7 @@ class Pool:
         prefetch: Most attempts that wait at a busy worker.
         shows_demand: Whether one worker more than there is room for is asked of the cluster.
         usual: What a trial most likely asks for.
+        announces: Whether it is to be told which attempts have come to the head of their worker's queue.
         clock: Seconds, monotone.
     """
 
@@ -103,9 +105,13 @@ class Pool:
         prefetch: int = 0,
         shows_demand: bool = False,
         usual: Shape = (("CPU", 1.0),),
+        announces: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin without workers and nodes."""
+        self._announces = announces
+        self._assigned: list[AttemptKey] = []
+        """Attempts that have come to the head, and of which that has not been told."""
         self._max_workers = max_workers
         self._prefetch = prefetch
         self._shows_demand = shows_demand
@@ -201,6 +207,16 @@ class Pool:
         """Have attempts wait again, before all others."""
         self._waiting.setdefault(shape, deque()).extendleft(reversed(list(assigns)))
 
+    def take_assigned(self) -> list[TrialAssigned]:
+        """Return what is new of attempts before which nothing else is to be done by their worker."""
+        keys, self._assigned = self._assigned, []
+        waiting = [(key, record) for key in keys if (record := self.holder(key)) and not record.held[key].is_started]
+        return [TrialAssigned(trial=key[0], attempt=key[1], node=record.node) for key, record in waiting]
+
+    def _note_head(self, record: WorkerRecord) -> None:
+        if self._announces and record.held:
+            self._assigned.append(next(iter(record.held)))
+
     # -- what to do ----------------------------------------------------------------------------------------------------
 
     def capacity(self) -> int:
@@ -269,12 +285,15 @@ class Pool:
             record.busy_since = self._clock()
         record.held[key] = Held(assign)
         self._holders[key] = record.id
+        if len(record.held) == 1:
+            self._note_head(record)
         return assign
 
     def _drop(self, record: WorkerRecord, key: AttemptKey) -> None:
         del record.held[key]
         del self._holders[key]
         record.busy_since = self._clock()
+        self._note_head(record)
         self._note_idle(record)
 
     def _note_idle(self, record: WorkerRecord) -> None:

@@ -9,6 +9,8 @@ of that worker are declared lost. That its call failed does not prove that it is
 is listened to, and the mailbox tells it to end itself.
 """
 
+# Long because three threads share one lock and one state, which would be harder to follow in pieces.
+
 from __future__ import annotations
 
 import queue
@@ -105,6 +107,7 @@ class RayExecutor:
                 prefetch=0 if sweep.fresh_process else prefetch,
                 shows_demand=bool(growth) and not sweep.deterministic,  # A place is counted on there.
                 usual=shape_of({"CPU": 1.0} if callable(usual) else usual),
+                announces=sweep.hang_timeout_s is not None,
             )
             self._office = PostOffice()
             self._machines = Machines(self._cluster, self._offers, self._pool, self._office)
@@ -361,6 +364,7 @@ class RayExecutor:
             self._office.order(worker, Recall(trial=trial, attempt=attempt))
         for worker in plan.retire:
             self._office.order(worker, Leave())
+        self._tell(*self._pool.take_assigned())
         self._post()
         self._report_capacity()
 

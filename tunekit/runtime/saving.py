@@ -27,14 +27,14 @@ import msgspec
 import xxhash
 
 from tunekit.checkpoint import Checkpoint
-from tunekit.core.events import CheckpointStaged, SaveFailed, TrialSaving
+from tunekit.core.events import CheckpointStaged, SaveFailed
 from tunekit.core.metrics import score
 from tunekit.core.stopping import TIME_TOTAL_S, TRAINING_ITERATION
 from tunekit.errors import CheckpointError
 from tunekit.logs import logger_of
 from tunekit.runtime.channel import Channel
 from tunekit.runtime.failure import error_info
-from tunekit.runtime.heartbeat import beating
+from tunekit.runtime.heartbeat import being_heard
 from tunekit.runtime.pending_save import PendingSave
 from tunekit.runtime.persisting import Persister
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
@@ -246,11 +246,7 @@ class Saving:
 
     def _being_heard(self) -> contextlib.AbstractContextManager[None]:
         """Tell the driver now and then that the trial waits for its storage, so that it is not taken for hung."""
-        spec, timeout_s = self._spec, self._sweep.hang_timeout_s
-        return beating(
-            lambda: self._channel.send(TrialSaving(trial=spec.trial, attempt=spec.attempt)),
-            None if timeout_s is None else timeout_s / 3,
-        )
+        return being_heard(self._sweep, self._channel, self._spec.trial, self._spec.attempt)
 
     def _leave_behind(self, save: PendingSave) -> bool:
         """Leave a save to the thread. Return False if there is no memory for it, or no thread."""

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import cloudpickle
 import ray
@@ -32,10 +32,11 @@ from tunekit.runtime.attempt import run_attempt
 from tunekit.runtime.class_trial import release
 from tunekit.runtime.door import Errand, Visitor
 from tunekit.runtime.failure import error_info
+from tunekit.runtime.heartbeat import being_heard
 from tunekit.runtime.link import Link
 from tunekit.runtime.preemption import Notice
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
-from tunekit.runtime.wire import AttemptKey, Hello
+from tunekit.runtime.wire import Assign, AttemptKey, Hello
 from tunekit.store import CheckpointIO, open_store
 from tunekit.trainable import bind
 
@@ -44,6 +45,10 @@ GRACE_S = 10.0
 _DELIVERY_S = 5.0
 """So long a process that was told to end waits for the driver to journal its last words. They go with its end, too."""
 _SIGNAL = signal.SIGUSR2
+
+
+Load: TypeAlias = Callable[[Assign], tuple[Any, CheckpointIO]]
+"""Loads the trainable, for the sake of this attempt, and opens the storage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +94,7 @@ class Worker:
         notice = Notice(link, contract.sweep.preemption_grace_s, _die)
         try:
             with _handling_interrupts(interruption), notice.heeded():
-                serve(link, contract.sweep, place, lambda: _load(contract, trainable))
+                serve(link, contract.sweep, place, lambda assign: _load(contract, trainable, link, assign))
                 if link.termination:
                     link.deliver(min(_DELIVERY_S, notice.remaining_s))
             release()
@@ -122,12 +127,12 @@ class _Detour:
         return ray.get(self._relay.exchange.remote(frame, timeout_s), timeout=timeout_s)  # type: ignore[no-any-return]
 
 
-def serve(link: Link, sweep: SweepSpec, place: Place, load: Callable[[], tuple[Any, CheckpointIO]]) -> None:
+def serve(link: Link, sweep: SweepSpec, place: Place, load: Load) -> None:
     """Run attempts until the driver ends it, or an attempt after which this process is not to be used again."""
     loaded: tuple[Any, CheckpointIO] | None = None
     while (assign := link.next_assignment()) is not None:
         try:
-            loaded = loaded or load()
+            loaded = loaded or load(assign)
             spec: AttemptSpec = pickle.loads(assign.spec)  # noqa: S301 - the driver wrote it
         except Exception as error:  # noqa: BLE001 - foreign code is loaded here; its failure is an event
             fatal = isinstance(error, EverywhereError)
@@ -160,7 +165,7 @@ class EverywhereError(Exception):
         self.cause = cause
 
 
-def _load(contract: Contract, trainable: bytes) -> tuple[Any, CheckpointIO]:
+def _load(contract: Contract, trainable: bytes, link: Link, assign: Assign) -> tuple[Any, CheckpointIO]:
     try:
         _check_version(contract.sweep)
         _check_folder(contract.sweep)
@@ -172,7 +177,8 @@ def _load(contract: Contract, trainable: bytes) -> tuple[Any, CheckpointIO]:
         raise EverywhereError(error) from error
     if contract.parameters:
         names = list(contract.parameters)
-        values = ray.get([contract.parameters[name] for name in names])
+        with being_heard(contract.sweep, link, assign.trial, assign.attempt):
+            values = ray.get([contract.parameters[name] for name in names])
         loaded = bind(loaded, dict(zip(names, values, strict=True)))
     return loaded, CheckpointIO(open_store(contract.sweep.path, create=False))
 

@@ -38,6 +38,7 @@ from tunekit.core.events import (
     Settings,
     StopRequested,
     TimerFired,
+    TrialAssigned,
     TrialHalted,
     TrialPreempted,
     TrialRaised,
@@ -88,6 +89,11 @@ def interrupted(reason: str = "Ctrl-C") -> StopRequested:
 def timer(at: float) -> TimerFired:
     """Return the ring of the clock at ``at``."""
     return TimerFired(at=at)
+
+
+def assigned(trial: TrialId, attempt: int = 1, *, node: str = "") -> TrialAssigned:
+    """Return the news that a worker has been given the attempt."""
+    return TrialAssigned(trial=trial, attempt=attempt, node=node)
 
 
 def started(trial: TrialId, attempt: int = 1, *, restored_from: int | None = None) -> TrialStarted:

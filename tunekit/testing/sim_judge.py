@@ -33,6 +33,7 @@ from tunekit.core.events import (
     ResultReported,
     SaveFailed,
     Settings,
+    TrialAssigned,
     TrialHalted,
     TrialPreempted,
     TrialRaised,
@@ -116,6 +117,8 @@ class Judge:
 
     def _hear(self, book: Books, event: Event) -> None:
         """Follow when an attempt began to run, and when there was news of it. What comes twice is no news."""
+        if isinstance(event, TrialAssigned) and self._counts(book, event.attempt):
+            book.seconds.take_up(self._now)
         if isinstance(event, TrialStarted):
             is_news = book.seconds.started_at is None
         elif isinstance(event, ResultReported):

@@ -39,7 +39,8 @@ class Faults:
     deaf: float = 0.0
     """Of an attempt that does not report once it is told to stop; half of these ignore the interruption, too."""
     hang: float = 0.0
-    """Of user code to say nothing more and to hear nothing, per iteration; only where hangs are found out."""
+    """Of user code to say nothing more and to hear nothing, per iteration and while it is loaded; only where hangs are
+    found out."""
     save: float = 0.0
     """Of the storage to fail while a checkpoint is staged."""
     store: float = 0.0

@@ -19,8 +19,14 @@ class Seconds:
     """Seconds that earlier attempts ran."""
     heard_at: float = 0.0
     """When its attempt was last heard of."""
+    is_assigned: bool = False
+    """Whether a worker was given its attempt."""
     is_killed: bool = False
     """Whether it was killed without having been told to stop."""
+
+    def take_up(self, now: float) -> None:
+        """A worker was given the attempt."""
+        self.heard_at, self.is_assigned = now, True
 
     def hear(self, now: float, *, is_stopping: bool) -> None:
         """There is news of the attempt."""
@@ -32,7 +38,7 @@ class Seconds:
         """The attempt is over."""
         self.run_s = self.total(now)
         self.started_at = None
-        self.is_killed = False
+        self.is_killed = self.is_assigned = False
 
     def total(self, now: float) -> float:
         """Return how long the trial has run."""
@@ -53,7 +59,8 @@ class Seconds:
     def check_kill(self, settings: Settings, now: float, command: KillTrial) -> None:
         """Raise if a trial that was not told to stop is killed although it is not silent for too long."""
         timeout, silence = settings.hang_timeout_s, now - self.heard_at
-        if timeout is None or self.started_at is None or silence < timeout:
+        is_there = self.started_at is not None or self.is_assigned
+        if timeout is None or not is_there or silence < timeout:
             raise InvariantViolationError(f"{command!r} kills a trial after a silence of {silence} s")
         if self.is_killed:
             raise InvariantViolationError(f"{command!r} kills a trial twice")

@@ -22,6 +22,7 @@ from tunekit.core.events import (
     RestoreFailed,
     ResultReported,
     SaveFailed,
+    TrialAssigned,
     TrialHalted,
     TrialPreempted,
     TrialRaised,
@@ -88,6 +89,8 @@ class SimAttempt:
         """Saves that are not finished, each with the seconds that it takes: the first is under way."""
         self._last_words: Event | None = None
         """What is said when all saves are finished."""
+        if around.options.hang_timeout_s is not None:
+            around.timeline.after(0.05, self._take_up)
         around.timeline.after(0.1 + around.rng.random(), self._start)
 
     # -- what it is told -----------------------------------------------------------------------------------------------
@@ -122,8 +125,15 @@ class SimAttempt:
 
     # -- what it does --------------------------------------------------------------------------------------------------
 
+    def _take_up(self) -> None:
+        if not self.is_over:
+            self._around.deliver(Delivery([TrialAssigned(trial=self.trial, attempt=self.attempt)]))
+
     def _start(self) -> None:
         if self.is_over:
+            return
+        if self._around.options.hang_timeout_s is not None and self._around.coin(self._around.options.faults.hang):
+            self._is_hung = True  # While it loads the code of the trial.
             return
         rate = self._around.options.faults.launch
         if self._around.coin(rate):

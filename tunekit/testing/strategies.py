@@ -29,6 +29,7 @@ from tunekit.core.events import (
     Settings,
     StopRequested,
     TimerFired,
+    TrialAssigned,
     TrialHalted,
     TrialPreempted,
     TrialRaised,
@@ -107,6 +108,7 @@ def trial_events(trial: TrialId, attempt: int) -> st.SearchStrategy[Event]:
     exact = st.sampled_from([True, True, False])
     manifest = st.integers(0, 9).map(lambda size: {"files": [{"name": "state", "size": size}]})
     return st.one_of(
+        st.builds(TrialAssigned, **about),
         st.builds(TrialStarted, **about),
         st.builds(TrialStartedOver, **about, iteration=iteration, sign=st.sampled_from(list(StartOver))),
         st.builds(LaunchFailed, **about, error=error),
