@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from tunekit.core.events import TrialAssigned
 from tunekit.runtime.avoiding import Avoidance
+from tunekit.runtime.heads import Heads
 from tunekit.runtime.room import count_room
 from tunekit.runtime.shapes import Node, Shape, is_held
 from tunekit.runtime.wire import Assign, AttemptKey
@@ -109,9 +110,7 @@ class Pool:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin without workers and nodes."""
-        self._announces = announces
-        self._assigned: list[AttemptKey] = []
-        """Attempts that have come to the head, and of which that has not been told."""
+        self._heads = Heads(announces=announces)
         self._max_workers = max_workers
         self._prefetch = prefetch
         self._shows_demand = shows_demand
@@ -209,13 +208,7 @@ class Pool:
 
     def take_assigned(self) -> list[TrialAssigned]:
         """Return what is new of attempts before which nothing else is to be done by their worker."""
-        keys, self._assigned = self._assigned, []
-        waiting = [(key, record) for key in keys if (record := self.holder(key)) and not record.held[key].is_started]
-        return [TrialAssigned(trial=key[0], attempt=key[1], node=record.node) for key, record in waiting]
-
-    def _note_head(self, record: WorkerRecord) -> None:
-        if self._announces and record.held:
-            self._assigned.append(next(iter(record.held)))
+        return self._heads.take(self.holder)
 
     # -- what to do ----------------------------------------------------------------------------------------------------
 
@@ -286,14 +279,14 @@ class Pool:
         record.held[key] = Held(assign)
         self._holders[key] = record.id
         if len(record.held) == 1:
-            self._note_head(record)
+            self._heads.note(record)
         return assign
 
     def _drop(self, record: WorkerRecord, key: AttemptKey) -> None:
         del record.held[key]
         del self._holders[key]
         record.busy_since = self._clock()
-        self._note_head(record)
+        self._heads.note(record)
         self._note_idle(record)
 
     def _note_idle(self, record: WorkerRecord) -> None:

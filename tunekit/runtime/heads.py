@@ -1,0 +1,45 @@
+"""Which attempts have come to the head of their worker's queue, so that it is at work on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from tunekit.core.events import TrialAssigned
+from tunekit.runtime.wire import AttemptKey
+
+
+class Queue(Protocol):
+    """A worker and what it has been given."""
+
+    node: str
+    held: Any
+    """By attempt, in order: whether it ``is_started``."""
+
+
+class Heads:
+    """Remembers what is new of them until somebody asks.
+
+    Args:
+        announces: Whether anybody will.
+    """
+
+    def __init__(self, *, announces: bool) -> None:
+        """Begin with no news."""
+        self._announces = announces
+        self._new: list[AttemptKey] = []
+
+    def note(self, worker: Queue) -> None:
+        """Something has come to the head of a worker's queue, unless that is empty."""
+        if self._announces and worker.held:
+            self._new.append(next(iter(worker.held)))
+
+    def take(self, holder: Callable[[AttemptKey], Queue | None]) -> list[TrialAssigned]:
+        """Return the news of attempts that have not started meanwhile.
+
+        Args:
+            holder: Returns the worker that has an attempt.
+        """
+        keys, self._new = self._new, []
+        waiting = [(key, worker) for key in keys if (worker := holder(key)) and not worker.held[key].is_started]
+        return [TrialAssigned(trial=key[0], attempt=key[1], node=worker.node) for key, worker in waiting]
