@@ -104,6 +104,7 @@ BAD: list[tuple[Any, str, list[Any]]] = [
     (RunConfig, "time_limit_s", [0, -1, math.nan, math.inf, True, timedelta(0), timedelta, [30], "auto", "90"]),
     (RunConfig, "stop_grace_s", NO_SECONDS),
     (RunConfig, "lease_s", [*NO_SECONDS, 0]),
+    (RunConfig, "preemption_grace_s", [0, -1.0, True, "soon", None]),
 ]
 
 
