@@ -274,5 +274,6 @@ def test_changed_code_is_said_once(make: Make, tmp_path: Path, caplog: pytest.Lo
         assert run(CODE, 1) == 0
         assert run(CODE, 2) == 0
         assert run(CODE.replace("1.0})", "1.0})  # as ever"), 3) == 0
+        assert run(CODE.replace("1.0", "2.0"), 3) == 0, "nothing is computed"
         assert run(CODE.replace("1.0", "2.0"), 4) == 1
         assert run(CODE.replace("1.0", "2.0"), 5) == 0

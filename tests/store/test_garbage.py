@@ -57,6 +57,15 @@ def staged(root: Path) -> Path:
     return folder
 
 
+def test_what_a_later_attempt_staged_is_that_of_another_driver(tmp_path: Path) -> None:
+    """A driver that has been taken over from does not know of it, and does not take it away."""
+    io = CheckpointIO(LocalStore(tmp_path))
+    for trial, attempt in ((TRIAL, 1), (TRIAL, 2), (TRIAL, 3), ("other_00009", 1)):
+        (io.begin(trial, 3, attempt) / "model").write_bytes(b"weights")
+    assert io.sweep(attempts={TRIAL: 2}) == [layout.staging_name(TRIAL, 3, 1), layout.staging_name(TRIAL, 3, 2)]
+    assert io.sweep() == [layout.staging_name("other_00009", 3, 1), layout.staging_name(TRIAL, 3, 3)]
+
+
 def test_sweeping_below_a_writer(tmp_path: Path) -> None:
     ops = Zombie(staged(tmp_path))
     io = CheckpointIO(LocalStore(tmp_path, ops=ops), ops=ops)

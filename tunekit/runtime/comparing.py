@@ -8,7 +8,7 @@ another name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 
 from tunekit.core.events import DriverStarted, TrialStarted
@@ -83,7 +83,14 @@ def check_space(plan: Plan, header: ExperimentHeader, spaces: Spaces, trials: It
             spaces.resolve(trial.trial, trial.draw.values)
 
 
-def warn_of_changes(plan: Plan, header: ExperimentHeader, spaces: Spaces, num_trials: int) -> None:
+def has_work(plan: Plan, trials: Sequence[TrialState]) -> bool:
+    """Return whether a run of the script may compute anything, and not only return what is there."""
+    is_enough = plan.num_trials is not None and len(trials) >= plan.num_trials
+    tries_again = plan.resume_errored or plan.restart_errored
+    return not is_enough or tries_again or not all(trial.status.is_ended for trial in trials)
+
+
+def warn_of_changes(plan: Plan, header: ExperimentHeader, spaces: Spaces, trials: Sequence[TrialState]) -> None:
     """Say what the user should know who has changed the script and goes on with the experiment."""
     if spaces.changes:
         logger.warning(
@@ -91,9 +98,9 @@ def warn_of_changes(plan: Plan, header: ExperimentHeader, spaces: Spaces, num_tr
             "drawn from the new space. From here on, this script alone does not come to the same sweep again",
             header.name,
             _counted(spaces.changes),
-            num_trials,
+            len(trials),
         )
-    if num_trials and has_changed(spaces.code, code_digest(plan.trainable)):
+    if trials and has_work(plan, trials) and has_changed(spaces.code, code_digest(plan.trainable)):
         logger.warning(
             "the code of %s was changed since %r ran last: its results so far are of the old code, and what is "
             "computed from now on is of the new one",

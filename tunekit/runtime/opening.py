@@ -108,7 +108,7 @@ def opened(plan: Plan, *, takeover: bool = False) -> Iterator[OpenSweep]:
             return experiment, searcher
 
         journal, (experiment, searcher) = folder.replayed(read)
-        warn_of_changes(plan, header, spaces, len(experiment.state.trials))
+        warn_of_changes(plan, header, spaces, experiment.state.trials)
         try:
             yield OpenSweep(
                 plan=plan,

@@ -27,7 +27,7 @@ from tunekit.printable import one_line
 from tunekit.results import ResultGrid
 from tunekit.results.differences import as_shown, summary
 from tunekit.runtime.clock import Clock
-from tunekit.runtime.comparing import check_identity, check_space, forked, seed_of
+from tunekit.runtime.comparing import check_identity, check_space, forked, has_work, seed_of
 from tunekit.runtime.driver import Driver, Observer
 from tunekit.runtime.opening import OpenSweep, fold, opened
 from tunekit.runtime.plan import PREFETCH, Plan
@@ -38,7 +38,7 @@ from tunekit.runtime.spec import Delivery
 from tunekit.runtime.stocktaking import take_stock
 from tunekit.store.layout import staging_name
 from tunekit.trainable import check_picklable
-from tunekit.types import Outcome
+from tunekit.types import Json, Outcome
 
 logger = logger_of("tunekit")
 
@@ -108,7 +108,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     attempts = [trial.attempt for trial in sweep.experiment.state.trials]
     with interruptible(lambda name: inbox.put(Delivery([StopRequested(reason=name)]))) as interruption:
         try:
-            start = DriverStarted(generation=sweep.generation, settings=plan.settings(sweep.seed), run=plan.record())
+            start = DriverStarted(generation=sweep.generation, settings=plan.settings(sweep.seed), run=_wishes(sweep))
             sweep.spaces.note(start, len(driver.state.trials))
             driver.turn([start, *found])
             sweep.right.opened()
@@ -125,6 +125,14 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     _sweep_garbage(sweep)
     _warn_of_other_outcomes(sweep, attempts)
     _conclude(sweep, interruption.exit_code)
+
+
+def _wishes(sweep: OpenSweep) -> dict[str, Json]:
+    """Return what the script asks for, with the code that has computed what is there if this run computes nothing."""
+    record = sweep.plan.record()
+    if not has_work(sweep.plan, sweep.experiment.state.trials):
+        record["code"] = sweep.spaces.code or record["code"]
+    return record
 
 
 def _run_inline(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Delivery]) -> None:
@@ -161,14 +169,15 @@ def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Deliv
 
 
 def _sweep_garbage(sweep: OpenSweep) -> None:
-    """Remove what attempts of earlier drivers left half done."""
+    """Remove what attempts of earlier drivers left half done, and nothing of a driver that has just taken over."""
+    trials, name = sweep.experiment.state.trials, sweep.plan.trial_name
     wanted = [
-        staging_name(sweep.plan.trial_name(trial.trial), entry.iteration, entry.attempt, entry.exact)
-        for trial in sweep.experiment.state.trials
+        staging_name(name(trial.trial), entry.iteration, entry.attempt, entry.exact)
+        for trial in trials
         for entry in [*trial.checkpoints.values(), *trial.failures_saved.values()]
         if entry.status is CheckpointStatus.STAGED
     ]
-    sweep.io.sweep(wanted)
+    sweep.io.sweep(wanted, attempts={name(trial.trial): trial.attempt for trial in trials})
 
 
 def _warn_of_other_outcomes(sweep: OpenSweep, attempts_before: Sequence[int]) -> None:

@@ -294,13 +294,15 @@ class CheckpointIO:
         if (download := self._downloads.pop(path, None)) is not None:
             shutil.rmtree(download, ignore_errors=True)
 
-    def sweep(self, live: Iterable[str] = ()) -> list[str]:
+    def sweep(self, live: Iterable[str] = (), *, attempts: Mapping[str, int] | None = None) -> list[str]:
         """Remove what is staged, except for ``live``, and finish deletions that a crash interrupted.
 
         Never raises for the storage's trouble: what stays costs space and nothing else, and is swept another time.
 
         Args:
             live: Staging names (as of ``layout.staging_name``, with or without its folder) to leave alone.
+            attempts: The newest attempt of each trial, by its name; what a later one has staged is left alone, since
+                another driver has taken over. None: nothing is.
 
         Returns:
             The places that were removed.
@@ -310,7 +312,7 @@ class CheckpointIO:
         for parent in (layout.STAGING, layout.TRASH):
             with contextlib.suppress(StorageError):
                 names = {name.partition("/")[0] for name in self._store.sizes(parent)}
-                spared = keep if parent == layout.STAGING else set()
+                spared = keep | layout.later_saves(names, attempts) if parent == layout.STAGING else set()
                 places += [f"{parent}/{name}" for name in sorted(names - spared)]
         # The last are not there; but with them goes the folder around them, if a crash left that empty.
         nothing = [f"{parent}/.none" for parent in (layout.STAGING, layout.TRASH)]

@@ -17,6 +17,7 @@ path.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tunekit.config.problems import MAX_NAME_BYTES, why_no_folder_name
@@ -152,6 +153,17 @@ def parse_key_name(name: str) -> CheckpointKey | None:
         return None
     key = CheckpointKey(match[1], int(match[2]), int(match[3]), exact=match[4] is None)
     return key if key_name(*key) == name else None
+
+
+def later_saves(names: Iterable[str], attempts: Mapping[str, int] | None) -> set[str]:
+    """Return which of these names, made by ``key_name``, are of later attempts than the newest one of their trials.
+
+    Args:
+        names: Names of saves.
+        attempts: The newest attempt by the trial's name, at least 1 where there is one; None: it may be any.
+    """
+    keys = {name: parse_key_name(name) for name in names} if attempts is not None else {}
+    return {name for name, key in keys.items() if key and key.attempt > (attempts or {}).get(key.trial_name, 0)}
 
 
 def staging_name(trial: str, iteration: int, attempt: int, exact: bool = True) -> str:  # noqa: FBT001, FBT002 - as above
