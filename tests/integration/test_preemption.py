@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import metadata
 import pytest
 import sweeps
 
@@ -80,3 +81,32 @@ def test_sigterm_in_the_middle_of_a_step_costs_nothing_but_the_way(tmp_path: Pat
     assert sweeps.count_results(experiment) == 3 * 9, "no row is computed twice"
     assert sweeps.table(experiment) == sweeps.table(tmp_path / "calm" / "walks")
     assert sweeps.weights(experiment) == sweeps.weights(tmp_path / "calm" / "walks")
+
+
+@pytest.mark.timeout(300)
+def test_a_notice_of_the_cloud_has_all_trials_of_its_machine_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 36: both trials are saved at their last row, and leave; nothing is started there any more."""
+    with metadata.service() as cloud:
+        monkeypatch.setenv("TUNEKIT_CLOUD", "gcp")
+        monkeypatch.setenv("TUNEKIT_METADATA_ADDRESS", cloud.address)
+        with sweeps.ray_head(num_cpus=2) as address:
+            arguments = (str(tmp_path), "--samples", "2", "--step-s", str(STEP_S), "--iterations", "99")
+            process = sweeps.start("walk_sweep.py", *arguments, address=address)
+            experiment = tmp_path / "walks"
+            while len({one.trial for one in sweeps.journal(experiment) if isinstance(one, ResultReported)}) < 2:
+                assert process.poll() is None
+                time.sleep(0.05)
+            cloud.pages[metadata.PREEMPTED] = "TRUE"
+            while len([one for one in sweeps.journal(experiment) if isinstance(one, TrialPreempted)]) < 2:
+                assert process.poll() is None
+                time.sleep(0.05)
+            time.sleep(1.0)
+            records = sweeps.journal(experiment)
+            sweeps.kill(process)
+    assert {one.reason for one in records if isinstance(one, TrialPreempted)} == {"GCP"}
+    assert len([one for one in records if isinstance(one, TrialStarted)]) == 2
+    for trial in (0, 1):
+        last = of(records, ResultReported, trial, 1)[-1].iteration
+        assert of(records, CheckpointStaged, trial, 1)[-1].iteration == last

@@ -16,6 +16,7 @@ import pytest
 
 from tunekit import session
 from tunekit.runtime.preemption import EXIT_CODE, Notice
+from tunekit.runtime.wire import Note, Terminating
 
 
 class FakeLink:
@@ -30,7 +31,8 @@ class FakeLink:
         self.termination = self.termination or reason
         self.was_woken = self.was_woken or wakes
 
-    def tell_termination(self) -> None:
+    def tell(self, note: Note) -> None:
+        assert note == Terminating(reason="SIGTERM")
         self.was_told.set()
 
 
@@ -178,3 +180,16 @@ def test_user_code_finds_what_was_announced_and_nothing_outside_of_a_trial(make:
         assert info.remaining_s is not None
         assert 55 < info.remaining_s <= 60
         assert session.get_preemption_info() is None
+
+
+def test_slurm_may_send_another_signal(make: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = make()
+    with stage.heeded():
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL, "elsewhere it is nobody's notice"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    stage = make()
+    with stage.heeded():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert stage.link.was_told.wait(10)
+        assert stage.link.was_woken
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL

@@ -77,3 +77,15 @@ def test_an_interruption_is_caught_as_ctrl_c_and_exits_as_shells_expect() -> Non
     code = "from tunekit.runtime.signals import SweepInterrupted as S; raise S(143)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (143, "")
+
+
+def test_slurm_may_send_another_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with interruptible(seen.append) as interruption:
+        os.kill(os.getpid(), signal.SIGUSR1)
+    assert (seen, interruption.exit_code) == (["SIGUSR1"], 138)
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    monkeypatch.delenv("SLURM_JOB_ID")
+    with interruptible(seen.append):
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL

@@ -52,7 +52,7 @@ def test_a_process_that_is_told_to_end_waits_no_longer(line: Line, monkeypatch: 
         assert line.link.wait() == Preempted("SIGTERM")
     monkeypatch.undo()
     assert not went_on
-    line.link.tell_termination()
+    line.link.tell(Terminating(reason="SIGTERM"))
     line.link.deliver(0.1)
     assert line.hear() == [Hello(pid=7, node="n"), row(), Terminating(reason="SIGTERM")]
 

@@ -37,7 +37,6 @@ from tunekit.runtime.wire import (
     Order,
     Recall,
     Returned,
-    Terminating,
     Upload,
     Warn,
     decode_order,
@@ -119,6 +118,7 @@ class Link:
         """Whether user code has raised in this process, which is then not to be used again."""
         self.termination: Preempted | None = None
         """What told the process to end, if anything has; what user code raises then is no fault of its own."""
+        self.idle_poll_s = IDLE_POLL_S
         self._leaves = False
         self._poller = 0
         """The thread that waits for orders, if one does."""
@@ -211,10 +211,10 @@ class Link:
         if wakes and self._poller == threading.get_ident():
             raise _WokenError
 
-    def tell_termination(self) -> None:
-        """Let the driver know that this process was told to end, should it say nothing more."""
+    def tell(self, note: Note) -> None:
+        """Let the executor know of something at once."""
         with self._state:
-            self._said.append(Terminating(reason=self.termination.reason if self.termination else ""))
+            self._said.append(note)
         self._is_urgent = True
         self._has_said.set()
 
@@ -246,7 +246,7 @@ class Link:
 
     @property
     def _poll_s(self) -> float:
-        return min(IDLE_POLL_S, self._lease.length_s / 4)
+        return min(self.idle_poll_s, self._lease.length_s / 4)
 
     def _finish(self) -> None:
         self._current = self._answer = self._stop = self._interrupted = None

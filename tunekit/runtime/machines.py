@@ -14,13 +14,15 @@ from tunekit.core.events import CheckpointStaged, Event, TrialStarted
 from tunekit.runtime.cluster import Cluster
 from tunekit.runtime.pool import Pool, WorkerRecord
 from tunekit.runtime.post import PostOffice
-from tunekit.runtime.preemption_drain import DrainWatch
+from tunekit.runtime.preemption_drain import SOURCE, DrainWatch
 from tunekit.runtime.preemption_plan import AtRisk, NodeNotice, Notices, plan_saves
 from tunekit.runtime.shapes import Offers
-from tunekit.runtime.wire import Warn
+from tunekit.runtime.wire import MachineNotice, Warn
 from tunekit.types import TrialId
 
 _NODES_S: Final = 10.0
+_SOON_S: Final = 30.0
+"""The shortest notice that clouds give; assumed where they do not say when."""
 
 
 class Machines:
@@ -80,6 +82,17 @@ class Machines:
         if self._notices.hear(node, notice):
             self._tell([record for record in self._pool.workers.values() if record.is_up and record.node == node], node)
 
+    def told(self, record: WorkerRecord | None, said: MachineNotice) -> None:
+        """Take in what a worker has heard from the cloud about its machine."""
+        if record is None:
+            return
+        if said.is_withdrawn:
+            self.withdraw(record.node, said.source)
+        else:
+            has_no_deadline = said.deadline is None and said.ends
+            deadline = self._clock() + _SOON_S if has_no_deadline else said.deadline
+            self.hear(record.node, NodeNotice(said.source, deadline, ends=said.ends))
+
     def withdraw(self, node: str, source: str) -> None:
         """Take in that a machine stays after all, as far as this source knows."""
         if self._notices.withdraw(node, source):
@@ -127,5 +140,6 @@ class Machines:
         self._seen_at = time.monotonic()
         self.has_others = any(node.id != self._cluster.here for node in nodes)
         self._offers.see(nodes)
+        self._notices.expire([node.id for node in nodes], self._clock(), but=SOURCE)
         leaving = set(self.leaving)
         self._pool.see_nodes([node for node in nodes if node.id not in leaving])

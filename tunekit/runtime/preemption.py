@@ -1,5 +1,7 @@
 """SIGTERM in a worker process: its machine is taken away, or its time there is over.
 
+SLURM may send SIGUSR1 instead (``--signal=USR1@120``), which counts as the same inside of a job of SLURM.
+
 The process ends in peace, within a grace: the trial that it runs comes to its next report, saves that row if it can,
 and ends *preempted*, which is charged to nobody; a process without a trial leaves at once. Ray's own handler, which
 ends the process wherever it is, has the second word.
@@ -27,6 +29,7 @@ from typing import Any, Final
 
 from tunekit import session
 from tunekit.runtime.link import Link
+from tunekit.runtime.wire import Terminating
 from tunekit.session import PreemptionInfo
 
 EXIT_CODE: Final = 128 + signal.SIGTERM
@@ -62,6 +65,8 @@ class Notice:
         self._outlet, self._inlet = os.pipe()
         os.set_blocking(self._inlet, False)
         self._otherwise = signal.signal(signal.SIGTERM, self._handle)
+        if has_user_signal := _is_sent_by_slurm(signal.SIGUSR1):
+            signal.signal(signal.SIGUSR1, self._handle)
         before = signal.set_wakeup_fd(self._inlet, warn_on_full_buffer=False)
         watching = threading.Thread(target=self._watch, name="tunekit-notice", daemon=True)
         watching.start()
@@ -72,6 +77,8 @@ class Notice:
             _heeded.remove(self)
             signal.set_wakeup_fd(before)
             signal.signal(signal.SIGTERM, self._otherwise)
+            if has_user_signal:
+                signal.signal(signal.SIGUSR1, signal.SIG_DFL)
             os.close(self._inlet)
             watching.join()
             os.close(self._outlet)
@@ -111,12 +118,12 @@ class Notice:
             if not arrived:
                 return
             if self._is_ours():
-                num_signals += arrived.count(signal.SIGTERM)
+                num_signals += arrived.count(signal.SIGTERM) + arrived.count(signal.SIGUSR1)
             if self._ends_at is None and (num_signals or self._num_handled):
                 self._ends_at = time.monotonic() + self._grace_s
                 self._announce()
                 self._link.terminate(_SOURCE)
-                self._link.tell_termination()
+                self._link.tell(Terminating(reason=_SOURCE))
             if self._ends_at is not None and max(num_signals, self._num_handled) > 1:
                 self._ends_at = min(self._ends_at, time.monotonic() + _HURRY_S)
         self._die(f"it did not come to an end within {self._grace_s:g} s of SIGTERM", EXIT_CODE)
@@ -134,6 +141,11 @@ class Notice:
         session.announce(
             PreemptionInfo(deadline=time.time() + self._grace_s, source=_SOURCE, node=socket.gethostname())
         )
+
+
+def _is_sent_by_slurm(number: signal.Signals) -> bool:
+    """Return whether a signal would end this process, and SLURM may be told to send it as a notice."""
+    return "SLURM_JOB_ID" in os.environ and signal.getsignal(number) is signal.SIG_DFL
 
 
 _heeded: list[Notice] = []

@@ -1,8 +1,8 @@
 """Machines that are to go: what is known of them, and which of their trials are saved. Pure.
 
-A notice is remembered for good, whatever is said of its machine later: Ray calls a machine's end a preemption only if
-it comes after the deadline, and a machine that goes a second early was taken away no less. Only who gave a notice can
-take it back.
+A notice is remembered, whatever is said of its machine later: Ray calls a machine's end a preemption only if it comes
+after the deadline, and a machine that goes a second early was taken away no less. Only who gave a notice can take it
+back; and of a machine that is there long after its time, it is forgotten.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+_OVERDUE_S: Final = 300.0
+"""So long after its deadline a machine that is still there is taken for one that stays."""
 _SHARE: Final = 0.8
 """How much of the time that is left may be planned for: some goes by until a trial comes to a row."""
 
@@ -42,6 +44,14 @@ class Notices:
     def withdraw(self, node: str, source: str) -> bool:
         """Forget the notice of one source, and return whether there was one."""
         return self._notices.get(node, {}).pop(source, None) is not None
+
+    def expire(self, alive: Iterable[str], now: float, *, but: str) -> None:
+        """Forget what was said of machines that are alive though their time was over long ago; ``but`` never errs."""
+        for node in alive:
+            notices = self._notices.get(node, {})
+            for source, notice in list(notices.items()):
+                if source != but and notice.deadline is not None and now > notice.deadline + _OVERDUE_S:
+                    del notices[source]
 
     def of(self, node: str) -> NodeNotice | None:
         """Return the gravest notice of a machine: one that ends it, and of those the one with the nearest deadline."""

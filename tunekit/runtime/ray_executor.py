@@ -45,7 +45,7 @@ from tunekit.runtime.post import Letter, PostOffice
 from tunekit.runtime.ray_errors import Loss
 from tunekit.runtime.shapes import Offers, Shape, shape_of
 from tunekit.runtime.spec import Delivery, ExecutorCommand, SweepSpec
-from tunekit.runtime.wire import LAST_WORDS, Hello, Leave, Recall, Returned, Terminating, decode_said
+from tunekit.runtime.wire import LAST_WORDS, Hello, Leave, MachineNotice, Recall, Returned, Terminating, decode_said
 from tunekit.trainable import check_picklable, describe, parameters_of
 from tunekit.types import LossCause
 
@@ -287,6 +287,8 @@ class RayExecutor:
                         self._crew.watch(letter.worker, pid=said.pid, node=said.node)
                     case Returned():
                         self._pool.returned((said.trial, said.attempt))
+                    case MachineNotice():
+                        self._machines.told(self._pool.workers.get(letter.worker), said)
                     case Terminating():
                         self._pool.give_notice(letter.worker, said.reason)
                     case _:

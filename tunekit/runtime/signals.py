@@ -1,14 +1,18 @@
-"""Ctrl-C and SIGTERM while a sweep runs: once to end it cleanly, twice to end it at once."""
+"""Ctrl-C and SIGTERM while a sweep runs: once to end it cleanly, twice to end it at once.
+
+Inside of a job of SLURM, SIGUSR1 too, which ``#SBATCH --signal=B:USR1@120`` has it send before the job's time is up.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
 
 
 class SweepInterrupted(KeyboardInterrupt, SystemExit):
@@ -40,6 +44,13 @@ class Interruption:
         self._on_first(signal.Signals(number).name)
 
 
+def _is_ours(number: signal.Signals) -> bool:
+    """Return whether a signal is to end the sweep. SIGUSR1 may mean anything to a script that handles it."""
+    if number is signal.SIGUSR1:
+        return "SLURM_JOB_ID" in os.environ and signal.getsignal(number) is signal.SIG_DFL
+    return signal.getsignal(number) is not None
+
+
 @contextmanager
 def interruptible(on_first: Callable[[str], None]) -> Iterator[Interruption]:
     """Watch for signals inside the block, and put the handlers back that were there before.
@@ -51,11 +62,7 @@ def interruptible(on_first: Callable[[str], None]) -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {
-        number: signal.signal(number, interruption.handle)
-        for number in _EXIT_CODES
-        if signal.getsignal(number) is not None
-    }
+    before = {number: signal.signal(number, interruption.handle) for number in _EXIT_CODES if _is_ours(number)}
     try:
         yield interruption
     finally:

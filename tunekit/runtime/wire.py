@@ -52,10 +52,22 @@ class Terminating(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", t
     reason: str
 
 
+class MachineNotice(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="machine_notice"):
+    """What the cloud says about the end of the worker's machine."""
+
+    source: str
+    deadline: float | None = None
+    """In Unix seconds."""
+    ends: bool = True
+    """False: the machine may well stay."""
+    is_withdrawn: bool = False
+    """Whether it is no longer said."""
+
+
 LAST_WORDS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, LaunchFailed, RestoreFailed)
 """Events with which a worker ends an attempt."""
 
-Note: TypeAlias = Hello | Returned | Terminating
+Note: TypeAlias = Hello | Returned | Terminating | MachineNotice
 """A message for the executor itself, of no interest to the core."""
 
 # -- what a worker is told ---------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from tunekit.runtime.failure import error_info
 from tunekit.runtime.heartbeat import being_heard
 from tunekit.runtime.link import Link
 from tunekit.runtime.preemption import Notice
+from tunekit.runtime.preemption_poller import start_poller
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.wire import Assign, AttemptKey, Hello
 from tunekit.store import CheckpointIO, open_store
@@ -91,6 +92,7 @@ class Worker:
             die=_die,
         )
         link.start_pump()
+        start_poller(link, contract.door)
         notice = Notice(link, contract.sweep.preemption_grace_s, _die)
         try:
             with _handling_interrupts(interruption), notice.heeded():
