@@ -69,6 +69,7 @@ def test_the_life_of_a_trial() -> None:
     assert told(row(0, 3), lost(0)) == [("trial_result", 3), ("trial_recover", "crashed")]
     assert told(started(0, 2, restored_from=2)) == [("trial_restore", 2, range(3, 4))]
     assert told(row(0, 3, 2), returned(0, 2)) == [("trial_result", 3), ("trial_complete",)]
+    assert told(capacity(2)) == []
     assert told.narrator.number == len(told.play.history)
 
 
@@ -115,7 +116,9 @@ def test_rows_that_a_trial_has_lost_are_named_once() -> None:
     assert told(started(0, 2, restored_from=2)) == [("trial_restore", 2, range(3, 7))]
     told(row(0, 3, 2), lost(0, 2))
     assert told(started(0, 3, restored_from=2)) == [("trial_restore", 2, range(3, 4))]
-    assert told(restore_failed(0, 2, 3)) == []
+    told(lost(0, 3))
+    assert told(started(0, 4, restored_from=2)) == [("trial_restore", 2, range(3, 3))]
+    assert told(restore_failed(0, 2, 4)) == []
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(StartOver.UNOPENED, [range(1, 3)]), (StartOver.UNREAD, [])])

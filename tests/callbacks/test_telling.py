@@ -124,6 +124,35 @@ def test_everything_behind_its_position_is_told_whoever_journalled_it(at: int, p
     assert diary.flushed == sorted(diary.flushed)
 
 
+def test_each_callback_has_its_own_position() -> None:
+    diaries = [Diary(0), Diary(None), Diary(7), Diary(8)]
+    tell(*diaries, at=9)
+    heard = [[one[0] for one in diary.heard[:-1]] for diary in diaries]
+    assert heard == [NUMBERS, [10, 11, 12], [8, 9, 10, 11, 12], [9, 10, 11, 12]]
+
+
+class Vandal(tk.Callback):
+    """Spoils what it is given."""
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+        result["val"]["loss"] = 0.0
+        trial.config.clear()
+
+
+def test_what_a_callback_is_given_is_a_copy() -> None:
+    play, diary = Script(), Diary()
+    told = Telling([Vandal(), diary], facts())
+    told.catch_up(play.experiment.state)
+    for event in [*STORY[:4], row(0, 1, metrics={"loss": 1.0, "val": {"loss": 0.5}})]:
+        play(event)
+        told.witness(event, play.experiment.state)
+    told.observe([], play.experiment.state)
+    told.close()
+    last = play.trial(0).last
+    assert last is not None
+    assert last.metrics == {"loss": 1.0, "val": {"loss": 0.5}}
+
+
 @pytest.mark.parametrize("at", range(len(STORY) + 1))
 def test_who_keeps_nothing_hears_what_happens_from_now_on(at: int) -> None:
     diary = Diary(None)

@@ -98,21 +98,27 @@ def test_a_timer_of_the_user_hides_nothing() -> None:
         lambda step: {"loss": 0.25},
         lambda step: {"loss": math.nan},
         lambda step: {"loss": 1.0 / (step % 2 + 1)},
-        lambda step: {"loss": (0.1, 0.2, 0.3)[step % 3]},
         lambda step: {"loss": max(0.5, 1 / step)},
         lambda step: {"loss": 0.5 if step > 1 else 0.9},
         lambda step: {"reward": step % 4},
         lambda step: {},
         lambda step: {"loss": (0.1, 0.2, 0.3, 0.4)[step % 4], "round": (step - 1) // 4},
     ],
-    ids=["learns", "constant", "nan", "of two", "of three", "plateau", "step", "counter", "nothing", "rounds"],
+    ids=["learns", "constant", "nan", "of two", "plateau", "step", "counter", "nothing", "rounds"],
 )
 @pytest.mark.parametrize("saved_at", [1, 2, 3, 4, 6])
-@pytest.mark.parametrize("length", [6, 8])
+@pytest.mark.parametrize("length", [3, 4, 6, 8])
 def test_who_goes_on_is_not_suspected(metrics: Metrics, saved_at: int, length: int) -> None:
     """A constant metric, and one that repeats itself, say nothing of where a trial began."""
-    play = gone_on(metrics, saved_at, length)
+    play = gone_on(metrics, min(saved_at, length), length)
     assert play.trial(0).silent_restarts == []
+
+
+@pytest.mark.parametrize(("length", "is_accused"), [(3, True), (4, False)])
+def test_a_metric_with_just_the_period_of_its_first_checkpoint_is_accused(length: int, *, is_accused: bool) -> None:
+    """The price: nothing tells it from a beginning, unless it has begun again before it was lost."""
+    play = gone_on(lambda step: {"loss": (0.1, 0.2, 0.3)[step % 3]}, 3, length)
+    assert bool(play.trial(0).silent_restarts) == is_accused
 
 
 @pytest.mark.parametrize("saved_at", [6, 8])
@@ -220,3 +226,25 @@ def test_a_trial_that_goes_on_is_left_alone() -> None:
     play = gone_on(learns, silent_restart="fail")
     play(*saved(0, 13, 2), returned(0, 2))
     assert play.trial(0).status is TrialStatus.COMPLETED
+
+
+def test_a_metric_inside_of_a_dict_is_followed_as_well() -> None:
+    def metrics(step: int) -> dict[str, Any]:
+        return {"val": {"loss": (0.1, 0.2, 0.3, 0.4)[step % 4]}}
+
+    assert gone_on(metrics, 4, 8, metric="val/loss").trial(0).silent_restarts == []
+    assert begun_anew(metrics, 3, 4, metric="val/loss").trial(0).silent_restarts
+
+
+def test_a_first_value_that_came_again_by_itself_is_no_sign_any_more() -> None:
+    values = (0.9, 0.8, 0.7, 0.6, 0.9, 0.5)
+    play = Script()
+    play.begin(metric="loss", max_failures=9)
+    for at, value in enumerate(values[:4], start=1):
+        play(row(0, at, metrics={"loss": value}))
+    play(staged(0, 4), published(0, 4), lost(0), started(0, 2, restored_from=4))
+    for at, value in enumerate(values[4:], start=5):
+        play(row(0, at, 2, metrics={"loss": value}))
+    play(staged(0, 6, 2), published(0, 6, 2), lost(0, 2), started(0, 3, restored_from=6))
+    play(*[row(0, 7 + at, 3, metrics={"loss": value}) for at, value in enumerate(values[:3])])
+    assert play.trial(0).silent_restarts == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tunekit.core.commands import Command
 from tunekit.core.events import ResultReported, TrialStartedOver
-from tunekit.core.restarts import SilentRestart, as_error, begin, begins_anew
+from tunekit.core.restarts import NUM_ROWS, Beginning, SilentRestart, as_error, begins_anew
 from tunekit.core.retries import fail
 from tunekit.core.state import State
 from tunekit.core.trial import TrialState
@@ -19,16 +19,24 @@ def on_started_over(state: State, trial: TrialState, event: TrialStartedOver, ou
 
 def look_back(state: State, trial: TrialState, row: ResultReported) -> bool:
     """Compare a row with those that the trial began with, and return whether the trial is to be stopped for it."""
-    metric, seen = state.settings.metric, trial.beginning
-    if row.iteration == 1:
-        trial.beginning = begin(row, metric)
-    elif seen is not None and begins_anew(seen, row, trial.resume_from, metric):
+    seen = trial.beginning
+    if seen is None or row.iteration == 1:
+        trial.beginning = Beginning(row.attempt, [row]) if row.iteration == 1 else None
+        return False
+    # Nearly every row ends here: of the attempt that made the beginning, only its first value is of interest.
+    if seen.flat_key is not None and row.attempt == seen.attempt and row.metrics.get(seen.flat_key) != seen.first:
+        return False
+    if len(seen.rows) < NUM_ROWS:
+        if row.iteration == len(seen.rows) + 1:
+            seen.rows.append(row)
+        return False
+    if begins_anew(seen, row, trial.resume_from, state.settings.metric):
         restart = SilentRestart(row.attempt, trial.resume_from or 0, StartOver.SAME_ROWS)
         _note(state, trial, restart)
         if state.settings.silent_restart == "fail":
             trial.doom = as_error(restart)
             return True
-    elif seen is not None and not seen.is_telling:
+    elif not seen.is_telling:
         trial.beginning = None
     return False
 

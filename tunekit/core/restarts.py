@@ -44,55 +44,45 @@ class SilentRestart(NamedTuple):
     """How it shows."""
 
 
-class Opening(NamedTuple):
-    """What is compared of one row."""
-
-    value: float
-    others: dict[str, Any]
-
-
 class Beginning(msgspec.Struct):
-    """The first rows of a trial."""
+    """The first rows of a trial. They are taken apart when there is something to compare them with, and not before."""
 
     attempt: int
-    """The attempt that reported them."""
-    key: str
+    """The attempt that reported the first of them."""
+    rows: list[ResultReported]
+    key: str = ""
     """The metric that tells rows apart."""
-    rows: list[Opening]
+    first: float | None = None
+    """Its value in the first row."""
+    flat_key: str | None = None
+    """The same key, unless it leads into a dict; None: not known yet."""
     is_telling: bool = True
     """Whether it would be strange if these rows came again."""
     num_alike: int | None = None
     """How many rows of the current attempt were those of the beginning; None: it is not compared any more."""
 
 
-def begin(row: ResultReported, metric: str | None) -> Beginning | None:
-    """Return what there is to remember of a first row; None if it tells nothing.
+def begins_anew(seen: Beginning, row: ResultReported, resume_from: int | None, metric: str | None) -> bool:
+    """Take in a row that may say something, and return whether its attempt is now seen to have begun anew.
 
     Args:
-        row: The row of iteration 1.
+        seen: The beginning of the trial; it is brought up to date.
+        row: The row.
+        resume_from: Iteration of the checkpoint that its attempt started from.
         metric: That of the sweep, if it has one.
     """
-    key = metric if metric is not None else _first_fraction(row.metrics)
-    opening = _opening(row, key, has_metric=metric is not None) if key is not None else None
-    return Beginning(row.attempt, key, [opening]) if key is not None and opening is not None else None
-
-
-def begins_anew(seen: Beginning, row: ResultReported, resume_from: int | None, metric: str | None) -> bool:
-    """Take in a row that is not the first one, and return whether its attempt is now seen to have begun anew."""
-    rows = seen.rows
-    if len(rows) < NUM_ROWS:
-        if row.iteration == len(rows) + 1:
-            _extend(seen, row, metric)
+    if seen.first is None and not _take_apart(seen, metric):
         return False
     place = row.iteration - (resume_from or 0) - 1
     if place == 0 and row.attempt != seen.attempt:
         seen.num_alike = 0
+    value = score(row.metrics, seen.key)
     if seen.num_alike is None or seen.num_alike != place:
-        seen.is_telling = score(row.metrics, seen.key) != rows[0].value
+        seen.is_telling = value != seen.first
         return False
-    if _opening(row, seen.key, has_metric=metric is not None) != rows[place]:
+    if not _is_alike(seen, row, place, metric):
         seen.num_alike = None
-        seen.is_telling = place == 0 and score(row.metrics, seen.key) != rows[0].value
+        seen.is_telling = place == 0 and value != seen.first
         return False
     seen.num_alike += 1
     if seen.num_alike < NUM_ROWS:
@@ -101,23 +91,31 @@ def begins_anew(seen: Beginning, row: ResultReported, resume_from: int | None, m
     return True
 
 
-def _extend(seen: Beginning, row: ResultReported, metric: str | None) -> None:
-    """Remember the second and the third row."""
-    opening = _opening(row, seen.key, has_metric=metric is not None)
-    if opening is None or any(opening.value == earlier.value for earlier in seen.rows):
-        seen.is_telling = False
-    else:
-        seen.rows.append(opening)
+def _take_apart(seen: Beginning, metric: str | None) -> bool:
+    """Find out what tells the first rows apart, and return whether anything does."""
+    key = metric if metric is not None else _first_fraction(seen.rows[0].metrics)
+    values = [score(row.metrics, key) for row in seen.rows] if key is not None else []
+    seen.is_telling = None not in values and len(set(values)) == NUM_ROWS
+    if key is not None and seen.is_telling:
+        seen.key, seen.first = key, values[0]
+        seen.flat_key = key if key in seen.rows[0].metrics else None
+    return seen.is_telling
 
 
-def _opening(row: ResultReported, key: str, *, has_metric: bool) -> Opening | None:
-    value = score(row.metrics, key)
-    if value is None:
-        return None
-    counted = {name: leaf for name, leaf in flatten(row.metrics).items() if not is_of_clock_or_place(name)}
-    others = {name: leaf for name, leaf in counted.items() if not has_metric or not isinstance(leaf, float)}
-    # As text, because NaN differs from itself.
-    return Opening(value, {name: repr(leaf) for name, leaf in others.items()})
+def _is_alike(seen: Beginning, row: ResultReported, place: int, metric: str | None) -> bool:
+    """Return whether a row is the one that the trial reported at this place of its beginning."""
+    model = seen.rows[place].metrics
+    is_same = score(row.metrics, seen.key) == score(model, seen.key)
+    return is_same and _others(row.metrics, metric) == _others(model, metric)
+
+
+def _others(metrics: dict[str, Any], metric: str | None) -> dict[str, str]:
+    """Return what must be the same beside the value: all but clock and place; with a metric, also but fractions."""
+    return {
+        name: repr(leaf)  # as text, because NaN differs from itself
+        for name, leaf in flatten(metrics).items()
+        if not is_of_clock_or_place(name) and (metric is None or not isinstance(leaf, float))
+    }
 
 
 def _first_fraction(metrics: dict[str, Any]) -> str | None:

@@ -138,6 +138,6 @@ def leave_slot(state: State, trial: TrialState) -> None:
 def end(state: State, trial: TrialState, status: TrialStatus, out: list[Command]) -> None:
     """End a trial."""
     if status is not TrialStatus.FAILED:
-        trial.error = None
+        trial.error = trial.beginning = None
     state.end(trial, status, out)
     ledger.retain(state, trial, out)
