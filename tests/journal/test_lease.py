@@ -39,8 +39,10 @@ class World:
         for lease in self.alive:
             lease.renew()
 
-    def lease(self, store: MemoryStore | FaultyStore, lease_s: float = 30.0) -> DriverLease:
-        return DriverLease(store, lease_s=lease_s, clock=lambda: self.now, pause=self.pause, renews=False)
+    def lease(self, store: MemoryStore | FaultyStore, lease_s: float = 30.0, *, drives: bool = True) -> DriverLease:
+        return DriverLease(
+            store, lease_s=lease_s, clock=lambda: self.now, pause=self.pause, renews=False, drives=drives
+        )
 
 
 def held(store: MemoryStore) -> Holder:
@@ -91,6 +93,35 @@ def test_a_driver_that_died_elsewhere_is_waited_for_no_longer_than_it_promised()
     assert lease.acquire() == 2
     assert lease.took_over
     assert world.now == pytest.approx(12.0)
+
+
+def test_who_takes_over_waits_for_nobody() -> None:
+    """Neither the driver that lives nor the one that comes after it; each that is replaced learns by whom."""
+    store, world = new_store(), World()
+    leases = [world.lease(store) for _ in range(3)]
+    for generation, lease in enumerate(leases, start=1):
+        assert lease.acquire(takeover=True) == generation
+        assert lease.took_over == (generation > 1)
+    assert world.now == 0
+    for lease in leases[:2]:
+        lease.check()
+        lease.renew()
+        with pytest.raises(ExperimentExistsError, match=rf"taken over .* process {os.getpid()} on "):
+            lease.check()
+    leases[2].renew()
+    leases[2].check()
+    leases[0].release()
+    assert not held(store).released
+
+
+def test_a_tool_that_keeps_drivers_away_is_not_taken_over_from() -> None:
+    store, world = new_store(), World()
+    tool = world.lease(store, drives=False)
+    tool.acquire()
+    world.alive.append(tool)
+    with pytest.raises(ExperimentExistsError):
+        world.lease(store).acquire(takeover=True)
+    tool.check()
 
 
 def test_a_driver_that_ends_while_it_is_watched_is_followed_at_once() -> None:

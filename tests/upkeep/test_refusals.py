@@ -20,12 +20,14 @@ from tunekit.errors import (
 )
 from tunekit.journal.lease import LEASE_NAME
 from tunekit.journal.lock import GENERATION_NAME, LOCK_NAME, OPENING_NAME, TAKEOVER_NAME, DriverLock
+from tunekit.store import LocalStore
 from tunekit.store.contents import Kind, take_apart
 from tunekit.store.shelf import Found
 from tunekit.upkeep import copying
 from tunekit.upkeep.copying import copy
 from tunekit.upkeep.copying_experiment import copy_experiment
 from tunekit.upkeep.report import NothingHereError
+from tunekit.upkeep.standstill import standing_still
 from tunekit.upkeep.transfer import Transfer
 
 CHECKPOINT = "walk_00001/checkpoint_000002"
@@ -98,6 +100,20 @@ def test_a_driver_cannot_start_while_its_experiment_is_copied(
     copy(source, tmp_path / "copy")
     assert tried
     DriverLock(source).acquire()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_tool_that_keeps_drivers_away_is_not_taken_over_from(source: Path, *, alone: bool) -> None:
+    """It does not look whether somebody has taken its place, and would go on."""
+    for part in ("released", "killed"):
+        lock = DriverLock(source)
+        lock.acquire()
+        lock.release() if part == "released" else lock.close()
+        with standing_still(LocalStore(source), alone=alone, hint=""):
+            with pytest.raises(ExperimentExistsError, match="It is no driver"):
+                DriverLock(source, opening_s=0.0).acquire(takeover=True)
+            assert not (source / TAKEOVER_NAME).exists()
+    DriverLock(source).acquire(takeover=True)
 
 
 def test_names_that_mean_something_at_one_place_only_are_those_of_the_journal(tmp_path: Path) -> None:

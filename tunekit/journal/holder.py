@@ -31,6 +31,8 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     renewals: int = 0
     released: bool = False
     """Whether it ended in peace."""
+    drives: bool = True
+    """Whether it is a driver, which stops when it is taken over from, and not a tool that keeps drivers away."""
 
     def __str__(self) -> str:
         """Return what a person wants to know."""

@@ -55,6 +55,7 @@ class DriverLease(DriverRight):
         clock: Seconds that never run backwards; replaced by tests.
         pause: Waits; replaced by tests.
         renews: Whether a thread renews it; else ``renew`` must be called.
+        drives: Whether the holder is a driver; who is not cannot be taken over from.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class DriverLease(DriverRight):
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
         renews: bool = True,
+        drives: bool = True,
     ) -> None:
         """Only note the store."""
         self._store = store
@@ -72,6 +74,7 @@ class DriverLease(DriverRight):
         self._clock = clock
         self._pause = pause
         self._renews = renews
+        self._drives = drives
         self._mine: Holder | None = None
         self._other: Holder | None = None
         self._is_lost = False
@@ -104,7 +107,7 @@ class DriverLease(DriverRight):
             found, tag = self._read()
             if found is not None and found.token == token:
                 break  # the reply to the try before was lost
-            if found is not None and not takeover:
+            if found is not None and not (takeover and found.drives):
                 found, tag = self._wait_for_death(found, tag)
             self._mine = self._make(token, found)
             outcome = self._store.replace(LEASE_NAME, msgspec.json.encode(self._mine), tag)
@@ -208,6 +211,7 @@ class DriverLease(DriverRight):
             started=process_start(os.getpid()) or "",
             since=time.time(),
             lease_s=self._lease_s,
+            drives=self._drives,
         )
 
     def _wait_for_death(self, found: Holder, tag: str | None) -> tuple[Holder | None, str | None]:

@@ -75,7 +75,7 @@ def standing_still(store: Store, *, alone: bool, hint: str) -> Iterator[None]:
 def _leased(store: Store, hint: str) -> Iterator[None]:
     """Hold the lease. That a driver died is not made forgotten by it: the next one must know."""
     before, _ = _read_lease(store)
-    lease = DriverLease(store)
+    lease = DriverLease(store, drives=False)
     try:
         lease.acquire()
     except ExperimentExistsError as error:
