@@ -149,7 +149,8 @@ class Calls:
         self.root, self.fate, self.number = str(root), fate, number
         self.log: list[str] = []
         self._lock = threading.RLock()
-        self._off = False
+        self._dying = 0
+        """The thread in which the process dies; all others are kept waiting from then on."""
         self._disk = FaultyOps(syncs_the_way=fate == "power fails")
         self._disk.sync_all(root)
         for name in ("mkdir", "rmdir", "unlink", "remove", "truncate", "link", "rename", "replace"):
@@ -203,7 +204,9 @@ class Calls:
             self._disk.fsync(Path(path))
 
     def _do(self, name: str, paths: list[str], act: Callable[[], Any], part: Callable[[], Any] | None = None) -> Any:
-        if self._off or not any(path == self.root or path.startswith(f"{self.root}/") for path in paths):
+        if self._dying == threading.get_ident() or not any(
+            path == self.root or path.startswith(f"{self.root}/") for path in paths
+        ):
             return act()
         with self._lock:  # Nobody changes anything any more while somebody dies.
             self.log.append(name)
@@ -223,7 +226,7 @@ class Calls:
         if self.fate in {"full once", "broken for good"}:
             number = errno.ENOSPC if self.fate == "full once" else errno.EIO
             raise OSError(number, os.strerror(number), name)
-        self._off = True
+        self._dying = threading.get_ident()
         if self.fate == "dies":
             if part is not None:
                 part()
@@ -342,6 +345,8 @@ def _read(path: Path) -> str:
 
 def main(kind: Any, fate: Any, folder: str, first: str, stride: str) -> None:
     """Print all points."""
+    if kind == "function":
+        vars(Journal)["__init__"].__kwdefaults__["segment_bytes"] = 1000  # so that a sweep has many
     with tempfile.TemporaryDirectory() as warm:
         sweep(Path(warm), kind)  # which loads what is loaded late, so that no child has to
     for point in points(kind, fate, Path(folder), int(first), int(stride)):
