@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any, cast
 
 import pytest
 
+from tunekit import session
 from tunekit.runtime.signals import SweepInterrupted, interruptible
 
 
@@ -77,6 +79,17 @@ def test_an_interruption_is_caught_as_ctrl_c_and_exits_as_shells_expect() -> Non
     code = "from tunekit.runtime.signals import SweepInterrupted as S; raise S(143)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (143, "")
+
+
+def test_a_trial_in_this_process_finds_out() -> None:
+    with interruptible(lambda name: None), session.activate(cast("Any", object())):
+        assert not session.preempted()
+        os.kill(os.getpid(), signal.SIGTERM)
+        info = session.get_preemption_info()
+    assert info is not None
+    assert (info.source, info.deadline, info.remaining_s) == ("SIGTERM", None, None)
+    with session.activate(cast("Any", object())):
+        assert not session.preempted(), "the next sweep is not told"
 
 
 def test_slurm_may_send_another_signal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from tunekit.session import PreemptionInfo, announce
 
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
 
@@ -40,8 +43,11 @@ class Interruption:
         del frame
         if self.exit_code:
             raise SweepInterrupted(self.exit_code)
+        name = signal.Signals(number).name
         self.exit_code = _EXIT_CODES[signal.Signals(number)]
-        self._on_first(signal.Signals(number).name)
+        if number != signal.SIGINT:  # For trials that run in this very process.
+            announce(PreemptionInfo(deadline=None, source=name, node=socket.gethostname()))
+        self._on_first(name)
 
 
 def _is_ours(number: signal.Signals) -> bool:
@@ -66,5 +72,6 @@ def interruptible(on_first: Callable[[str], None]) -> Iterator[Interruption]:
     try:
         yield interruption
     finally:
+        announce(None)
         for number, handler in before.items():
             signal.signal(number, handler)
