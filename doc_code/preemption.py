@@ -13,33 +13,33 @@ class Model:
     """Something that takes many batches for an epoch."""
 
     def __init__(self):
-        self.state = {"epoch": 0, "batch": 0, "loss": 1.0}
+        self.epoch, self.batch, self.loss = 0, 0, 1.0
 
     def train_on(self, batch):
-        self.state["loss"] *= 0.99
-        if runs["count"] == 0 and self.state["epoch"] == 2 and batch == 50:
+        self.loss *= 0.99
+        if runs["count"] == 0 and self.epoch == 2 and batch == 50:
             os.kill(os.getpid(), signal.SIGTERM)  # As a machine does that is taken away.
 
     def save_checkpoint(self, path):
-        return dict(self.state)
+        return vars(self)
 
     def load_checkpoint(self, state):
-        self.state = dict(state)
+        vars(self).update(state)
 
 
 # region: ask
 def train(config):
     model = Model()
     tk.restore(model)
-    while model.state["epoch"] < 4:
-        for batch in range(model.state["batch"], 100):
+    while model.epoch < 4:
+        for batch in range(model.batch, 100):
             model.train_on(batch)
-            model.state["batch"] = batch + 1
+            model.batch = batch + 1
             if tk.preempted():  # An epoch takes longer than the notice: come to a report now.
                 break
         else:
-            model.state = {**model.state, "epoch": model.state["epoch"] + 1, "batch": 0}
-        tk.report({"loss": model.state["loss"], "epoch": model.state["epoch"]}, checkpoint=model)
+            model.epoch, model.batch = model.epoch + 1, 0
+        tk.report({"loss": model.loss, "epoch": model.epoch}, checkpoint=model)
 
 
 # endregion
