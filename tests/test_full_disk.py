@@ -153,7 +153,7 @@ def use(disk: Disk, patch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def nobody_sweeps_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a save leaves behind would otherwise be gone at the end of the sweep."""
-    monkeypatch.setattr(CheckpointIO, "sweep", lambda self, live=(): [])
+    monkeypatch.setattr(CheckpointIO, "sweep", lambda self, live=(), attempts=None: [])
 
 
 @pytest.mark.parametrize("trainable", [Files, Dicts, folders], ids=lambda value: value.__name__)
