@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 import tunekit as tk
+from tunekit.core.decisions import Continue, Decision, Pause
+from tunekit.core.events import TrialHalted
 from tunekit.errors import ConfigError, ExperimentMismatchError
+from tunekit.journal.folder import experiment_folder
 
 
 class Descent(tk.Trainable):
@@ -39,20 +42,27 @@ class Forgetful(tk.Trainable):
 
 
 def make(folder: Path, trainable: Any = Descent, space: Any = None, **tune: Any) -> tk.Tuner:
-    tune = {"max_concurrent_trials": 4, "deterministic": True, "num_samples": 12, "seed": 3, **tune}
+    asha = tk.ASHA(max_t=9, reduction_factor=2)
+    run = tune.pop("run", {})
+    tune = {"scheduler": asha, "max_concurrent_trials": 4, "deterministic": True, "num_samples": 12, "seed": 3, **tune}
     failure = {"hang_timeout_s": tune.pop("hang_timeout_s", 60), "max_failures": tune.pop("max_failures", -1)}
     return tk.Tuner(
         trainable,
         param_space={"x": tk.uniform(0, 1), **(space or {})},
-        tune_config=tk.TuneConfig(metric="loss", mode="min", scheduler=tk.ASHA(max_t=9, reduction_factor=2), **tune),
+        tune_config=tk.TuneConfig(metric="loss", mode="min", **tune),
         run_config=tk.RunConfig(
             name="exp",
             storage_path=folder,
             verbose=0,
             checkpoint_config=tk.CheckpointConfig(checkpoint_frequency=2 if trainable is Descent else 0),
             failure_config=tk.FailureConfig(**failure),
+            **run,
         ),
     )
+
+
+def records(folder: Path) -> list[Any]:
+    return list(experiment_folder(str(folder)).records())
 
 
 def table(results: tk.ResultGrid) -> list[Any]:
@@ -112,12 +122,93 @@ def test_a_function_must_be_able_to_save_at_any_row(tmp_path: Path) -> None:
     assert "checkpoint=state" in caught.value.hint
 
 
-def test_what_ends_the_promise_is_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "deterministic mode" in record.getMessage()]
+
+
+def test_what_ends_the_promise_is_said_in_one_line_and_in_the_results(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def train(config: dict[str, Any]) -> None:
         raise ValueError("always")
 
-    tk.inline(make(tmp_path, train, num_samples=2, max_failures=0))
-    said = [record.getMessage() for record in caplog.records if "deterministic mode" in record.getMessage()]
-    assert said == [
-        "deterministic mode: trial 0 failed for good, so a run in which it does not may come to another end"
-    ]
+    results = tk.inline(make(tmp_path, train, num_samples=2, max_failures=0))
+    why = "trial 0 failed for good, so a run in which it does not may come to another end"
+    assert (said(caplog), results.depends_on) == ([f"deterministic mode: {why}"], why)
+    assert make(tmp_path, train, num_samples=2, max_failures=0).get_results().depends_on == why
+
+
+def test_a_sweep_that_keeps_the_promise_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert tk.inline(make(tmp_path)).depends_on == ""
+    assert said(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("run", "clock"), [({"stop": {"time_total_s": 0.0}}, "time_total_s"), ({"time_limit_s": 0.001}, "time_limit_s")]
+)
+def test_what_ends_by_the_clock_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, run: dict[str, Any], clock: str
+) -> None:
+    results = tk.inline(make(tmp_path, num_samples=2, run=run))
+    assert results.depends_on == f"trial 0 was ended by {clock}, so what follows depends on the clock"
+    assert said(caplog) == [f"deterministic mode: {results.depends_on}"]
+
+
+def test_a_time_budget_ends_a_run_and_not_the_promise(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A later run with more time comes to the end of all runs."""
+    undisturbed = tk.inline(make(tmp_path / "a"))
+    stopped = tk.inline(make(tmp_path / "b", time_budget_s=0.01))
+    assert "time budget" in stopped.depends_on
+    assert len(said(caplog)) == 1
+    finished = tk.inline(make(tmp_path / "b"))
+    assert (table(finished), finished.depends_on) == (table(undisturbed), "")
+
+
+def test_the_first_reason_stands_when_failed_trials_are_taken_up_again(tmp_path: Path) -> None:
+    def train(config: dict[str, Any]) -> None:
+        raise ValueError("always")
+
+    tk.inline(make(tmp_path, train, num_samples=1, max_failures=0))
+    again = tk.inline(tk.Tuner.restore(tmp_path / "exp", train, resume_errored=True))
+    assert "failed for good" in again.depends_on
+
+
+# -- a scheduler that pauses -------------------------------------------------------------------------------------------
+
+
+class Resting:
+    """Pauses every trial that is worse than most that it has heard of, at every second row."""
+
+    needs_metric = True
+
+    def begin(self, mode: Any) -> RestingState:
+        return RestingState()
+
+    def identity(self) -> dict[str, Any]:
+        return {"class": "Resting"}
+
+
+class RestingState:
+    def __init__(self) -> None:
+        self.heard: list[float] = []
+
+    def horizon(self, trial: int, iteration: int) -> int | None:
+        return iteration + 2 - iteration % 2
+
+    def decide(self, trial: int, iteration: int, value: float | None) -> Decision:
+        assert value is not None
+        num_better = sum(other < value for other in self.heard)
+        self.heard.append(value)
+        return Pause(reason="rests") if num_better > 0.4 * len(self.heard) else Continue(until=iteration + 2)
+
+
+def test_paused_trials_come_to_the_same_end_with_failures_and_without(tmp_path: Path) -> None:
+    """Promise 1, for a scheduler that pauses: on one worker, where all share it, and with failures on the way."""
+    (tmp_path / "flags").mkdir()
+    run = {"stop": {"training_iteration": 9}}
+    undisturbed = tk.inline(make(tmp_path / "a", scheduler=Resting(), run=run))
+    disturbed = tk.inline(make(tmp_path / "b", scheduler=Resting(), run=run, space={"flags": tmp_path / "flags"}))
+    assert table(disturbed) == table(undisturbed)
+    assert disturbed.losses
+    halted = [record for record in records(tmp_path / "a" / "exp") if isinstance(record, TrialHalted)]
+    assert len(halted) > 12, "most trials rest at least once"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tunekit.core import ordering
 from tunekit.core.commands import Command
-from tunekit.core.decisions import Decision
+from tunekit.core.decisions import Continue, Decision, Pause, Stop
 from tunekit.core.events import TrialsSuggested
 from tunekit.core.rows import RowTable
 from tunekit.core.sequencer import Sequencer
@@ -39,6 +39,40 @@ class Recorded(ASHA):
 class RecordedState(ASHAState):
     def decide(self, trial: TrialId, iteration: int, value: float | None) -> Decision:
         decision = super().decide(trial, iteration, value)
+        DECISIONS.append((trial, iteration, value, decision))
+        return decision
+
+
+class Resting:
+    """Pauses the worse half of the trials at every second row, stops the worst, and remembers all that it has heard."""
+
+    needs_metric = True
+
+    def begin(self, mode: Mode) -> RestingState:
+        DECISIONS.clear()
+        return RestingState()
+
+    def identity(self) -> dict[str, Any]:
+        return {"class": "Resting"}
+
+
+class RestingState:
+    def __init__(self) -> None:
+        self.heard: list[float] = []
+
+    def horizon(self, trial: TrialId, iteration: int) -> int | None:
+        return iteration + 2 - iteration % 2
+
+    def decide(self, trial: TrialId, iteration: int, value: float | None) -> Decision:
+        assert value is not None
+        num_better = sum(other < value for other in self.heard)
+        self.heard.append(value)
+        share = num_better / len(self.heard)
+        decision: Decision = Continue(until=iteration + 2)
+        if share > 0.8 and iteration >= 4:
+            decision = Stop(reason=f"{num_better} were better")
+        elif share > 0.4:
+            decision = Pause(reason=f"{num_better} were better")
         DECISIONS.append((trial, iteration, value, decision))
         return decision
 
@@ -71,6 +105,7 @@ SWEEPS: dict[str, SimOptions] = {
         num_trials=10, iterations=8, scheduler=Recorded(max_t=7, reduction_factor=2), logical_slots=3, learns=True
     ),
     "fifo_learns": SimOptions(num_trials=10, iterations=4, logical_slots=3, learns=True, counts=False),
+    "pauses": SimOptions(num_trials=9, iterations=7, scheduler=Resting(), logical_slots=3, learns=True),
     "judged": SimOptions(num_trials=6, iterations=5, logical_slots=3, learns=True, judged=True),
 }
 
@@ -144,6 +179,15 @@ def test_any_sweep_has_one_outcome(seed: int, slots: int, workers: int, crash: f
     faults = replace(STORMY, crash=crash)
     disturbed = outcome(seed, replace(options, max_live=workers, faults=faults))
     assert not differences(outcome(0, options), disturbed)
+
+
+def test_trials_are_paused_and_go_on() -> None:
+    """The sweeps above are about something: trials rest, and more than once; each of them comes to its end."""
+    found = outcome(0, SWEEPS["pauses"])
+    paused = [trial for trial, _, _, decision in found["decisions"] if isinstance(decision, Pause)]
+    assert len(paused) > len(set(paused)) > 2
+    assert any(isinstance(decision, Stop) for *_, decision in found["decisions"])
+    assert {status for _, _, status, _ in found["trials"]} == {TrialStatus.COMPLETED, TrialStatus.STOPPED}
 
 
 def test_it_makes_a_difference() -> None:

@@ -168,6 +168,7 @@ def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
         trial.error = None
         if state.order is not None:
             state.order.call_back(trial.trial)
+            ordering.note(state, f"trial {trial.trial} had failed and is tried again, at a moment that somebody chose")
         state.move(trial, TrialStatus.PENDING)
 
 

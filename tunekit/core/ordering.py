@@ -18,10 +18,14 @@ from tunekit.core.decisions import Continue, Pause
 from tunekit.core.scheduling import decide
 from tunekit.core.sequencer import Seat, Sequencer
 from tunekit.core.state import State
+from tunekit.core.stopping import TIME_TOTAL_S
 from tunekit.core.trial import TrialState
 from tunekit.types import Intent, Outcome, TrialId, TrialStatus
 
 _MODE: Final = "deterministic mode"
+_CLOCKS: Final = ("time_limit_s", TIME_TOTAL_S)
+"""With these words begins the reason of a trial that ended by the clock."""
+OUT_OF_TIME: Final = "the time budget ended the run, so what it came to depends on the clock"
 
 
 def of(state: State) -> Sequencer | None:
@@ -50,7 +54,7 @@ def go_on(state: State, order: Sequencer, out: list[Command]) -> None:
         _launch(state, order, out)
         _park(state, order, out)
     elif state.outcome is Outcome.TIME_BUDGET:
-        _warn(state, "the time budget ended the run, so what it came to depends on the clock")
+        _say(state, OUT_OF_TIME)  # A later run may still come to the end of all runs.
 
 
 def _fill_slots(state: State, order: Sequencer, out: list[Command]) -> bool:
@@ -93,9 +97,9 @@ def _end(state: State, order: Sequencer, trial: TrialState, seat: Seat, out: lis
         order.returning.append((trial.trial, seat.seen))
         return
     if trial.status is TrialStatus.FAILED:
-        _warn(state, f"trial {trial.trial} failed for good, so a run in which it does not may come to another end")
-    elif trial.reason.startswith("time_limit_s"):
-        _warn(state, f"trial {trial.trial} was ended by time_limit_s, so what follows depends on the clock")
+        note(state, f"trial {trial.trial} failed for good, so a run in which it does not may come to another end")
+    elif clock := next((limit for limit in _CLOCKS if trial.reason.startswith(limit)), ""):
+        note(state, f"trial {trial.trial} was ended by {clock}, so what follows depends on the clock")
     state.tell_end(trial, out)
 
 
@@ -118,8 +122,22 @@ def _decide(state: State, trial: TrialState, seat: Seat, out: list[Command]) -> 
             state.queue.remove(trial.trial)
 
 
-def _warn(state: State, why: str) -> None:
-    """Say once a run what ends the promise that another one comes to the same end."""
+def dependence(state: State) -> str:
+    """Return what a sweep in deterministic mode owes to chance or to the clock; empty: nothing, or it is in no mode."""
+    if state.order is None:
+        return ""
+    return state.order.depends_on or (OUT_OF_TIME if state.outcome is Outcome.TIME_BUDGET else "")
+
+
+def note(state: State, why: str) -> None:
+    """Remember, and say, what ends the promise that another sweep comes to the same end."""
+    if state.order is not None and not state.order.depends_on:
+        state.order.depends_on = why
+    _say(state, why)
+
+
+def _say(state: State, why: str) -> None:
+    """Say it, once a run."""
     if not any(notice.startswith(_MODE) for notice in state.notices):
         state.notices.append(f"{_MODE}: {why}")
 

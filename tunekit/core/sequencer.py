@@ -78,6 +78,8 @@ class Sequencer(msgspec.Struct):
     """The first trial that was never seated."""
     returning: list[tuple[TrialId, int | None]] = []
     """Trials that want a slot again, the longest-waiting first, and where they were paused; None: they failed."""
+    depends_on: str = ""
+    """What this order of things owes to chance or to the clock; empty: nothing."""
     awaited: tuple[TrialId, int] | None = None
     """The earliest seat, as long as it is not known what happens there, and its bound. Other bounds only grow."""
 

@@ -37,9 +37,10 @@ class ResultGrid(Sequence[Result]):
         metric: What the sweep optimises, if it does.
         mode: Which end of the metric is better.
         outcome: How the last run ended; None while it goes on.
+        depends_on: What the sweep owes to chance or to the clock although it is in deterministic mode.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a whole, each by its name
         self,
         *,
         trials: Sequence[TrialState],
@@ -50,6 +51,7 @@ class ResultGrid(Sequence[Result]):
         metric: str | None = None,
         mode: str | None = None,
         outcome: Outcome | None = None,
+        depends_on: str = "",
     ) -> None:
         """Keep the parts; nothing is read yet."""
         self._source = Source(path=path, trainable_name=trainable_name, configs=configs, read_rows=rows)
@@ -59,6 +61,8 @@ class ResultGrid(Sequence[Result]):
         self._mode = mode
         self.experiment_path = path
         """The experiment's folder."""
+        self.depends_on = depends_on
+        """In deterministic mode, why another run of this sweep might come to another end; empty if it would not."""
         self.outcome = outcome
         """How the last run ended; None while it goes on."""
 

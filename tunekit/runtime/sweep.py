@@ -12,6 +12,7 @@ from tunekit.callbacks.notices import Notices
 from tunekit.callbacks.progress import Progress
 from tunekit.core.events import DriverStarted, StopRequested
 from tunekit.core.experiment import Experiment
+from tunekit.core.ordering import dependence
 from tunekit.core.rows import RowTable
 from tunekit.core.trial import CheckpointStatus
 from tunekit.errors import (
@@ -240,6 +241,7 @@ def _results(plan: Plan, experiment: Experiment, spaces: Spaces) -> ResultGrid:
         metric=plan.tune.metric,
         mode=plan.tune.mode,
         outcome=state.outcome,
+        depends_on=dependence(state),
     )
 
 

@@ -158,7 +158,9 @@ def _check_rows(
 
 def _may_stop(options: SimOptions, length: int) -> bool:
     asha = options.scheduler
-    return isinstance(asha, ASHA) and length in {*asha.rungs, asha.max_t}
+    if isinstance(asha, ASHA):
+        return length in {*asha.rungs, asha.max_t}
+    return not isinstance(asha, FIFO)  # Of another scheduler nothing is known but its decisions.
 
 
 def _check_checkpoints(
