@@ -50,7 +50,7 @@ from tunekit.types import LossCause, TrialId, TrialStatus
 
 _ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, WorkerLost, LaunchFailed, RestoreFailed)
 _PREEMPTIONS = {LossCause.PREEMPTED, LossCause.NODE_LOST}
-_NOBODYS_FAULT = {LossCause.DRIVER_LOST, LossCause.NOT_STARTED}
+_NOBODYS_FAULT = {LossCause.DRIVER_LOST, LossCause.NOT_STARTED, LossCause.RESTORE_FAILED}
 
 
 class Judge:
