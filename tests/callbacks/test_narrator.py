@@ -23,6 +23,7 @@ from tunekit.testing.events import (
     halted,
     interrupted,
     lost,
+    preempted,
     published,
     raised,
     restore_failed,
@@ -75,6 +76,11 @@ def test_the_life_of_a_trial() -> None:
 
 def test_a_trial_that_fails_for_good() -> None:
     assert Told()(started(0), raised(0)) == [("trial_start",), ("trial_error", "ValueError: bad")]
+
+
+def test_a_preemption_is_one_of_the_ways_to_be_lost() -> None:
+    told = Told()
+    assert told(started(0), preempted(0)) == [("trial_start",), ("trial_recover", "preempted: SIGTERM")]
 
 
 def test_a_pause_and_the_next_driver() -> None:

@@ -14,23 +14,16 @@ from tunekit.core.events import (
     CheckpointPublished,
     DriverStarted,
     Event,
-    LaunchFailed,
     Place,
-    RestoreFailed,
     ResultReported,
     TrialHalted,
-    TrialRaised,
-    TrialReturned,
     TrialStarted,
     TrialStartedOver,
-    WorkerLost,
 )
-from tunekit.core.rows import end_of
+from tunekit.core.rows import ENDINGS, end_of
 from tunekit.core.state import State
 from tunekit.core.trial import TrialState
 from tunekit.types import StartOver, TrialId, TrialStatus
-
-_ENDINGS: Final = (TrialReturned, TrialRaised, TrialHalted, WorkerLost, LaunchFailed, RestoreFailed)
 
 
 class Snapshot(NamedTuple):
@@ -148,5 +141,5 @@ _TELLERS: Final[dict[type, Callable[[Narrator, State, TrialState, Any], list[Hap
     TrialStartedOver: Narrator._start_over,  # noqa: SLF001
     ResultReported: Narrator._row,  # noqa: SLF001
     CheckpointPublished: Narrator._checkpoint,  # noqa: SLF001
-    **dict.fromkeys(_ENDINGS, Narrator._ending),  # noqa: SLF001
+    **dict.fromkeys(ENDINGS, Narrator._ending),  # noqa: SLF001
 }

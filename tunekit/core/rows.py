@@ -36,7 +36,8 @@ from tunekit.core.metrics import differing
 from tunekit.core.trial import TrialState
 from tunekit.types import TrialId, TrialStatus
 
-_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, WorkerLost, LaunchFailed, RestoreFailed)
+ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, WorkerLost, LaunchFailed, RestoreFailed)
+"""What an attempt ends with."""
 _REACHED_ITS_END = frozenset({TrialStatus.COMPLETED, TrialStatus.STOPPED})
 
 
@@ -96,7 +97,7 @@ class RowTable:
         elif isinstance(record, TrialStarted):
             if (live := self._live(record.trial, record.attempt)) is not None:
                 live.places[record.attempt] = record.place
-        elif isinstance(record, _ENDINGS) and (live := self._live(record.trial, record.attempt)) is not None:
+        elif isinstance(record, ENDINGS) and (live := self._live(record.trial, record.attempt)) is not None:
             live.is_live = False
 
     def rows(self, trial: TrialState) -> list[ResultReported]:

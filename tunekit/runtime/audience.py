@@ -26,7 +26,7 @@ def audience(plan: Plan, header: ExperimentHeader | None, spaces: Spaces) -> Ite
     if not plan.run.callbacks:
         yield None
         return
-    moment = header.created if header else 0.0
+    name, moment = (header.name, header.created) if header else (plan.name, 0.0)
     setup = {
         "stop": plan.run.stop,
         "num_samples": plan.tune.num_samples,
@@ -35,8 +35,8 @@ def audience(plan: Plan, header: ExperimentHeader | None, spaces: Spaces) -> Ite
         "path": plan.path,
         "metric": plan.tune.metric,
         "mode": plan.tune.mode,
-        # The moment of its beginning moves with it, and no other one of its name has it.
-        "experiment_id": f"{plan.name}-{xxh3_64_hexdigest(repr(moment).encode())}",
+        # Its first name and the moment of its beginning move with it, and no other one has both.
+        "experiment_id": f"{name}-{xxh3_64_hexdigest(repr(moment).encode())}",
     }
     facts = Facts(path=plan.path, trainable_name=plan.info.name, setup=setup, resolve=spaces.resolve)
     telling = Telling(plan.run.callbacks, facts)
