@@ -121,6 +121,48 @@ def test_two_drivers_cannot_run_one_experiment(make: Make, tmp_path: Path) -> No
         tk.inline(make(num_samples=1))
 
 
+def test_a_driver_whose_place_is_taken_ends_in_words(make: Make, tmp_path: Path) -> None:
+    """It publishes nothing, tidies nothing up, and what it had recorded is where the next one goes on."""
+    others: list[DriverLock] = []
+
+    def train(config: dict[str, Any]) -> None:
+        for step in range(1, 5):
+            if step == 3 and not others:
+                others.append(DriverLock(tmp_path / "exp"))
+                others[0].acquire(takeover=True)
+            tk.report({"loss": 1.0 / step})
+
+    with pytest.raises(ExperimentExistsError, match=r"taken over .* nothing more.*\n\nhint: .*takeover=True"):
+        tk.inline(make(train, metric="loss", mode="min"))
+    before = count_rows(tmp_path)
+    others[0].release()
+    (result,) = tk.inline(make(train, metric="loss", mode="min"), takeover=True)
+    assert [row["loss"] for row in result.rows] == [1.0, 0.5, 1 / 3, 0.25]
+    assert before < 4
+    generations = [record.generation for record in journal_of(tmp_path) if isinstance(record, DriverStarted)]
+    assert generations == [1, 3], "the one in between recorded nothing"
+
+
+def test_a_script_that_describes_something_else_takes_nobody_s_place(make: Make, tmp_path: Path) -> None:
+    """The driver that is at work is left alone when its successor would be refused anyway."""
+    tk.inline(make(num_samples=1))
+    with DriverLock(tmp_path / "exp") as lock:
+        lock.opened()
+        for change in ({"seed": 9}, {"space": {"x": tk.uniform(0, 2)}}):
+            with pytest.raises(ExperimentMismatchError):
+                tk.inline(make(num_samples=1, **change), takeover=True)
+            lock.check()
+        assert len(tk.inline(make(num_samples=2), takeover=True)) == 2
+        with pytest.raises(ExperimentExistsError, match="taken over"):
+            lock.check()
+    with pytest.raises(ConfigError, match="takeover: got 'yes', but must be True or False"):
+        tk.inline(make(), takeover="yes")  # type: ignore[arg-type]
+
+
+def journal_of(tmp_path: Path) -> list[Record]:
+    return list(read_records(tmp_path / "exp" / "journal"))
+
+
 def test_restore_needs_only_the_path_and_the_code(make: Make, tmp_path: Path) -> None:
     """S003-5, promise 5: also after the folder has been moved and renamed."""
     tk.inline(make(num_samples=2))

@@ -25,6 +25,7 @@ from tunekit.core.events import (
 )
 from tunekit.core.experiment import Experiment
 from tunekit.core.state import State
+from tunekit.errors import ExperimentExistsError
 from tunekit.runtime.driver import Driver
 from tunekit.runtime.spec import Delivery, ExecutorCommand
 from tunekit.schedulers import FIFO
@@ -326,6 +327,23 @@ def test_run_gathers_what_has_piled_up_into_one_commit() -> None:
     assert world.kinds().count("commit") == 1
     assert ("acknowledge", [1, 2]) in world.log
     assert world.state.outcome is Outcome.FINISHED
+
+
+def test_a_driver_to_which_nothing_happens_sees_that_it_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would otherwise learn that with its next commit, and its trials may be silent for hours."""
+
+    def replaced() -> None:
+        raise ExperimentExistsError("another driver has taken over")
+
+    monkeypatch.setattr("tunekit.runtime.driver._LOOK_S", 0.01)
+    world = World()
+    world.start(num_trials=1)
+    world.driver.look_out(replaced)
+    world.inbox.put(Delivery([CapacityChanged(max_live=2)]))
+    world.driver.wait()
+    assert world.journalled()[-1].max_live == 2, "while something happens, it is the commit that tells"
+    with pytest.raises(ExperimentExistsError):
+        world.driver.wait()
 
 
 def test_an_observer_that_raises_harms_nothing_and_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:

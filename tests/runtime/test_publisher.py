@@ -8,7 +8,7 @@ from typing import Any
 
 from tunekit.core.commands import DeleteCheckpoint, PublishCheckpoint
 from tunekit.core.events import CheckpointDeleted, CheckpointPublished, DeleteFailed, PublishFailed
-from tunekit.errors import StorageError
+from tunekit.errors import ExperimentExistsError, StorageError
 from tunekit.runtime.publisher import DirectPublisher, StoreCommand, ThreadedPublisher
 from tunekit.runtime.spec import Delivery
 
@@ -57,6 +57,18 @@ def test_commands_are_carried_out_in_order_and_answered() -> None:
         CheckpointDeleted(trial=3, attempt=1, iteration=4),
         CheckpointDeleted(trial=3, attempt=1, iteration=2),
     ]
+
+
+def test_a_driver_that_was_replaced_changes_nothing() -> None:
+    """What it was told to do is left to the driver that has taken over, which is told the same."""
+
+    def replaced() -> None:
+        raise ExperimentExistsError("another driver has taken over")
+
+    io = FakeIO()
+    answers = DirectPublisher(io, str, allowed=replaced).submit(COMMANDS)  # type: ignore[arg-type]
+    assert io.calls == []
+    assert [type(answer) for answer in answers] == [PublishFailed, DeleteFailed, DeleteFailed]
 
 
 def test_failure_checkpoints_are_told_apart() -> None:
