@@ -26,7 +26,7 @@ def table_of(folder: Path) -> dict[str, Any]:
 def test_a_sweep_that_is_killed_twice_is_identical(tmp_path: Path) -> None:
     """S000-1, S000-10: kill, run the same command again, compare bit for bit."""
     shown = io.StringIO()
-    status = run_demo(Plan(folder=str(tmp_path / "demo"), num_trials=8, epochs=4), Console(file=shown, width=120))
+    status = run_demo(Plan(folder=str(tmp_path / "demo"), num_trials=6, epochs=4), Console(file=shown, width=120))
     said = shown.getvalue()
     assert status == 0, said
     assert "and where each trial ended" in said
