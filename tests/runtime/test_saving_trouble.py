@@ -149,6 +149,7 @@ class Struck(BaseException):
     """Raised by a signal handler."""
 
 
+@pytest.mark.timeout(120, method="thread")  # The other method needs the timer itself.
 def test_an_interruption_while_it_waits_leaves_nothing(bench: Bench) -> None:
     """Whoever waits for a place can be struck by a signal; what was in flight is finished all the same."""
 
@@ -172,6 +173,7 @@ def test_an_interruption_while_it_waits_leaves_nothing(bench: Bench) -> None:
     assert SLOTS.num_used == 0
 
 
+@pytest.mark.timeout(120, method="thread")  # The other method needs the timer itself.
 def test_interruptions_at_any_moment_leave_nothing(tmp_path: Path) -> None:
     """Struck by a signal here and there, with real threads: what is told is whole, and the rest is gone."""
 
@@ -190,6 +192,7 @@ def _strike_once(folder: Path, after_s: float) -> None:
     folder.mkdir()
     bench = Bench(folder)
     bench.store.gate.set()
+    assert bench.saving._persister._start()  # Python's own Thread.start() does not survive being struck.
     try:
         signal.setitimer(signal.ITIMER_REAL, after_s)
         try:
