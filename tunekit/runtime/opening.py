@@ -16,8 +16,9 @@ from tunekit.core.commands import Command, LaunchTrial, TellSearcher
 from tunekit.core.events import DriverStarted, Event, ResultReported, TrialsSuggested
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
+from tunekit.errors import JournalCorruptError
 from tunekit.journal.folder import ExperimentFolder, OpenJournal, experiment_folder
-from tunekit.journal.header import ExperimentHeader
+from tunekit.journal.header import HEADER_NAME, ExperimentHeader
 from tunekit.journal.replay import replay
 from tunekit.journal.right import DriverRight
 from tunekit.runtime.audience import audience
@@ -144,6 +145,7 @@ def _settle(plan: Plan, folder: ExperimentFolder) -> ExperimentHeader:
     header = folder.header()
     if header is None:
         refuse_half_a_copy(open_store(plan.path))
+        _refuse_headless(plan, folder)
         header = new_header(plan, plan.draw_seed())
         folder.begin(header)
     elif not is_as_begun(plan, header) and not has_begun(folder):
@@ -151,6 +153,16 @@ def _settle(plan: Plan, folder: ExperimentFolder) -> ExperimentHeader:
         folder.begin_again(header)
     check_identity(plan, header)
     return header
+
+
+def _refuse_headless(plan: Plan, folder: ExperimentFolder) -> None:
+    """Refuse to take trials over of which nothing says what experiment they are of."""
+    if has_begun(folder):
+        raise JournalCorruptError(
+            f"{plan.path} holds trials, but not the file {HEADER_NAME} that says of which experiment",
+            hint="Bring the file back from a copy; it does not change. Or give this sweep another name.",
+            path=plan.path,
+        )
 
 
 def fold(
