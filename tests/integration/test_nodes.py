@@ -53,7 +53,7 @@ def test_a_node_that_is_drained_is_left_before_it_goes(tmp_path: Path) -> None:
         sweeps.finish(process)
     assert not told(experiment, WorkerLost)
     (left,) = told(experiment, TrialPreempted)
-    assert left.reason == "Ray"
+    assert left.reason == "Ray: its machine is taken away"
     about = [one for one in sweeps.journal(experiment) if getattr(one, "trial", None) == left.trial]
     before = about[: about.index(left)]
     last = max(one.iteration for one in before if isinstance(one, ResultReported))

@@ -127,6 +127,26 @@ def test_the_firmware_tells_which_cloud_this_is(tmp_path: Path, firmware: dict[s
     assert type(cloud_here({"TUNEKIT_CLOUD": "GCP"}, tmp_path)) is GCP
 
 
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"TUNEKIT_CLOUD": "amazon"}, "TUNEKIT_CLOUD must be one of aws, gcp, azure or none, got 'amazon'"),
+        ({"TUNEKIT_CLOUD": "aws", "TUNEKIT_METADATA_ADDRESS": "8.8.8.8:80"}, "loopback or link-local address, got 8.8"),
+        ({"TUNEKIT_CLOUD": "aws", "TUNEKIT_METADATA_ADDRESS": "localhost"}, "does not appear to be"),
+    ],
+)
+def test_a_wrong_setting_is_said_and_costs_notices_only(
+    environ: dict[str, str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(threading.enumerate())
+    start_poller(cast("Any", FakeLink()), "x", environ)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    said = capsys.readouterr().err
+    assert said.startswith("tunekit: the cloud is not asked for notices: ")
+    assert says in said
+
+
 # -- polling -----------------------------------------------------------------------------------------------------------
 
 

@@ -87,7 +87,7 @@ def test_last_words_are_delivered_when_the_driver_has_journalled_them(line: Line
 def test_a_warning_of_the_driver_ends_the_process_after_the_next_row(line: Line, *, saves: bool) -> None:
     line.begin()
     line.order(Warn(source="Ray", deadline=5.0, saves=saves))
-    assert line.link.wait() == Preempted("Ray", saves=saves), "it is not left waiting"
+    assert line.link.wait() == Preempted("Ray: its machine is taken away", saves=saves), "it is not left waiting"
     assert session._announced is not None
     assert (session._announced.source, session._announced.deadline) == ("Ray", 5.0)
     session.announce(None)

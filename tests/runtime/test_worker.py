@@ -139,6 +139,18 @@ def test_a_config_that_cannot_be_loaded_fails_its_own_attempt(bench: Bench) -> N
     assert [type(event) for event in said] == [LaunchFailed, TrialStarted, TrialReturned]
 
 
+def test_what_was_not_begun_when_the_process_was_told_to_end_is_left_to_another(bench: Bench) -> None:
+    """Loading the code may take a minute; nothing is said of the attempt, so the driver gives it away."""
+    bench.assign(0)
+    bench.assign(1)
+
+    def load() -> Any:
+        bench.link.terminate("SIGTERM")
+        return bench.load(train)()
+
+    assert bench.serve(load) == []
+
+
 def test_after_an_exception_of_user_code_nothing_more_is_run(bench: Bench) -> None:
     bench.assign(0, raises=True)
     bench.assign(1)

@@ -384,7 +384,7 @@ class Link:
             case Warn():
                 announce(PreemptionInfo(deadline=order.deadline, source=order.source, node=socket.gethostname()))
                 if order.ends:
-                    self.terminate(order.source, saves=order.saves)
+                    self.terminate(f"{order.source}: its machine is taken away", saves=order.saves)
             case Recall():
                 if self._withdraw((order.trial, order.attempt)):
                     self._said.append(Returned(trial=order.trial, attempt=order.attempt))

@@ -30,6 +30,7 @@ ADDRESS_VARIABLE: Final = "TUNEKIT_METADATA_ADDRESS"
 _ADDRESS: Final = "169.254.169.254:80"
 _TIMEOUT_S: Final = 1.0
 _MAX_BYTES: Final = 262_144
+_NONE: Final = "none"
 _OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
 _FIRMWARE: Final = Path("/sys/class/dmi/id")
 _AZURE_TAG: Final = "7783-7084-3265-9085-8269-3286-77"
@@ -170,8 +171,15 @@ CLOUDS: Final[dict[str, Callable[[], Cloud]]] = {"aws": AWS, "gcp": GCP, "azure"
 
 
 def cloud_here(environ: Mapping[str, str] = os.environ, firmware: Path = _FIRMWARE) -> Cloud | None:
-    """Return the service of the cloud that this machine is of; None: it is of none that is known here."""
-    name = environ.get(CLOUD_VARIABLE, "").lower() or _cloud_of(firmware)
+    """Return the service of the cloud that this machine is of; None: it is of none that is known here.
+
+    Raises:
+        ValueError: The variable says what is no cloud.
+    """
+    told = environ.get(CLOUD_VARIABLE, "").lower()
+    if told and told != _NONE and told not in CLOUDS:
+        raise ValueError(f"{CLOUD_VARIABLE} must be one of {', '.join(CLOUDS)} or {_NONE}, got {told!r}")
+    name = told or _cloud_of(firmware)
     return CLOUDS[name]() if name in CLOUDS else None
 
 

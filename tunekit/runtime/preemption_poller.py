@@ -43,10 +43,10 @@ def start_poller(
 
 
 def _run(link: Link, name: str, environ: Mapping[str, str], pause: threading.Event) -> None:
-    cloud = cloud_here(environ)
-    if cloud is None:
-        return
     try:
+        cloud = cloud_here(environ)
+        if cloud is None:
+            return
         address = environ.get(ADDRESS_VARIABLE)
         ask = service_at(address) if address else service_at()
     except ValueError as error:

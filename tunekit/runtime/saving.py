@@ -293,7 +293,7 @@ class Saving:
             metadata=metadata,
             parent=lambda: self._staged_at or None,
             staged=lambda manifest: msgspec.structs.replace(
-                event, manifest=manifest, took_s=time.monotonic() - began_at
+                event, manifest=manifest, took_s=round(time.monotonic() - began_at, 4)
             ),
             is_replaceable=reason is SaveReason.TIME and not pin,
             tell=self._end,

@@ -143,6 +143,8 @@ def serve(link: Link, sweep: SweepSpec, place: Place, load: Load) -> None:
                 LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=info, fatal=fatal, node=place.node)
             )
             continue
+        if link.termination:  # Loading may take a minute. The driver gives the attempt to another process.
+            return
         trainable, io = loaded
         is_reusable = _attempt(link, sweep, spec, trainable, io, place)
         if sweep.fresh_process or link.has_raised or not is_reusable:
