@@ -17,6 +17,7 @@ import tunekit as tk
 from tunekit.core.events import Event, LaunchFailed, Place, TrialRaised, TrialReturned, TrialStarted
 from tunekit.errors import StorageError
 from tunekit.runtime import worker
+from tunekit.runtime.hiring import Contract
 from tunekit.runtime.link import Link
 from tunekit.runtime.mailbox import Mailbox
 from tunekit.runtime.post import PostOffice
@@ -111,15 +112,14 @@ def test_what_no_worker_could_load_ends_the_run(bench: Bench, trouble: str, monk
     version = "0.0.7" if trouble == "version" else tk.__version__
     pickled = b"no pickle" if trouble == "trainable" else cloudpickle.dumps(train)
     monkeypatch.setattr(ray, "get", lambda references: 1 / 0)
-    contract = worker.Contract(
+    contract = Contract(
         worker=1,
         sweep=SweepSpec(experiment="e", path=str(bench.folder), seed=0, nonce=nonce, version=version),
-        door="",
-        relay="",
+        trainable=pickled,
         parameters={"data": "a reference"},
     )
     bench.assign(0)
-    (failed,) = bench.serve(lambda: worker._load(contract, pickled, bench.link, Assign(trial=0, attempt=1, spec=b"")))
+    (failed,) = bench.serve(lambda: worker._load(contract, bench.link, Assign(trial=0, attempt=1, spec=b"")))
     assert isinstance(failed, LaunchFailed)
     assert failed.fatal is (trouble != "parameter")
     expected = {"version": "ConfigError", "folder": "StorageError"} | {

@@ -13,11 +13,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tunekit.runtime.cluster import Cluster
 from tunekit.runtime.door import Door, Errand, door_name
+from tunekit.runtime.hiring import Contract
 from tunekit.runtime.mailbox import Mailbox
 from tunekit.runtime.obituary import Obituaries
 from tunekit.runtime.pool import WorkerRecord
@@ -25,7 +27,7 @@ from tunekit.runtime.ray_errors import Loss, classify, explained
 from tunekit.runtime.relay import SPARE_THREADS, Relay
 from tunekit.runtime.shapes import Shape
 from tunekit.runtime.spec import SweepSpec
-from tunekit.runtime.worker import Contract, Worker
+from tunekit.runtime.worker import Worker
 
 _MIN_WAITING, _MAX_WAITING = 8, 248
 """Workers of other machines that may wait for an order at a time."""
@@ -66,11 +68,18 @@ class Crew:
         self._obituaries = Obituaries(cluster.logs())
         self._on_end = on_end
         self._trainable = trainable
-        self._large = parameters
+        self._parameters = parameters
+        self._is_large = len(trainable) > _INLINE_BYTES
+        self._contracts: dict[int, tuple[bytes, bytes]] = {}
+        """By worker: the id of its actor, and what it is told."""
         self.mailbox = Mailbox()
         """Where driver and workers meet."""
         self._door_name = door_name()
-        answers = {Errand.EXCHANGE: self.mailbox.exchange, Errand.EXCHANGE_AT_ONCE: self.mailbox.exchange_at_once}
+        answers = {
+            Errand.EXCHANGE: self.mailbox.exchange,
+            Errand.EXCHANGE_AT_ONCE: self.mailbox.exchange_at_once,
+            Errand.CONTRACT: lambda actor: dict([*self._contracts.values()]).get(actor, b""),
+        }
         self._door = Door(self._door_name, answers)
         self._relay: Any = None
         self._hands: dict[int, tuple[Any, Any]] = {}
@@ -79,11 +88,11 @@ class Crew:
 
     def hire(self, record: WorkerRecord, sweep: SweepSpec, *, shuns: Sequence[str] = ()) -> None:
         """Start a worker; Ray places it when there is room, and not on the nodes that it ``shuns``."""
-        actor = _remote(Worker).options(**_options(record.shape, [*record.avoid, *shuns])).remote()
-        contract = Contract(
-            worker=record.id, sweep=sweep, parameters=self._parameters, door=self._door_name, relay=self._relay_name
-        )
-        call = actor.run.remote(contract, self._sent)
+        actor = self._actors.options(**_options(record.shape, [*record.avoid, *shuns])).remote()
+        trainable = b"" if self._is_large else self._trainable
+        contract = Contract(worker=record.id, sweep=sweep, trainable=trainable)
+        self._contracts[record.id] = (actor._actor_id.hex().encode(), cloudpickle.dumps(contract))  # noqa: SLF001 - no other way
+        call = actor.run.remote(*self._large)
         self._hands[record.id] = (actor, call)
         call.future().add_done_callback(partial(self._on_end, record.id))
 
@@ -124,13 +133,17 @@ class Crew:
         )
 
     @cached_property
-    def _sent(self) -> Any:
-        """What workers are sent of the trainable: its bytes, or a reference to them."""
-        return self._trainable if len(self._trainable) <= _INLINE_BYTES else ray.put(self._trainable)
+    def _actors(self) -> Any:
+        """Makes actors that know where to ask."""
+        return _remote(worker_class(self._door_name, self._relay_name))
 
     @cached_property
-    def _parameters(self) -> dict[str, Any]:
-        return {name: ray.put(value) for name, value in self._large.items()}
+    def _large(self) -> list[Any]:
+        """What every worker finds in Ray's object store: the trainable if it is large, and its large objects."""
+        if not self._is_large and not self._parameters:
+            return []
+        trainable = ray.put(self._trainable) if self._is_large else b""
+        return [trainable, {name: ray.put(value) for name, value in self._parameters.items()}]
 
     @property
     def _relay_name(self) -> str:
@@ -139,10 +152,12 @@ class Crew:
     def forget(self, worker: int) -> bool:
         """Drop a worker that has ended, and with the last reference its process. Return whether it was there."""
         self._obituaries.forget(worker)
+        self._contracts.pop(worker, None)
         return self._hands.pop(worker, None) is not None
 
     def end(self, record: WorkerRecord) -> None:
         """End a worker's process whatever it is doing."""
+        self._contracts.pop(record.id, None)
         actor, _ = self._hands.pop(record.id, (None, None))
         if actor is not None:
             with contextlib.suppress(Exception):
@@ -194,6 +209,11 @@ class Crew:
     def _doom(self, record: WorkerRecord) -> None:
         if record.pid and record.node == self._here:
             self._doomed.setdefault(record.pid, time.monotonic() + _PATIENCE_S)
+
+
+def worker_class(door: str, relay: str) -> type[Worker]:
+    """Return a class that carries these names to where Ray starts it."""
+    return type("Worker", (Worker,), {"door": door, "relay": relay, "__module__": Worker.__module__})
 
 
 def _options(shape: Shape, avoid: Sequence[str]) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class Errand(IntEnum):
     EXCHANGE = 1
     EXCHANGE_AT_ONCE = 2
     """Does not wait for orders."""
+    CONTRACT = 3
+    """What a worker is hired for; the question is the id of its actor."""
 
 
 def door_name() -> str:

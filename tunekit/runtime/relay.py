@@ -16,7 +16,7 @@ SPARE_THREADS = 8
 
 
 class Relay:
-    """The actor; its method is called on many threads.
+    """The actor; its methods are called on many threads.
 
     Args:
         door: Name of the driver's door.
@@ -42,6 +42,14 @@ class Relay:
             return self._visit(Errand.EXCHANGE, frame, timeout_s)
         finally:
             self._places.release()
+
+    def contract(self, frame: bytes, timeout_s: float) -> bytes:
+        """Ask what a worker is hired for.
+
+        Raises:
+            ConnectionError: The driver cannot be reached.
+        """
+        return self._visit(Errand.CONTRACT, frame, timeout_s)
 
     def _visit(self, errand: Errand, frame: bytes, timeout_s: float) -> bytes:
         try:

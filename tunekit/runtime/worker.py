@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias
@@ -33,6 +33,7 @@ from tunekit.runtime.class_trial import release
 from tunekit.runtime.door import Errand, Visitor
 from tunekit.runtime.failure import error_info
 from tunekit.runtime.heartbeat import being_heard
+from tunekit.runtime.hiring import Contract, Detour, contract_of_this_actor
 from tunekit.runtime.link import Link
 from tunekit.runtime.preemption import Notice
 from tunekit.runtime.preemption_poller import start_poller
@@ -52,39 +53,37 @@ Load: TypeAlias = Callable[[Assign], tuple[Any, CheckpointIO]]
 """Loads the trainable, for the sake of this attempt, and opens the storage."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contract:
-    """What a worker is told when it is hired."""
-
-    worker: int
-    sweep: SweepSpec
-    door: str
-    """Name of the driver's door."""
-    relay: str
-    """Name of the relay, an actor that there may be."""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    """References to the large objects of ``with_parameters``, in Ray's object store."""
-
-
 class Worker:
     """The actor."""
 
-    def run(self, contract: Contract, trainable: bytes) -> tuple[int, list[bytes]]:
+    door = ""
+    """Name of the driver's door."""
+    relay = ""
+    """Name of the relay, an actor that there may be."""
+
+    def run(self, trainable: bytes = b"", parameters: Mapping[str, Any] | None = None) -> tuple[int, list[bytes]]:
         """Serve until told to leave, or until this process should not serve another trial.
 
         Args:
-            contract: Who this is, and what the sweep is.
-            trainable: The trainable, pickled.
+            trainable: The trainable, pickled, if it is not in the contract.
+            parameters: References to its large objects.
 
         Returns:
             Number of the first message that the driver has not acknowledged, and all of these.
         """
+        contract = contract_of_this_actor(self.door, self.relay)
+        if contract is None:  # The driver has given this worker up meanwhile.
+            return 1, []
+        contract = replace(contract, trainable=contract.trainable or trainable, parameters=parameters or {})
+        return self._serve(contract)
+
+    def _serve(self, contract: Contract) -> tuple[int, list[bytes]]:
         place = _place(contract.worker)
         interruption = _Interruption()
         link = Link(
             worker=contract.worker,
             hello=Hello(pid=place.pid, node=ray.get_runtime_context().get_node_id()),
-            call=Visitor(contract.door, Errand.EXCHANGE, _Detour(contract.relay)),
+            call=Visitor(self.door, Errand.EXCHANGE, Detour(self.relay, "exchange")),
             lease_s=contract.sweep.lease_s,
             grace_s=GRACE_S,
             rearm=_watchdog(_longest_call_s(contract.sweep)),
@@ -92,11 +91,11 @@ class Worker:
             die=_die,
         )
         link.start_pump()
-        start_poller(link, contract.door)
+        start_poller(link, self.door)
         notice = Notice(link, contract.sweep.preemption_grace_s, _die)
         try:
             with _handling_interrupts(interruption), notice.heeded():
-                serve(link, contract.sweep, place, lambda assign: _load(contract, trainable, link, assign))
+                serve(link, contract.sweep, place, lambda assign: _load(contract, link, assign))
                 if link.termination:
                     link.deliver(min(_DELIVERY_S, notice.remaining_s))
             release()
@@ -104,29 +103,6 @@ class Worker:
         finally:
             link.close()
             faulthandler.cancel_dump_traceback_later()
-
-
-class _Detour:
-    """The way to the driver through Ray.
-
-    Args:
-        relay: Name of the actor that passes frames on.
-    """
-
-    def __init__(self, relay: str) -> None:
-        """Look for the actor when it is needed."""
-        self._name = relay
-        self._relay: Any = None
-
-    def __call__(self, frame: bytes, timeout_s: float) -> bytes:
-        """Have the mailbox exchange a frame.
-
-        Raises:
-            ValueError: There is no such actor; perhaps not yet.
-            RayError: It cannot be reached.
-        """
-        self._relay = self._relay or ray.get_actor(self._name)
-        return ray.get(self._relay.exchange.remote(frame, timeout_s), timeout=timeout_s)  # type: ignore[no-any-return]
 
 
 def serve(link: Link, sweep: SweepSpec, place: Place, load: Load) -> None:
@@ -169,14 +145,14 @@ class EverywhereError(Exception):
         self.cause = cause
 
 
-def _load(contract: Contract, trainable: bytes, link: Link, assign: Assign) -> tuple[Any, CheckpointIO]:
+def _load(contract: Contract, link: Link, assign: Assign) -> tuple[Any, CheckpointIO]:
     try:
         _check_version(contract.sweep)
         _check_folder(contract.sweep)
     except (ConfigError, StorageError) as error:
         raise EverywhereError(error) from error
     try:
-        loaded = cloudpickle.loads(trainable)
+        loaded = cloudpickle.loads(contract.trainable)
     except Exception as error:
         raise EverywhereError(error) from error
     if contract.parameters:

@@ -25,8 +25,8 @@ from tunekit.core.events import (
 )
 from tunekit.errors import ResourcesError, TrainableError
 from tunekit.runtime import crew, ray_executor
+from tunekit.runtime.crew import worker_class
 from tunekit.runtime.door import door_name
-from tunekit.runtime.worker import Contract
 from tunekit.types import LossCause
 
 pytestmark = pytest.mark.ray
@@ -69,7 +69,7 @@ def test_a_killed_relay_loses_and_doubles_nothing(
     rig: Make, reporter: Any, monkeypatch: pytest.MonkeyPatch, find_processes: Callable[[str], list[int]]
 ) -> None:
     """As from another machine, or from a container that does not see the driver's sockets."""
-    monkeypatch.setattr(crew, "Contract", lambda **terms: Contract(**terms | {"door": "elsewhere"}))
+    monkeypatch.setattr(crew, "worker_class", lambda _, relay: worker_class("elsewhere", relay))
     monkeypatch.setattr(ray_executor, "_RELAY_S", 0.5)
     sweep = rig(reporter)
     for trial in range(2):
@@ -120,7 +120,10 @@ def test_fresh_processes(rig: Make, reporter: Any) -> None:
 
 
 def test_parameters_come_through_the_object_store(rig: Make, reporter: Any) -> None:
+    ballast = bytes(100_000)  # Which makes the trainable itself a large object.
+
     def total(config: dict[str, Any], data: Any) -> dict[str, float]:
+        assert len(ballast) == 100_000
         return {"total": float(data.sum()), "is_shared": float(not data.flags.writeable)}
 
     data = np.ones(1_000_000)
