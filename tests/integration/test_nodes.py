@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,3 +71,13 @@ def await_that(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.soak
+def test_trials_keep_away_from_the_node_on_which_they_have_failed(tmp_path: Path) -> None:
+    """Each of them may fail there once and for nothing, and no other failure is allowed."""
+    with nemesis.nodes(1) as cluster:
+        out = sweeps.finish(sweeps.start("avoiding_sweep.py", str(tmp_path), address=cluster.address))
+    found = json.loads(out.splitlines()[-1])
+    assert found["errors"] == 0
+    assert found["losses"]["user exception"] >= 1

@@ -24,6 +24,7 @@ from tunekit.core.events import (
     PublishFailed,
     RestoreFailed,
     ResultReported,
+    Rule,
     SaveFailed,
     SearcherFailed,
     Settings,
@@ -68,6 +69,12 @@ def schedulers() -> st.SearchStrategy[Scheduler]:
     return st.one_of(st.just(FIFO()), halving)
 
 
+def _rules() -> st.SearchStrategy[Rule]:
+    patterns = st.sampled_from(["crashed", "ValueError", "storage|hung", "."])
+    actions = st.sampled_from(["retry", "give_up", "avoid_node"])
+    return st.builds(Rule, pattern=patterns, action=actions, max_times=st.sampled_from([-1, 0, 1]))
+
+
 def settings(**fixed: Any) -> st.SearchStrategy[Settings]:
     """Return settings of small sweeps.
 
@@ -84,6 +91,7 @@ def settings(**fixed: Any) -> st.SearchStrategy[Settings]:
         "max_preemption_failures": st.sampled_from([-1, -1, 0, 1]),
         "backoff_s": st.sampled_from([0.0, 0.0, 1.0]),
         "max_identical_failures": st.sampled_from([None, None, 1, 2]),
+        "rules": st.just([]) | st.lists(_rules(), max_size=2),
         "fail_fast": st.booleans(),
         "hang_timeout_s": st.none() | st.floats(0.5, 20.0),
         "time_limit_s": st.none() | st.floats(1.0, 30.0),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import tunekit as tk
-from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, StopTrial
+from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
 from tunekit.core.events import (
     ResultReported,
     TrialHalted,
@@ -208,3 +208,16 @@ def test_a_process_that_was_told_to_end_is_preempted_however_it_ends(rig: Make, 
         lost = sweep.await_event(WorkerLost, trial)
         assert lost.cause is LossCause.PREEMPTED
         assert lost.exit == ("SIGKILL" if trial else "exit code 143")
+
+
+def test_a_node_is_avoided_if_there_is_another_one(rig: Make, reporter: Any, capfd: Any) -> None:
+    """Ray takes the condition under which a worker is started; where all nodes are avoided, one of them has to do."""
+    sweep = rig(reporter, max_concurrent_trials=1)
+    sweep.do(LaunchTrial(trial=0, attempt=1, avoid=["0" * 56, "1" * 56]))
+    sweep.await_event(TrialReturned)
+    assert "was to avoid a node" not in capfd.readouterr().err
+    sweep.do(LaunchTrial(trial=1, attempt=1, avoid=[sweep.executor._cluster.here]))
+    sweep.await_event(TrialReturned, 1)
+    sweep.launch(2, sleep_s=2.0)
+    sweep.await_event(TrialReturned, 2)
+    assert capfd.readouterr().err.count("was to avoid a node") == 1
