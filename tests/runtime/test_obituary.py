@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -130,3 +131,18 @@ def test_each_victim_of_the_kernel_explains_one_process(monkeypatch: pytest.Monk
 
 def test_the_kernel_counts_its_victims() -> None:
     assert obituary.num_killed_by_kernel() >= 0
+
+
+def test_a_driver_with_many_open_files_is_told_too(obituaries: Obituaries) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit < 1200:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1050)]
+    try:
+        process = run("import os; os._exit(7)")
+        obituaries.watch(1, process.pid)
+        ended(process)
+        assert obituaries.read(1) == ("exit code 7" if knows() else "")
+    finally:
+        for file in files:
+            os.close(file)

@@ -60,7 +60,7 @@ class Obituaries:
         """Remember which process a worker is."""
         descriptor = None
         if sys.platform == "linux":
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, AttributeError):  # A kernel, or a Python, that knows none.
                 descriptor = os.pidfd_open(pid)
         self._watched[worker] = pid, descriptor
 
@@ -138,7 +138,9 @@ def num_killed_by_kernel() -> int:
 def _status(descriptor: int) -> int | None:
     """Return the exit status of a process; None: it has not ended, or the kernel does not say."""
     deadline = time.monotonic() + _WAIT_S
-    if not select.select([descriptor], [], [], _WAIT_S)[0]:
+    poll = select.poll()  # Not select(), which knows no descriptor beyond 1023.
+    poll.register(descriptor, select.POLLIN)
+    if not poll.poll(_WAIT_S * 1000):
         return None
     while True:
         found = _ask(descriptor)
