@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 import sweeps
@@ -14,7 +17,23 @@ from tunekit.core.events import DriverStarted
 from tunekit.journal.holder import process_start
 from tunekit.store import open_store
 
+Start: TypeAlias = Callable[..., "subprocess.Popen[str]"]
+
 STEP = ["--step-s", "0.1", "--samples", "10"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts drivers, none of which outlives the test, stopped or not."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+            process = sweeps.start("walk_sweep.py", *arguments, **options)
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            return process
+
+        yield start
 
 
 def stop(process: subprocess.Popen[str]) -> None:
@@ -53,22 +72,22 @@ def generations(experiment: str) -> list[int]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_one_driver_is_stopped_and_the_next_is_alive_when_they_are_replaced(tmp_path: Path) -> None:
+def test_one_driver_is_stopped_and_the_next_is_alive_when_they_are_replaced(tmp_path: Path, start: Start) -> None:
     """Promise 1; the workers of a driver that was replaced are gone when it is."""
     experiment = tmp_path / "walks"
-    undisturbed = sweeps.start("walk_sweep.py", str(tmp_path / "undisturbed"), "--inline", *STEP[2:], "--step-s", "0")
+    undisturbed = start(str(tmp_path / "undisturbed"), "--inline", *STEP[2:], "--step-s", "0")
     with sweeps.ray_head(num_cpus=6) as address:
-        first = sweeps.start("walk_sweep.py", str(tmp_path), *STEP, address=address)
+        first = start(str(tmp_path), *STEP, address=address)
         assert sweeps.wait_for(experiment, first, 5)
         stop(first)
-        refused = sweeps.start("walk_sweep.py", str(tmp_path), *STEP, address=address)
+        refused = start(str(tmp_path), *STEP, address=address)
         _, err = refused.communicate(timeout=60)
         assert refused.returncode == 1
         assert f"another driver is running the experiment in {experiment}: process {first.pid} on " in err
-        second = sweeps.start("walk_sweep.py", str(tmp_path), *STEP, "--takeover", address=address)
+        second = start(str(tmp_path), *STEP, "--takeover", address=address)
         wait_for_generation(str(experiment), second, 2)
         assert sweeps.wait_for(experiment, second, 5)
-        third = sweeps.start("walk_sweep.py", str(tmp_path), *STEP, "--takeover", address=address)
+        third = start(str(tmp_path), *STEP, "--takeover", address=address)
         assert_replaced(second, third)
         sweeps.finish(third)
         before, pids = content(str(experiment)), set(sweeps.worker_pids(experiment))
@@ -85,17 +104,19 @@ def test_one_driver_is_stopped_and_the_next_is_alive_when_they_are_replaced(tmp_
 
 
 @pytest.mark.parametrize("place", ["folder", pytest.param("bucket", marks=pytest.mark.s3)])
-def test_a_driver_that_wakes_writes_nothing(place: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_driver_that_wakes_writes_nothing(
+    place: str, tmp_path: Path, request: pytest.FixtureRequest, start: Start
+) -> None:
     """Nobody waits for its death, in a bucket neither; and neither does it write when it wakes."""
     root = str(tmp_path) if place == "folder" else request.getfixturevalue("s3_uri")
     experiment = f"{root}/walks"
     options = ["--inline", "--samples", "3", "--step-s", "0.05"]
-    undisturbed = sweeps.start("walk_sweep.py", str(tmp_path / "undisturbed"), *options)
-    first = sweeps.start("walk_sweep.py", root, *options)
+    undisturbed = start(str(tmp_path / "undisturbed"), *options)
+    first = start(root, *options)
     wait_for_generation(experiment, first, 1)
     time.sleep(0.5)
     stop(first)
-    sweeps.finish(sweeps.start("walk_sweep.py", root, *options, "--takeover"))
+    sweeps.finish(start(root, *options, "--takeover"))
     before = content(experiment)
     first.send_signal(signal.SIGCONT)
     _, err = first.communicate(timeout=60)
