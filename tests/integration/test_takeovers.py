@@ -19,7 +19,7 @@ from tunekit.store import open_store
 
 Start: TypeAlias = Callable[..., "subprocess.Popen[str]"]
 
-STEP = ["--step-s", "0.1", "--samples", "10"]
+STEP = ["--step-s", "0.1", "--samples", "7"]
 
 
 @pytest.fixture
