@@ -205,7 +205,7 @@ class Raising(Diary):
 def test_who_raises_is_told_nothing_more_and_costs_nobody_anything(
     method: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fault 17: the sweep is not affected, and it is said once."""
+    """D17: the sweep is not affected, and it is said once."""
     broken, diary = Raising(method, error), Diary()
     tell(broken, diary, batch=1)
     assert broken.num_raised == 1
@@ -238,7 +238,7 @@ def test_who_hangs_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Fault 17: nobody waits for it, but for a while at the end."""
+    """D17: nobody waits for it, but for a while at the end."""
     monkeypatch.setattr(module, "_SETUP_S", 0.1)
     monkeypatch.setattr(Telling.close, "__defaults__", (0.1,))
     diary = Diary()

@@ -42,7 +42,7 @@ def test_a_dead_node_costs_an_interval_and_no_failure(tmp_path: Path) -> None:
 
 
 def test_a_node_that_is_drained_is_left_before_it_goes(tmp_path: Path) -> None:
-    """Fault 36: with its last row saved, and at no cost. Ray's private list of such nodes is as it is taken for."""
+    """W17: with its last row saved, and at no cost. Ray's private list of such nodes is as it is taken for."""
     experiment = tmp_path / "walks"
     arguments = (str(tmp_path), "--samples", "2", "--step-s", "0.4")
     with nemesis.nodes(1) as cluster:

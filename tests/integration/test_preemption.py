@@ -78,7 +78,7 @@ def test_sigterm_in_the_middle_of_a_step_costs_nothing_but_the_way(tmp_path: Pat
 
 @pytest.mark.timeout(300)
 def test_a_notice_of_the_cloud_has_all_trials_of_its_machine_saved(tmp_path: Path) -> None:
-    """Fault 36: both trials are saved at their last row, and leave; nothing is started there any more."""
+    """W17: both trials are saved at their last row, and leave; nothing is started there any more."""
     with metadata.service() as cloud:
         here = {"TUNEKIT_CLOUD": "gcp", "TUNEKIT_METADATA_ADDRESS": cloud.address}
         with sweeps.ray_head(environment=here) as address:
