@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,18 @@ def test_the_row_that_it_is_at_is_saved_once(make: Make, trainable: Any, frequen
     assert channel.events[-1] == LEAVE
     assert channel.staged[-1].manifest["reason"] == ("frequency" if frequency else "preemption")
     assert [row.metrics["value"] for row in made.resume(RecordingChannel(stop_at=1)).rows] == [3]
+
+
+def test_how_long_a_save_takes_is_told(make: Make) -> None:
+    """Whether the next one fits into the time that a machine has left is judged by it."""
+
+    class Slow(Counter):
+        def save_checkpoint(self, path: str) -> None:
+            time.sleep(0.02)
+            super().save_checkpoint(path)
+
+    (staged,) = make(Slow).run(RecordingChannel(stop_at=2, stop=TOLD)).staged
+    assert 0.02 <= staged.took_s < 10
 
 
 @pytest.mark.parametrize("trainable", [Unsaved, count_silently])

@@ -14,7 +14,7 @@ from tunekit.runtime.pool import Pool, WorkerRecord
 from tunekit.runtime.preemption_drain import POLL_S, DrainWatch
 from tunekit.runtime.preemption_plan import AtRisk, NodeNotice, Notices, plan_saves
 from tunekit.runtime.shapes import Node, Offers, shape_of
-from tunekit.runtime.wire import Assign, Warn
+from tunekit.runtime.wire import Assign, MachineNotice, Warn
 
 SHAPE = shape_of({"CPU": 1.0})
 HERE, THERE = Node("here", {"CPU": 1.0}), Node("there", {"CPU": 3.0})
@@ -170,6 +170,27 @@ def test_only_who_gave_a_notice_can_take_it_back(world: World) -> None:
     world.machines.withdraw("there", "Azure")
     assert world.machines.leaving == []
     assert world.pool.capacity() == 4
+
+
+def test_a_machine_that_is_there_long_after_its_time_stays(world: World) -> None:
+    """Nobody is left on it to say that its cloud has changed its mind. Ray's word stands."""
+    world.machines.hear("there", NodeNotice("Azure", deadline=1030.0))
+    world.machines.hear("here", DRAINED)
+    world.now = 1330.0
+    world.machines._see()
+    assert world.machines.leaving == ["here", "there"]
+    world.now = 2000.0
+    world.machines._see()
+    assert world.machines.leaving == ["here"]
+
+
+def test_what_a_worker_has_heard_is_about_its_own_machine(world: World) -> None:
+    world.machines.told(world.workers[2], MachineNotice(source="Azure"))
+    assert world.machines.leaving == ["there"]
+    assert {order.deadline for _, order in world.office.orders} == {1030.0}, "without a time, it is soon"
+    world.machines.told(None, MachineNotice(source="Azure"))
+    world.machines.told(world.workers[3], MachineNotice(source="Azure", is_withdrawn=True))
+    assert world.machines.leaving == []
 
 
 def test_the_gravest_notice_counts() -> None:
