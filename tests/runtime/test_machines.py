@@ -123,8 +123,8 @@ def test_what_becomes_of_a_machine_that_was_to_go_is_a_preemption_for_ever(world
     world.machines.look()
     world.drains.latest = {}
     world.machines.look()
-    assert world.machines.reason(world.workers[2]) == "Ray: its machine is taken away"
-    assert not world.machines.reason(world.workers[1])
+    assert world.workers[2].notice == "Ray: its machine is taken away"
+    assert not world.workers[1].notice
     assert world.machines.leaving == ["there"]
 
 
@@ -151,13 +151,14 @@ def test_a_worker_that_comes_up_there_all_the_same_is_told(world: World) -> None
     world.machines.came_up(world.workers[3])
     world.machines.came_up(world.workers[1])
     assert [worker for worker, _ in world.office.orders] == [3]
+    assert world.workers[3].notice
 
 
 def test_a_machine_that_may_stay_keeps_its_trials_and_gets_more(world: World) -> None:
     world.machines.hear("there", NodeNotice("AWS", ends=False))
     assert [order.ends for _, order in world.office.orders] == [False] * 3
     assert world.pool.capacity() == 4
-    assert not world.machines.reason(world.workers[2])
+    assert not world.workers[2].notice
 
 
 def test_only_who_gave_a_notice_can_take_it_back(world: World) -> None:

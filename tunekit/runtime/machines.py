@@ -102,10 +102,6 @@ class Machines:
         """Tell a worker of which a machine it is on, if that is to go."""
         self._tell([record], record.node)
 
-    def reason(self, record: WorkerRecord) -> str:
-        """Return why the loss of a worker is a preemption; empty if it is none."""
-        return record.notice or self._notices.reason(record.node)
-
     has_others: bool
     """Whether there are machines besides the driver's."""
 

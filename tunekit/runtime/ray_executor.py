@@ -324,8 +324,7 @@ class RayExecutor:
             message = f"workers die before their first word: {departure.loss.detail}"
             error = ErrorInfo(type="WorkerStartError", message=message, hint="the logs of Ray say more")
             self._fail_waiting(error, record.shape, fatal=True)
-        notice = self._machines.reason(record)
-        self._tell(*self._losses.of(held, departure.loss, departure.killed, node=record.node, notice=notice))
+        self._tell(*self._losses.of(held, departure.loss, departure.killed, node=record.node, notice=record.notice))
 
     def _fail_waiting(self, error: ErrorInfo, shape: Shape | None = None, *, fatal: bool) -> None:
         """Fail what waits for a worker for good; with it the run, if the reason is none of the trials'."""
