@@ -57,3 +57,8 @@ class Books:
     unreadable: set[int] = field(default_factory=set)
     decisions: dict[int, bool] = field(default_factory=dict)
     """By rung: whether the trial was told to go on."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it came to its end: what another attempt has left beyond that counts no more."""
+        return not self.is_live and (self.is_ending or self.has_final)

@@ -321,8 +321,9 @@ class Judge:
             self._check_worth(book, command)
             known = book.published.pop(command.iteration, None) == command.attempt
             self._require(known, f"{command!r} deletes what is not published")
+            is_beyond = book.has_ended and command.iteration > book.newest
             newer = max(book.published, default=0) > command.iteration
-            self._require(newer, f"{command!r} deletes the newest checkpoint")
+            self._require(is_beyond or newer, f"{command!r} deletes the newest checkpoint")
             needed = book.is_live and book.resumed_from == command.iteration
             self._require(not needed, f"{command!r} deletes the checkpoint that a live attempt started from")
         book.given_up.add((command.iteration, command.attempt))

@@ -37,7 +37,7 @@ class Mutants(dict[str, Mutant]):
         self[make.__name__] = make
         return make
 
-    def expect_caught(self, name: str, patch: Patch, max_seeds: int = 400) -> None:
+    def expect_caught(self, name: str, patch: Patch, max_seeds: int = 800) -> None:
         """Put a mutant in place, and run one seed after the other until a promise is seen to be broken.
 
         Raises:
