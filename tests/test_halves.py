@@ -33,7 +33,12 @@ def start(folder: Path, *arguments: str, ray: bool = True, rest: bool = True) ->
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n ray\n soak\n")
     (folder / "test_all.py").write_text(TESTS.format(ray=ray, rest=rest))
     command = [sys.executable, str(SCRIPT), "ray", "-p", "no:cacheprovider", *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    # Ctrl-C must reach it: what a shell starts in the background ignores that, and so would all that it starts.
+    hears = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, hears)
 
 
 def run(folder: Path, *arguments: str, ray: bool = True, rest: bool = True) -> tuple[int, str]:
