@@ -20,7 +20,7 @@ pytestmark = pytest.mark.ray
 
 def test_a_dead_node_costs_an_interval_and_no_failure(tmp_path: Path) -> None:
     """Its trial goes on elsewhere from its checkpoint, with no failure allowed at all; a new node is put to use."""
-    options = ["--samples", "6", "--step-s", "0.2", "--max-failures", "0"]
+    options = ["--samples", "6", "--step-s", "0.3", "--max-failures", "0"]
     undisturbed = sweeps.start("walk_sweep.py", str(tmp_path / "undisturbed"), *options, "--inline", "--step-s", "0")
     experiment = tmp_path / "walks"
     with nemesis.nodes(1) as cluster:

@@ -351,7 +351,8 @@ def test_waits_at_its_horizon_after_saving(trial: Run) -> None:
     ]
     channel = trial(count, {"stop": 9}, checkpoint_frequency=1).run(RecordingChannel(answers), until=1)
     assert channel.num_waits == 2
-    assert channel.kinds[-3:] == ["ResultReported 3", "CheckpointStaged 3", "TrialHalted"]
+    assert channel.saved == [1, 2, 3]  # Where storage is slow, the second may come after the third row.
+    assert channel.kinds[-2:] == ["CheckpointStaged 3", "TrialHalted"]
 
 
 @pytest.mark.parametrize(("at_end", "pause", "saved"), [(False, False, []), (False, True, [2]), (True, False, [2])])
