@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -73,6 +74,30 @@ def test_each_connection_has_a_thread_of_its_own(name: str, visitor: Visit) -> N
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("part", "error"), [("accept", OSError(errno.EMFILE, "too many open files")), ("start", RuntimeError("no thread"))]
+)
+def test_a_driver_that_is_short_of_files_or_threads_opens_to_the_next_one(
+    part: str, error: Exception, name: str, visitor: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the door shut for good, no worker would ever learn what it is hired for."""
+    owner: Any = socket.socket if part == "accept" else threading.Thread
+    real, failures = getattr(owner, part), [error, error]
+
+    def fail_at_first(self: Any) -> Any:
+        if failures and threading.current_thread().name == "tunekit-door":
+            raise failures.pop()
+        return real(self)
+
+    monkeypatch.setattr(owner, part, fail_at_first)
+    opened = Door(name, {Errand.EXCHANGE: lambda frame: b"re: " + frame})
+    try:
+        answers = [visitor(name)(b"x", 1.0) for _ in range(3)]
+        assert (answers[-1], failures) == (b"re: x", [])
+    finally:
+        opened.close()
 
 
 def test_without_a_door_the_long_way_is_taken(name: str, visitor: Visit) -> None:

@@ -30,6 +30,8 @@ from typing import Final
 RETRY_S: Final = 0.1
 """So long the way through Ray is taken after the door did not open."""
 CONNECT_S: Final = 5.0
+_SHORT_S: Final = 0.05
+"""So long a driver without a file or a thread to spare waits for one."""
 _HEAD: Final = struct.Struct("!BI")
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -69,10 +71,12 @@ class Door:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(_address(name))
         self._socket.listen(socket.SOMAXCONN)
+        self._is_closed = False
         threading.Thread(target=self._accept, name="tunekit-door", daemon=True).start()
 
     def close(self) -> None:
         """Let nobody in any more."""
+        self._is_closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -80,12 +84,19 @@ class Door:
             shutil.rmtree(os.path.dirname(self._name), ignore_errors=True)  # noqa: PTH120 - the name of a socket
 
     def _accept(self) -> None:
-        while True:
+        """Let in whoever comes. A process that is short of files or threads now may have some soon."""
+        while not self._is_closed:
             try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return  # It was closed.
+                self._let_in(self._socket.accept()[0])
+            except (OSError, RuntimeError):
+                time.sleep(_SHORT_S)
+
+    def _let_in(self, connection: socket.socket) -> None:
+        try:
             threading.Thread(target=self._serve, args=[connection], name="tunekit-door", daemon=True).start()
+        except BaseException:
+            connection.close()
+            raise
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as reader, contextlib.suppress(OSError):
