@@ -79,6 +79,14 @@ def test_silence_before_user_code_is_a_hang_too(play: Script) -> None:
     play.replay()
 
 
+def test_whose_worker_left_before_it_began_is_not_listened_for(play: Script) -> None:
+    """S003-10, promise 6: the next machine may be minutes away."""
+    play.begin(hang_timeout_s=10.0, max_failures=0)
+    play(assigned(0))
+    assert play(lost(0, cause=LossCause.NOT_STARTED)) == [LaunchTrial(trial=0, attempt=2)]
+    assert (play.trial(0).num_failures, play.experiment.next_deadline()) == (0, None)
+
+
 def test_a_checkpoint_that_is_read_for_long_is_no_hang(play: Script) -> None:
     play.begin(hang_timeout_s=6.0)
     play(assigned(0))

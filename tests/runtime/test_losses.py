@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from tunekit.runtime.losses import FalseStarts, Losses, left_open
-from tunekit.runtime.pool import Held
+from tunekit.core.events import Event, WorkerLost
+from tunekit.runtime.heads import Held
+from tunekit.runtime.losses import Departure, FalseStarts, Losses, left_open
+from tunekit.runtime.pool import Pool
 from tunekit.runtime.ray_errors import Loss
+from tunekit.runtime.ray_executor import RayExecutor
+from tunekit.runtime.shapes import Node, shape_of
 from tunekit.runtime.wire import Assign
 from tunekit.types import LossCause
 
@@ -98,3 +104,27 @@ def test_machines_that_go_away_are_no_false_starts() -> None:
 
 def test_a_peaceful_end_loses_only_what_was_begun() -> None:
     assert [event.trial for event in left_open([held(1, is_started=True), held(2)])] == [1]
+
+
+def test_an_attempt_that_was_said_to_be_prepared_is_lost_when_its_worker_leaves() -> None:
+    """Nobody hears of it while it waits for the next worker, which would be taken for a hang."""
+    shape = shape_of({"CPU": 1})
+    pool = Pool(announces=True)
+    pool.see_nodes([Node("n0", {"CPU": 1.0})])
+    pool.submit(Assign(trial=3, attempt=1, spec=b""), shape)
+    (worker,) = [record.id for record in pool.plan().start]
+    pool.came_up(worker, pid=100, node="n0")
+    pool.plan()
+    assert [event.trial for event in pool.take_assigned()] == [3]
+    told: list[Event] = []
+    executor = SimpleNamespace(
+        _deliver=lambda letters: None,
+        _office=SimpleNamespace(accept=lambda *args: [], give_up=lambda worker: None),
+        _pool=pool,
+        _tell=lambda *events: told.extend(events),
+    )
+    RayExecutor._finish(executor, Departure(worker, None))  # type: ignore[arg-type]
+    (event,) = told
+    assert isinstance(event, WorkerLost)
+    assert (event.trial, event.cause, event.node) == (3, LossCause.NOT_STARTED, "n0")
+    assert pool.take_waiting() == []

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tunekit.errors import ResourcesError
+from tunekit.runtime.heads import Held
 from tunekit.runtime.patience import Patience
 from tunekit.runtime.pool import Plan, Pool
 from tunekit.runtime.shapes import Node, Offers, check_shape, shape_of
@@ -218,7 +219,8 @@ def test_all_that_wait_can_be_taken_back() -> None:
 def test_attempts_that_are_put_back_come_first_and_in_order() -> None:
     stage = Stage(1)
     stage.submit(0, 1)
-    stage.pool.put_back(ONE, [Assign(trial=8, attempt=1, spec=b""), Assign(trial=9, attempt=1, spec=b"")])
+    held = [Held(Assign(trial=trial, attempt=1, spec=b""), is_started=trial == 7) for trial in (7, 8, 9)]
+    assert stage.pool.put_back(ONE, held) == []
     assert assigned(stage.come_up(1)) == [(1, 8)]
     assert assigned(stage.run(8)) == [(1, 9)]
     assert assigned(stage.run(9)) == [(1, 0)]
@@ -322,6 +324,18 @@ def test_what_waits_behind_another_one_is_not_at_the_head_before_that_has_ended(
     stage.pool.ended((2, 1))
     stage.pool.started((3, 1))
     assert heads(stage) == [], "it has begun meanwhile"
+
+
+def test_what_was_said_to_be_at_work_on_does_not_wait_in_silence() -> None:
+    """S003-10, promise 6: its worker left before it began, and a wait for the next machine is no hang."""
+    stage = Stage(1, announces=True, prefetch=2)
+    stage.make_brief(1)
+    heads(stage)
+    stage.submit(1, 2, 3)
+    assert heads(stage) == [(1, "n0")]
+    held = stage.pool.lost(1)
+    assert stage.pool.put_back(ONE, held) == [(1, 1)], "so the core is to hear of it"
+    assert [assign.trial for assign in stage.pool.take_waiting()] == [2, 3]
 
 
 def test_nothing_is_told_where_nobody_asks() -> None:

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from tunekit.core.events import TrialAssigned
-from tunekit.runtime.wire import AttemptKey
+from tunekit.runtime.wire import Assign, AttemptKey
+
+
+@dataclass(slots=True)
+class Held:
+    """An attempt that a worker was given."""
+
+    assign: Assign
+    is_started: bool = False
+    is_announced: bool = False
+    """Whether it was said that its worker is at work on it."""
+    is_recalled: bool = False
+
+    @property
+    def key(self) -> AttemptKey:
+        """Which attempt it is."""
+        return self.assign.trial, self.assign.attempt
 
 
 class Queue(Protocol):
     """A worker and what it has been given."""
 
     node: str
-    held: Any
-    """By attempt, in order: whether it ``is_started``."""
+    held: dict[AttemptKey, Held]
+    """In the order in which they will run."""
 
 
 class Heads:
@@ -42,4 +59,6 @@ class Heads:
         """
         keys, self._new = self._new, []
         waiting = [(key, worker) for key in keys if (worker := holder(key)) and not worker.held[key].is_started]
+        for key, worker in waiting:
+            worker.held[key].is_announced = True
         return [TrialAssigned(trial=key[0], attempt=key[1], node=worker.node) for key, worker in waiting]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunekit.core.events import WorkerLost
-from tunekit.runtime.pool import Held
+from tunekit.runtime.heads import Held
 from tunekit.runtime.ray_errors import Loss
 from tunekit.runtime.wire import AttemptKey
 from tunekit.types import LossCause, TrialId

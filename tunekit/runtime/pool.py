@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from tunekit.core.events import TrialAssigned
 from tunekit.runtime.avoiding import Avoidance
-from tunekit.runtime.heads import Heads
+from tunekit.runtime.heads import Heads, Held
 from tunekit.runtime.room import count_room
 from tunekit.runtime.shapes import Node, Shape, is_held
 from tunekit.runtime.wire import Assign, AttemptKey
@@ -31,20 +31,6 @@ LONG_S = 0.3
 """… until they last more than this."""
 _MEMORY = 0.8
 """How much of the average a new duration leaves."""
-
-
-@dataclass(slots=True)
-class Held:
-    """An attempt that a worker was given."""
-
-    assign: Assign
-    is_started: bool = False
-    is_recalled: bool = False
-
-    @property
-    def key(self) -> AttemptKey:
-        """Which attempt it is."""
-        return self.assign.trial, self.assign.attempt
 
 
 @dataclass(slots=True)
@@ -202,9 +188,16 @@ class Pool:
             self._holders.pop(key, None)
         return list(record.held.values())
 
-    def put_back(self, shape: Shape, assigns: Iterable[Assign]) -> None:
-        """Have attempts wait again, before all others."""
-        self._waiting.setdefault(shape, deque()).extendleft(reversed(list(assigns)))
+    def put_back(self, shape: Shape, held: Iterable[Held]) -> list[AttemptKey]:
+        """Have attempts that were not begun wait again, before all others.
+
+        Returns:
+            Those that cannot: whoever was told that a worker is at work on them would take the wait for a hang.
+        """
+        open_ones = [one for one in held if not one.is_started]
+        again = [one.assign for one in open_ones if not one.is_announced]
+        self._waiting.setdefault(shape, deque()).extendleft(reversed(again))
+        return [one.key for one in open_ones if one.is_announced]
 
     def take_assigned(self) -> list[TrialAssigned]:
         """Return what is new of attempts before which nothing else is to be done by their worker."""

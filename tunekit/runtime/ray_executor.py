@@ -58,6 +58,7 @@ _JOIN_S = 30.0
 _RELAY_S = 5.0
 """A worker that has not said hello by then may not find the door."""
 LEAVE_S = 1.5
+_LEFT = Loss(LossCause.NOT_STARTED, "its worker left before it began")
 
 
 class RayExecutor:
@@ -317,8 +318,8 @@ class RayExecutor:
             return
         held = self._pool.lost(departure.worker)
         if departure.loss is None:
-            self._tell(*left_open(held))
-            self._pool.put_back(record.shape, [one.assign for one in held if not one.is_started])
+            unbegun = self._pool.put_back(record.shape, held)
+            self._tell(*left_open(held), *(lost(key, _LEFT, record.node) for key in unbegun))
             return
         if not record.is_up and self._false_starts.note(departure.loss):
             message = f"workers die before their first word: {departure.loss.detail}"
