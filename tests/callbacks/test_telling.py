@@ -257,6 +257,18 @@ def test_who_falls_far_behind_fills_no_memory(
     assert "the callback Stuck is more than 3 calls behind" in record.getMessage()
 
 
+def test_a_long_history_is_no_falling_behind(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Who is given to a sweep that has run for days hears all of it, while the sweep goes on."""
+    monkeypatch.setattr(module, "_MAX_BEHIND", 3)
+    gate, diary = threading.Event(), Diary(position=0)
+    hears = diary.on_trial_start
+    monkeypatch.setattr(diary, "on_trial_start", lambda **info: (gate.wait(10), hears(**info)))
+    threading.Timer(0.2, gate.set).start()
+    tell(diary, at=len(STORY) - 2, batch=1)
+    assert len(diary.heard) == len(NUMBERS) + 1
+    assert caplog.text == ""
+
+
 def test_a_bug_in_the_narrator_costs_the_sweep_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

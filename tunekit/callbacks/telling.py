@@ -101,6 +101,8 @@ class _Listener:
         self._facts = facts
         self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._num_put = self._num_taken = 0
+        self._num_of_old = 0
+        """Calls for what was in the journal before this driver, which are put first."""
         self._is_ready = threading.Event()
         self._state: State | None = None
         self._methods = {
@@ -126,12 +128,13 @@ class _Listener:
             return
         self._state = state
         wanted = [one for one in happenings if one.number > self.position and one.method in self._methods]
-        if live and self._num_put - self._num_taken > _MAX_BEHIND:
+        if live and self._num_put - max(self._num_taken, self._num_of_old) > _MAX_BEHIND:
             self._give_up(f"is more than {_MAX_BEHIND:,} calls behind")
             return
         for at in range(0, len(wanted), _CHUNK):
             part = wanted[at : at + _CHUNK]
             self._num_put += len(part)
+            self._num_of_old += 0 if live else len(part)
             is_last = at + _CHUNK >= len(wanted)
             # A record may lead to several calls: it is done when the next one begins.
             self._inbox.put(_Batch(part, number if is_last else part[-1].number - 1))
