@@ -179,6 +179,18 @@ def test_where_nobody_ever_answers_is_asked_seldom(service: metadata.Service) ->
     assert poller.pause_s == 5.0
 
 
+@pytest.mark.parametrize("events", ["null", "7", '["x"]', '[{"EventType": "Preempt", "Resources": null}]'])
+def test_an_answer_of_another_shape_says_nothing_and_is_asked_for_again(service: metadata.Service, events: str) -> None:
+    """The thread that asks must not end of it: no later notice would be heard."""
+    told: list[MachineNotice] = []
+    poller = Poller(Azure(), service_at(service.address), told.append)
+    service.pages[metadata.EVENTS] = f'{{"Events": {events}}}'
+    poller.poll()
+    azure_says(service, event("Preempt"))
+    poller.poll()
+    assert told == [MachineNotice(source="Azure", deadline=NOON)]
+
+
 class FakeLink:
     """Keeps what a worker tells."""
 

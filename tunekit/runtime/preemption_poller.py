@@ -104,7 +104,7 @@ class Poller:
         """Ask once. What cannot be asked has said nothing: neither that the machine goes, nor that it stays."""
         try:
             notices = {notice.source: notice for notice in self._cloud.notices(self._ask)}
-        except MetadataError:
+        except (MetadataError, AttributeError, LookupError, TypeError, ValueError):  # No answer, or of another shape.
             self._num_failures += 1
             return
         self._has_answered = True
