@@ -1,13 +1,18 @@
-"""A disk that takes no more is recognised in whatever words a library says it."""
+"""What user code does while it saves and loads: a full disk has many words, and a loader may damage what it reads."""
 
 from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tunekit.config import CheckpointConfig
 from tunekit.runtime.user_saves import UserError, written
+from tunekit.session import report, restore
+from tunekit.testing.recording import RecordedTrial, RecordingChannel
+from tunekit.trainable import Trainable
 
 
 def fail(error: Exception) -> None:
@@ -38,3 +43,48 @@ def test_a_disk_with_room_is_not(tmp_path: Path, error: Exception) -> None:
         written(lambda folder: fail(error), tmp_path)
     assert error in (caught.value, getattr(caught.value, "cause", None))
     assert not list(tmp_path.iterdir()), "what was tried is gone"
+
+
+# -- loading -----------------------------------------------------------------------------------------------------------
+
+
+class Locking(Trainable):
+    """Leaves a lock beside what it reads, as some loaders do."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.value = 0
+
+    def step(self) -> dict[str, Any]:
+        self.value += 1
+        return {"value": self.value}
+
+    def save_checkpoint(self, path: str) -> None:
+        Path(path, "value").write_text(str(self.value))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.value = int(Path(checkpoint, "value").read_text())
+        Path(checkpoint, "value.lock").touch()
+
+
+def locking(config: dict[str, Any]) -> None:
+    saver = Locking.__new__(Locking)
+    saver.value = 0
+    restore(saver)
+    while True:
+        report(saver.step(), checkpoint=saver)
+
+
+@pytest.mark.parametrize("trainable", [Locking, locking])
+def test_loading_that_changes_the_checkpoint_is_told_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, trainable: Any
+) -> None:
+    """The next restore would find out, when there may be nothing else to go on from."""
+    made = RecordedTrial(
+        tmp_path, trainable, stop={"training_iteration": 3}, checkpoint=CheckpointConfig(checkpoint_frequency=2)
+    )
+    made.run(RecordingChannel(stop_at=2))
+    assert not caplog.records
+    assert [row.metrics["value"] for row in made.resume().rows] == [3]
+    (record,) = caplog.records
+    assert "value.lock: it is not in the manifest" in record.getMessage()
+    assert str(tmp_path / "trial_00000/checkpoint_000002") in record.getMessage()

@@ -218,6 +218,21 @@ def test_files_that_are_written_to_later(refused: Refused) -> None:
     refused(WritesLate, "changed checkpoint", "after it was saved", "close all files")
 
 
+class LocksWhatItReads(Honest):
+    def save_checkpoint(self, path: str) -> None:
+        Path(path, "state").write_text(f"{self.value!r} {self.speed!r}")
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.value, self.speed = map(float, Path(checkpoint, "state").read_text().split())
+        Path(checkpoint, "state.lock").touch()
+
+
+def test_files_that_are_written_while_loading(refused: Refused) -> None:
+    """It comes back as it was saved, but only once: the checkpoint is damaged then."""
+    error = refused(LocksWhatItReads, "changed checkpoint", "load_checkpoint changes", "state.lock", "into a copy")
+    assert error.fields["step"] == 3
+
+
 # -- functions ---------------------------------------------------------------------------------------------------------
 
 

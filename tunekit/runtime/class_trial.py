@@ -11,9 +11,9 @@ from typing import Any
 from tunekit.checkpoint import Checkpoint
 from tunekit.config.problems import shorten
 from tunekit.errors import ReportError, SessionError
-from tunekit.runtime.saving import content_of
 from tunekit.runtime.surroundings import context_of, trial_dir
 from tunekit.runtime.trial_run import TrialRun, logger
+from tunekit.runtime.user_saves import content_of, tell_change
 from tunekit.session import Context, TrialStopped
 from tunekit.trainable import BoundTrainable, Trainable
 from tunekit.trainable.base import create, set_iteration, tell
@@ -32,8 +32,10 @@ def run_class(run: TrialRun, bound: BoundTrainable, checkpoint: Path | None) -> 
         if checkpoint is not None:
             run.go_on()
             set_iteration(instance, run.iteration)
+            content = content_of(checkpoint)
             with run.exposed():
-                instance.load_checkpoint(content_of(checkpoint))
+                instance.load_checkpoint(content)
+            tell_change(checkpoint, content, run.sweep.path, run.spec.trial_name)
             run.triggers.restart()
         _loop(run, instance)
     except BaseException as error:

@@ -14,9 +14,9 @@ from tunekit.config.problems import shorten
 from tunekit.errors import ConfigError, ReportError, SessionError, TrainableError
 from tunekit.runtime.given import GivenCheckpoint
 from tunekit.runtime.normalise import normalise
-from tunekit.runtime.saving import content_of
 from tunekit.runtime.surroundings import context_of
 from tunekit.runtime.trial_run import TrialRun
+from tunekit.runtime.user_saves import content_of, tell_change
 from tunekit.session import Context, Saver, TrialStopped
 from tunekit.trainable import BoundTrainable
 from tunekit.types import StartOver
@@ -124,7 +124,9 @@ class FunctionSession:
             return False
         self._open()
         self._is_loaded = True
-        saver.load_checkpoint(content_of(self._checkpoint))
+        content = content_of(self._checkpoint)
+        saver.load_checkpoint(content)
+        tell_change(self._checkpoint, content, self._run.sweep.path, self._run.spec.trial_name)
         self._run.triggers.restart()
         return True
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tunekit.config.problems import shorten
-from tunekit.errors import SaveError
+from tunekit.errors import SaveError, TunekitError
+from tunekit.logs import logger_of
+from tunekit.store.finding import find
 
 if TYPE_CHECKING:
     from tunekit.store.dicts import Snapshot
 
-"""Holds what ``save_checkpoint`` returned, if that was a dict."""
+logger: Final = logger_of("tunekit")
 
 _DISK_TROUBLE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE}
 """What an OSError in the user's own ``save_checkpoint`` blames on the storage."""
@@ -73,6 +75,33 @@ def content_of(folder: Path) -> str | dict[Any, Any]:
     from tunekit.store import dicts  # noqa: PLC0415 - loaded by those who use one
 
     return dicts.read(folder, use_pickle=True) if dicts.is_dict(folder) else str(folder)
+
+
+def tell_change(folder: Path, content: object, experiment: str, trial_name: str) -> None:
+    """Warn if user code has changed the checkpoint that it was to load, which is then damaged.
+
+    Told at once: when it is found out by itself, by the next restore, the state may be lost.
+
+    Args:
+        folder: Where its files are: in the experiment, or a download that nobody minds.
+        content: What user code was given of it.
+        experiment: The experiment's folder or URI.
+        trial_name: The trial.
+    """
+    if not isinstance(content, str) or not folder.is_relative_to(experiment):
+        return
+    try:
+        problem = find(content).change()
+    except TunekitError as error:
+        problem = error.message
+    if problem:
+        logger.warning(
+            "%s: load_checkpoint has changed the checkpoint %s: %s; nothing can go on from it any more. "
+            "Leave the folder as it is, and write into a copy of it or elsewhere",
+            trial_name,
+            content,
+            problem,
+        )
 
 
 def _kept(returned: Any, folder: Path) -> Snapshot | None:

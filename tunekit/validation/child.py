@@ -28,12 +28,14 @@ from tunekit.core.events import (
     TrialRaised,
     TrialReturned,
 )
+from tunekit.errors import TunekitError
 from tunekit.runtime.attempt import run_attempt
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.store import layout
 from tunekit.store import manifest as manifests
 from tunekit.store.checkpoint_io import CheckpointIO
 from tunekit.store.local import LocalStore
+from tunekit.store.verify import verify_folder
 from tunekit.trainable import BoundTrainable, describe
 from tunekit.trainable.bound import as_bound
 from tunekit.validation.files import state_of
@@ -154,6 +156,7 @@ class Attempt:
         )
         with watching(self._probe, bound) as watched:
             run_attempt(sweep, spec, watched, self, self._io, owns_process=True)
+        self._look_at_given()
         return self._outcome
 
     # -- the channel ---------------------------------------------------------------------------------------------------
@@ -205,11 +208,22 @@ class Attempt:
             method, self._probe.iteration, error.type, error.message, error.traceback, error.hint
         )
 
+    def _look_at_given(self) -> None:
+        """Compare the checkpoint that it went on from with its manifest again: the next attempt may need it too."""
+        if self._run.resume_from is None or not self._outcome.is_opened:
+            return
+        place = self._folder / layout.checkpoint_path(self._trial_name, self._run.resume_from)
+        try:
+            verify_folder(place, where="its checkpoint")
+        except TunekitError as error:
+            self._outcome.changed = error.message
+
     def _wait_to_die(self, *, is_over: bool) -> None:
         """Send the outcome and wait for SIGKILL, so that nothing of user code that would come later runs."""
         if self._last_words is None or not is_over or self._outcome.trouble is not None:
             return
         self._probe.check_handed_in()
+        self._look_at_given()
         self._last_words(Reply(outcome=self._outcome))
         if threading.current_thread() is threading.main_thread():
             while True:

@@ -291,6 +291,16 @@ class Complaints:
             step=difference.step if difference else trouble.iteration if trouble else None,
         )
 
+    def changed_by_loading(self, change: str, step: int) -> ValidationError:
+        """Return that what was restored cannot be restored again."""
+        return self.of(
+            Problem.CHANGED_CHECKPOINT,
+            f"{self._load} changes the checkpoint that it reads, so it can be restored only once: {change}",
+            hint="leave the folder as it is, and write into a copy of it or elsewhere",
+            step=step,
+            found=change,
+        )
+
     def missing_generator(self, names: list[str], how: list[str], difference: Difference) -> ValidationError:
         """Return that a random generator goes on from another state."""
         return self.of(

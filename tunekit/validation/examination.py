@@ -69,6 +69,8 @@ class Examination:
         self._check(restored, "in a fresh process that was to go on from a checkpoint,")
         if difference := self._comparison.of_records(saving, restored, after=step):
             raise explanation.of_restoring(difference, restored, step)
+        if restored.outcome.changed:
+            raise self._complaints.changed_by_loading(restored.outcome.changed, step)
 
     def _explanation(self, plain: Record, saving: Record) -> Explanation:
         return Explanation(self._laboratory, self._comparison, self._complaints, plain, saving)

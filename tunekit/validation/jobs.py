@@ -142,6 +142,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     """Attributes of the class that the run changed."""
     written_outside: list[str] = []
     """Files that ``save_checkpoint`` wrote beside the folder that it was given."""
+    changed: str = ""
+    """What has become of the checkpoint that it went on from."""
     read_before: list[str] = []
     """Files in the folder of an earlier run that were opened."""
     looks: dict[str, Look] = {}
