@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ ACTIONS: Final = ("retry", "give_up", "avoid_node")
 _REPEATS: Final = ("MAX_REPEAT", "MIN_REPEAT")
 _MANY: Final = 16
 """A repetition of at most so many times costs little even inside of another one."""
+_MANY_IN_A_ROW: Final = 2
+"""So many repetitions may follow one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,32 +75,68 @@ def _check_pattern(problems: Problems, pattern: object) -> None:
         problems.bad_value(
             "pattern",
             pattern,
-            "a pattern in which nothing is repeated that repeats itself: to find that such a one does not fit can take "
-            "for ever",
-            hint="write (a|b)* for (a*|b)*, and a+ for (a+)+",
+            "a pattern in which what is repeated has one length and no alternatives, and no three repetitions follow "
+            "one another: to find that another one does not fit can take for ever",
+            hint="write (a|b)* for (a*|b)*, a+ for (a+)+, and .*x for .*.*.*x",
         )
 
 
 def _may_run_away(pattern: str) -> bool:
-    """Return whether something is repeated without end that may itself be repeated: time grows exponentially."""
+    """Return whether a text of a thousand characters may hold up whoever searches it.
+
+    Two shapes do: a repetition of what can be cut up in several ways, whose time grows exponentially, and several
+    repetitions in a row, whose time grows with a high power. The search is a part of every replay, so one that does not
+    end would shut its experiment for good.
+    """
     from re import _parser  # type: ignore[attr-defined] # noqa: PLC0415 - the only one that can read a pattern
 
-    return _repeats(list(_parser.parse(pattern)), is_inside=False)
+    parsed = _parser.parse(pattern)
+    return _is_cut_up(parsed) or _longest_row(parsed) > _MANY_IN_A_ROW
 
 
-def _repeats(parsed: list[Any], *, is_inside: bool) -> bool:
+def _is_repeat(operation: object, argument: Any) -> bool:
+    return str(operation) in _REPEATS and argument[1] > _MANY
+
+
+def _is_cut_up(parsed: Any) -> bool:
+    """Return whether something is repeated without end that may be cut up in more than one way."""
     for operation, argument in parsed:
-        is_repeat = str(operation) in _REPEATS and argument[1] > _MANY
-        if is_repeat and is_inside:
-            return True
-        for part in _parts(argument):
-            if _repeats(part, is_inside=is_inside or is_repeat):
+        if _is_repeat(operation, argument):
+            shortest, longest = argument[2].getwidth()
+            if shortest != longest or _has_branches(argument[2]):
                 return True
+        if any(map(_is_cut_up, _parts(argument))):
+            return True
     return False
 
 
-def _parts(argument: Any) -> list[list[Any]]:
+def _has_branches(parsed: Any) -> bool:
+    return any(
+        str(operation) == "BRANCH" or any(map(_has_branches, _parts(argument))) for operation, argument in parsed
+    )
+
+
+def _longest_row(parsed: Any) -> int:
+    """Return how many repetitions follow one another with nothing else between them, at most."""
+    longest = length = 0
+    for operation, argument in _flat(parsed):
+        length = length + 1 if _is_repeat(operation, argument) else 0
+        inside = max(map(_longest_row, _parts(argument)), default=0)
+        longest = max(longest, length, inside)
+    return longest
+
+
+def _flat(parsed: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield what a pattern consists of, without groups and without places that have no length."""
+    for operation, argument in parsed:
+        if str(operation) == "SUBPATTERN":
+            yield from _flat(argument[-1])
+        elif str(operation) != "AT":
+            yield operation, argument
+
+
+def _parts(argument: Any) -> list[Any]:
     """Return the patterns inside of an operation, in whatever way it holds them."""
     if isinstance(argument, tuple | list):
         return [part for item in argument for part in _parts(item)]
-    return [list(argument)] if type(argument).__name__ == "SubPattern" else []
+    return [argument] if type(argument).__name__ == "SubPattern" else []
