@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from tunekit.space import domains
@@ -38,6 +39,8 @@ def to_portable(space: object) -> Json | None:
     if isinstance(space, list | tuple):
         parts_ = [to_portable(item) for item in space]
         return None if None in parts_ else {"tuple" if isinstance(space, tuple) else "list": parts_}
+    if isinstance(space, float) and type(space) is float and not isfinite(space):
+        return {"float": repr(space)}
     return {"value": space} if is_json(space) else None
 
 
@@ -51,6 +54,8 @@ def from_portable(portable: Json) -> Any:
     match mark:
         case "value":
             return content
+        case "float":
+            return float(content)
         case "dict":
             return {key: from_portable(part) for key, part in content}
         case "list":
