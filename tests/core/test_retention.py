@@ -9,14 +9,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tunekit.core.checkpoints import superfluous
+from tunekit.core.events import CheckpointStaged, Event
 from tunekit.core.metrics import score
 from tunekit.core.trial import CheckpointState, CheckpointStatus
-from tunekit.testing.events import Script, saved
+from tunekit.testing.events import Script, capacity, driver, saved, started
 
 scores = st.none() | st.floats() | st.integers(-2, 2).map(float)
 orders = st.sampled_from(["min", "max"])
@@ -108,3 +110,28 @@ def test_equals_go_to_the_newer_one(order: str) -> None:
     """S003-20: rewards that are all alike keep the newest."""
     assert kept([0.5] * 5, 2, order) == {4, 5}
     assert kept([None] * 5, 2, order) == {4, 5}
+
+
+def test_another_attribute_ranks_what_was_saved_before_it() -> None:
+    """S003-20: whoever ranks by something else from now on has the best by that, and none by the old scores."""
+    acc, loss = [0.9, 0.1, 0.5, 0.2], [4.0, 1.0, 3.0, 2.0]
+
+    def events(i: int, attempt: int, attribute: str | None) -> list[Event]:
+        metrics = {"acc": acc[i - 1], "val": {"loss": loss[i - 1]}, "note": "x"}
+        value = None if attribute is None else score(metrics, attribute)
+        row, staged, published = saved(0, i, attempt, score=value)
+        assert isinstance(staged, CheckpointStaged)
+        return [row, msgspec.structs.replace(staged, manifest={**staged.manifest, "metrics": metrics}), published]
+
+    for before in (None, "acc"):
+        for attribute, expected in (("val/loss", {2, 4}), ("training_iteration", {1, 4}), ("nowhere", {3, 4})):
+            play = Script()
+            play.begin(score_attribute=before)
+            for i in (1, 2, 3):
+                play(*events(i, 1, before))
+            play(driver(2, num_to_keep=1, score_attribute=attribute, score_order="min"), capacity(1))
+            play(started(0, 2, restored_from=3), *events(4, 2, attribute))
+            known = play.trial(0).checkpoints
+            left = {i for i, entry in known.items() if entry.status is CheckpointStatus.PUBLISHED}
+            assert left - {3} == expected - {3}, (before, attribute)
+            play.replay()

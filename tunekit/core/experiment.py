@@ -20,7 +20,7 @@ import heapq
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tunekit.core import launching, ledger, lifecycle, limit, ordering
+from tunekit.core import launching, ledger, lifecycle, limit, ordering, scores
 from tunekit.core.commands import (
     Command,
     EndExperiment,
@@ -124,6 +124,8 @@ def _on_driver_started(state: State, event: DriverStarted, out: list[Command]) -
         msg = f"driver generation {event.generation} came after {state.generation}"
         raise CoreBugError(msg)
     state.generation = event.generation
+    if event.settings.score_attribute != state.settings.score_attribute:
+        scores.rank_anew(state.trials, event.settings.score_attribute)
     state.settings = event.settings
     state.max_live = 0
     state.order = ordering.of(state)

@@ -20,6 +20,7 @@ from tunekit.core.events import (
     PublishFailed,
 )
 from tunekit.core.rows import end_of
+from tunekit.core.scores import figures
 from tunekit.core.state import State, call_name
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.types import TrialStatus
@@ -36,6 +37,7 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
         return
     entry = _entry(event, time_total_s=_time_total_s(trial, event), size=num_bytes(event.manifest))
     entry.manifest = event.manifest
+    entry.figures = figures(event.manifest)
     entry.replaces = trial.checkpoints.get(event.iteration) if event.exact else None
     if event.exact:
         trial.saved_at = event.iteration

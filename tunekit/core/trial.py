@@ -30,6 +30,8 @@ class CheckpointState(msgspec.Struct):
     attempt: int
     status: CheckpointStatus
     score: float | None = None
+    figures: bytes = b""
+    """The numbers of its row, packed by ``core.scores``: what it may be ranked by in a later run."""
     time_total_s: float = 0.0
     """Seconds of training that led to it."""
     num_bytes: int = 0
