@@ -32,6 +32,7 @@ RETRY_S: Final = 0.1
 CONNECT_S: Final = 5.0
 _SHORT_S: Final = 0.05
 """So long a driver without a file or a thread to spare waits for one."""
+_FAREWELL_S: Final = 1.0
 _HEAD: Final = struct.Struct("!BI")
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -72,14 +73,16 @@ class Door:
         self._socket.bind(_address(name))
         self._socket.listen(socket.SOMAXCONN)
         self._is_closed = False
-        threading.Thread(target=self._accept, name="tunekit-door", daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, name="tunekit-door", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Let nobody in any more; then the name is free again."""
         self._is_closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        self._thread.join(_FAREWELL_S)  # A call that waits in the system holds the name.
         if _is_path(self._name):
             shutil.rmtree(os.path.dirname(self._name), ignore_errors=True)  # noqa: PTH120 - the name of a socket
 
