@@ -101,6 +101,22 @@ def test_copying_over_something_is_refused(io: CheckpointIO, tmp_path: Path) -> 
     assert (tmp_path / "mine").read_text() == "precious"
 
 
+def test_a_copy_into_the_checkpoint_itself_is_refused(tmp_path: Path) -> None:
+    """It would have no end, and what it left would damage the checkpoint."""
+    checkpoint = publish(CheckpointIO(open_store(tmp_path / "exp")))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "link").symlink_to(checkpoint.path)
+    for source, target in (
+        (checkpoint, Path(checkpoint.path, "copy")),
+        (checkpoint, tmp_path / "link" / "deep" / "er"),
+        (Checkpoint(tmp_path / "mine"), tmp_path / "mine" / "copy"),
+    ):
+        with pytest.raises(SaveError, match="lies in the checkpoint itself"):
+            source.to_directory(target)
+    checkpoint.verify()
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
 def test_one_that_is_gone_says_so(io: CheckpointIO, tmp_path: Path) -> None:
     checkpoint = publish(io)
     io.delete(TRIAL, 5, 2)

@@ -57,7 +57,9 @@ def test_repr_says_every_field(config: Any) -> None:
 
 NO_COUNT = [0, -1, 1.0, 1.5, True, "2", math.nan, [1]]
 NO_FLAG = [0, 1, "yes", 1.0]
-NO_SECONDS = [-1, math.nan, math.inf, True, "10", None]
+TOO_LARGE = 10**400
+"""An integer that no float can hold."""
+NO_SECONDS = [-1, math.nan, math.inf, True, "10", None, TOO_LARGE]
 BAD: list[tuple[Any, str, list[Any]]] = [
     (CheckpointConfig, "num_to_keep", NO_COUNT),
     (CheckpointConfig, "checkpoint_score_attribute", ["", " ", 3, b"loss"]),
@@ -67,7 +69,7 @@ BAD: list[tuple[Any, str, list[Any]]] = [
     (
         CheckpointConfig,
         "checkpoint_every_s",
-        [0, -1, 0.0, math.nan, math.inf, True, timedelta(0), timedelta(seconds=-1), timedelta, [30], b"30s"],
+        [0, -1, 0.0, math.nan, math.inf, TOO_LARGE, True, timedelta(0), timedelta(seconds=-1), timedelta, [30], b"30s"],
     ),
     (CheckpointConfig, "checkpoint_every_s", ["auto", "", "90", "min", "30 parsecs", "0s", "-5min", "1h30", "1e3s"]),
     (CheckpointConfig, "checkpoint_on_failure", [*NO_FLAG, None]),
@@ -96,7 +98,7 @@ BAD: list[tuple[Any, str, list[Any]]] = [
     (TuneConfig, "seed", [-1, 1.0, True, "7", 2**63]),
     (RunConfig, "callbacks", [None, "print", print, 3]),
     (RunConfig, "storage_path", ["", " ", "a\0b", 3, b"folder", Path("s3://bucket/sweeps"), Path]),
-    (RunConfig, "stop", [3, "loss", [], RandomSearch, {3: 4.0}, {"": 1}]),
+    (RunConfig, "stop", [3, "loss", [], RandomSearch, {3: 4.0}, {"": 1}, {"x": TOO_LARGE}]),
     (RunConfig, "checkpoint_config", [None, {}, CheckpointConfig, FailureConfig()]),
     (RunConfig, "failure_config", [None, {}, CheckpointConfig()]),
     (RunConfig, "verbose", [-1, 4, True, 1.0, None]),

@@ -187,10 +187,12 @@ class Checkpoint:
         Raises:
             CheckpointNotFoundError: The checkpoint is gone.
             CheckpointCorruptError: It is damaged.
-            SaveError: ``path`` is not empty.
+            SaveError: ``path`` is not empty, or lies in the checkpoint.
             StorageError: ``path`` cannot be written to; what was copied until then is removed.
         """
         found = find(self._path)
+        if path is not None and found.is_local:
+            _refuse_inside(path, found.where)
         with found.files(verify=True) as folder:
             target = _new_folder(path)
             try:
@@ -237,6 +239,21 @@ def _handle(path: str, move: bool) -> Checkpoint:  # noqa: FBT001 - called by pi
     checkpoint = Checkpoint(path)
     checkpoint._move = move  # noqa: SLF001 - it has no public way in
     return checkpoint
+
+
+def _refuse_inside(path: str | os.PathLike[str], checkpoint: str) -> None:
+    """Refuse a copy into what is copied: it has no end, and damages the checkpoint.
+
+    Raises:
+        SaveError: It lies there.
+    """
+    target = Path(resolve(path, what="path"))
+    if Path(checkpoint).resolve() in target.resolve().parents:
+        raise SaveError(
+            f"the folder to copy a checkpoint into lies in the checkpoint itself: {target}",
+            hint="name a folder somewhere else",
+            path=str(target),
+        )
 
 
 def _new_folder(path: str | os.PathLike[str] | None) -> Path:

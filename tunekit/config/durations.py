@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any, Protocol, runtime_checkable
 
-from tunekit.config.problems import Problems
+from tunekit.config.problems import Problems, is_finite
 
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z]+)\s*")
@@ -34,10 +34,12 @@ def parse_duration(text: str) -> float | None:
 
 
 def seconds_of(value: float | str | Duration) -> float:
-    """Return the seconds of a length of time; NaN for a text that says none."""
+    """Return the seconds of a length of time; NaN for a text that says none, or for a number beyond all floats."""
     if isinstance(value, str):
         found = parse_duration(value)
         return math.nan if found is None else found
+    if isinstance(value, int) and not is_finite(value):
+        return math.nan
     return float(value.total_seconds() if isinstance(value, Duration) else value)
 
 

@@ -56,6 +56,14 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def is_finite(value: float) -> bool:
+    """Return whether a number is finite as a float: an integer may be beyond all of them."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def plain_number(value: Any) -> Any:
     """Return a number of another library, such as numpy, as Python's own, and anything else as it is."""
     if isinstance(value, bool | int | float):
@@ -156,7 +164,7 @@ class Problems:
         allowed = "a finite number" + (f" > {above:g}" if above > -math.inf else "")
         if not isinstance(value, int | float) or isinstance(value, bool):
             self.bad_type(field, value, allowed)
-        elif not math.isfinite(value) or not value > above:
+        elif not is_finite(value) or not value > above:
             self.bad_value(field, value, allowed)
 
     def seconds(self, field: str, value: object, *, zero: bool = False) -> None:
@@ -164,7 +172,7 @@ class Problems:
         allowed = f"a finite number of seconds {'>=' if zero else '>'} 0"
         if not isinstance(value, int | float) or isinstance(value, bool):
             self.bad_type(field, value, allowed)
-        elif not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        elif not is_finite(value) or value < 0 or (value == 0 and not zero):
             self.bad_value(field, value, allowed)
 
     def flag(self, field: str, value: object, *, none_is: str = "") -> None:

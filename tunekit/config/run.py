@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from tunekit.config.durations import Duration, check_interval, seconds_of
-from tunekit.config.problems import Problems, is_number, make_plain, plain_number, shorten
+from tunekit.config.problems import Problems, is_finite, is_number, make_plain, plain_number, shorten
 from tunekit.config.rules import FailureRule, check_rules
 
 DEFAULT_STORAGE_PATH = "~/tunekit_results"
@@ -249,7 +248,7 @@ def _check_stop(problems: Problems, stop: object) -> None:
         elif not is_number(value):
             hint = "a metric stops a trial when it reaches a number; for anything else pass a function"
             problems.bad_type(place, value, "a number", hint=hint)
-        elif not math.isfinite(value):
+        elif not is_finite(value):
             problems.bad_value(place, value, "a finite number")
         elif key == "training_iteration" and value < 1:
             problems.bad_value(place, value, ">= 1: iterations count from 1")
