@@ -29,8 +29,9 @@ from tunekit.runtime.shapes import Shape
 from tunekit.runtime.spec import SweepSpec
 from tunekit.runtime.worker import Worker
 
-_MIN_WAITING, _MAX_WAITING = 8, 248
-"""Workers of other machines that may wait for an order at a time."""
+_MIN_WAITING, _MAX_WAITING = 56, 248
+"""Workers of other machines that may wait for an order at a time; others ask again and again. The cluster may be small
+when the relay is started, and grow."""
 _INLINE_BYTES = 64 * 1024
 """A larger trainable is put into Ray's object store once, instead of being sent along to each worker."""
 _PATIENCE_S = 1.0
