@@ -88,7 +88,7 @@ def tell_change(folder: Path, content: object, experiment: str, trial_name: str)
         experiment: The experiment's folder or URI.
         trial_name: The trial.
     """
-    if not isinstance(content, str) or not folder.is_relative_to(experiment):
+    if not isinstance(content, str) or not folder.is_relative_to(Path(experiment).resolve()):
         return
     try:
         problem = find(content).change()

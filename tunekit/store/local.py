@@ -49,7 +49,9 @@ class LocalStore(Renaming):
 
     def __init__(self, root: Path, *, ops: Ops | None = None, create: bool = True) -> None:
         """Look at the folder, and create it if asked to."""
-        self._root = root
+        # Links that lead to it are the user's, and may lead elsewhere on another machine; below it, none is followed.
+        self._given = root
+        self._root = Path(os.path.realpath(root))
         self._ops = ops or Ops()
         self._open(create=create)
 
@@ -59,11 +61,11 @@ class LocalStore(Renaming):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle as the folder's path; the receiver does not create it."""
-        return (_reopen, (str(self._root),))
+        return (_reopen, (str(self._given),))
 
     @property
     def uri(self) -> str:
-        """The folder's absolute path."""
+        """The folder's absolute path, without links."""
         return str(self._root)
 
     @property
