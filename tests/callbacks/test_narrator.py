@@ -22,6 +22,7 @@ from tunekit.testing.events import (
     driver,
     halted,
     interrupted,
+    launch_failed,
     lost,
     preempted,
     published,
@@ -124,7 +125,7 @@ def test_rows_that_a_trial_has_lost_are_named_once() -> None:
     assert told(started(0, 3, restored_from=2)) == [("trial_restore", 2, range(3, 4))]
     told(lost(0, 3))
     assert told(started(0, 4, restored_from=2)) == [("trial_restore", 2, range(3, 3))]
-    assert told(restore_failed(0, 2, 4)) == []
+    assert told(restore_failed(0, 2, 4)) == [("trial_recover", "crashed")]
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(StartOver.UNOPENED, [range(1, 3)]), (StartOver.UNREAD, [])])
@@ -191,6 +192,13 @@ def kept(told: list[Happening], state: State) -> list[dict[int, Any]]:
             cut = one.seen.iteration
             tables[one.trial] = {at: row for at, row in tables[one.trial].items() if at <= cut}
     return tables
+
+
+def test_rows_of_an_attempt_that_failed_to_launch_are_no_rows() -> None:
+    """Even if it had said that it began: the core and whoever reads the journal draw the line at the same place."""
+    told = Told(max_failures=9)
+    told(started(0), launch_failed(0))
+    assert told(row(0, 1)) == []
 
 
 @settings(max_examples=40)

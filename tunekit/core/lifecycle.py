@@ -385,7 +385,13 @@ TRANSITIONS: dict[TrialStatus, dict[type, Handler]] = {
         TrialAssigned: on_assigned,
         TrialSaving: on_saving,
     },
-    TrialStatus.RUNNING: {**_WORK, **_ENDINGS, TrialSaving: on_saving},
+    TrialStatus.RUNNING: {
+        **_WORK,
+        **_ENDINGS,
+        LaunchFailed: on_launch_failed,
+        RestoreFailed: on_restore_failed,
+        TrialSaving: on_saving,
+    },
     TrialStatus.STOPPING: {
         **_WORK,
         **_ENDINGS,
