@@ -24,7 +24,7 @@ from tunekit.schedulers import ASHA, FIFO
 from tunekit.types import TrialStatus
 
 FOLDER = Path(__file__).parents[1] / "data" / "journals"
-NAMES = ["1_asha", "1_judged", "1_retention"]
+NAMES = ["1_asha", "1_judged", "1_notices", "1_retention"]
 
 
 def records_of(name: str) -> list[Record]:
