@@ -94,7 +94,7 @@ def test_all_three_triggers_together(make: Make, tmp_path: Path, trainable: Any,
 def test_by_iteration_and_at_the_end(
     make: Make, tmp_path: Path, trainable: Any, name: str, stop: int, options: dict[str, Any], steps: list[int]
 ) -> None:
-    """S003-11, S003-14, S003-22, S003-23: in a function with a saver as in a class."""
+    """S003-11, S003-14, S003-18, S003-22, S003-23: in a function with a saver as in a class."""
     tk.inline(make(trainable, {}, run=run_config(stop, **options)))
     assert saved(tmp_path, name) == steps
 
@@ -247,7 +247,7 @@ def test_no_warning_for_those_who_know(make: Make, caplog: pytest.LogCaptureFixt
 def test_a_function_without_a_saver_cannot_be_asked(
     make: Make, tmp_path: Path, option: dict[str, Any], given: str
 ) -> None:
-    """S003-3, S003-22, S003-23, R12: an error at the first report, which ends the experiment and charges no budget."""
+    """S003-3, S003-18, S003-22, S003-23, R12: an error at the first report; ends the experiment, charges no budget."""
     calls = []
 
     def train(config: dict[str, Any]) -> None:

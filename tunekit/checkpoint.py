@@ -80,6 +80,9 @@ class Checkpoint:
     def from_dict(cls, data: Mapping[Any, Any], *, pickle: bool = False) -> Checkpoint:
         """Return a checkpoint that holds a dict of plain values, NumPy arrays and bytes, nested as you like.
 
+        Its files are temporary and go with this handle, a pickle of which does not hold them: report it, or take a copy
+        with ``to_directory``.
+
         Args:
             data: The dict; get it back with ``to_dict``.
             pickle: Whether other values may be pickled. Reading them runs whatever code is in the pickle.
