@@ -31,6 +31,7 @@ class ResultGrid(Sequence[Result]):
     Args:
         trials: The trials' states.
         configs: Makes the configuration of a trial.
+        shown_configs: Makes it for tables, where what the script no longer has is there by name; None: as ``configs``.
         rows: Reads the whole table of rows; called at most once, when a question needs it.
         trainable_name: Names the trials.
         path: The experiment's folder.
@@ -45,6 +46,7 @@ class ResultGrid(Sequence[Result]):
         *,
         trials: Sequence[TrialState],
         configs: Callable[[TrialId], dict[str, Any]],
+        shown_configs: Callable[[TrialId], dict[str, Any]] | None = None,
         rows: Callable[[], RowTable],
         trainable_name: str,
         path: str,
@@ -54,7 +56,13 @@ class ResultGrid(Sequence[Result]):
         depends_on: str = "",
     ) -> None:
         """Keep the parts; nothing is read yet."""
-        self._source = Source(path=path, trainable_name=trainable_name, configs=configs, read_rows=rows)
+        self._source = Source(
+            path=path,
+            trainable_name=trainable_name,
+            configs=configs,
+            shown_configs=shown_configs or configs,
+            read_rows=rows,
+        )
         self._histories = [History(trial, self._source) for trial in trials]
         self._results = [Result(history) for history in self._histories]
         self._metric = metric
@@ -180,7 +188,7 @@ class ResultGrid(Sequence[Result]):
                 raise self._no_answer(metric)
             rows = [history.shown(row) if row else {} for history, row in best]
         return table(
-            with_config({"trial_id": history.name, **row}, history.config)
+            with_config({"trial_id": history.name, **row}, history.shown_config)
             for history, row in zip(self._histories, rows, strict=True)
         )
 

@@ -27,6 +27,8 @@ class Source:
     """What trials are named after."""
     configs: Callable[[TrialId], dict[str, Any]]
     """Makes the configuration of a trial."""
+    shown_configs: Callable[[TrialId], dict[str, Any]]
+    """Makes it for tables, as far as that can be done: what the script no longer has is there by name."""
     read_rows: Callable[[], RowTable]
     """Reads the journal. Called once at most, and only when a question needs more than each trial's last row."""
 
@@ -67,6 +69,11 @@ class History:
     def config(self) -> dict[str, Any]:
         """The trial's configuration."""
         return self._source.configs(self.state.trial)
+
+    @cached_property
+    def shown_config(self) -> dict[str, Any]:
+        """The same for tables: what the script no longer has is there by name."""
+        return self._source.shown_configs(self.state.trial)
 
     @property
     def rows(self) -> list[ResultReported]:

@@ -74,7 +74,7 @@ class Result:
     def metrics(self) -> dict[str, Any]:
         """The trial's last row, with ``training_iteration``, ``time_total_s``, ``config`` and the like; {} if none."""
         row = self._history.shown_last()
-        return {**row, "config": self.config} if row else {}
+        return {**row, "config": self._history.shown_config} if row else {}
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -88,7 +88,7 @@ class Result:
         Raises:
             TunekitError: pandas is not installed.
         """
-        return table(with_config(row, self.config) for row in self.rows)
+        return table(with_config(row, self._history.shown_config) for row in self.rows)
 
     @cached_property
     def error(self) -> TrialError | None:

@@ -77,19 +77,20 @@ class Spaces:
         """Whether a trial was drawn from the script's own space."""
         return self._space(self._number(trial)) is self._plan.space
 
-    def resolve(self, trial: TrialId, values: Mapping[str, Json]) -> dict[str, Any]:
+    def resolve(self, trial: TrialId, values: Mapping[str, Json], *, is_shown: bool = False) -> dict[str, Any]:
         """Return the configuration of a trial, made afresh.
 
         Args:
             trial: The trial.
             values: Its draw.
+            is_shown: Whether it is for tables, where an object that the script no longer has is there by name.
 
         Raises:
             ConfigError: It holds an object that the script no longer has, or its space is not known.
         """
         space = self._space(self._number(trial))
         config = space.resolve(values)
-        lost = None if space is self._plan.space else find_lost(config)
+        lost = None if space is self._plan.space or is_shown else find_lost(config)
         if lost is not None:
             name = self._plan.trial_name(trial)
             raise ConfigError(

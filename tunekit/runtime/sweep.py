@@ -235,6 +235,7 @@ def _results(plan: Plan, experiment: Experiment, spaces: Spaces) -> ResultGrid:
     return ResultGrid(
         trials=state.trials,
         configs=lambda trial: spaces.resolve(trial, state.trials[trial].draw.values),
+        shown_configs=lambda trial: spaces.resolve(trial, state.trials[trial].draw.values, is_shown=True),
         rows=rows,
         trainable_name=plan.info.name,
         path=plan.path,
