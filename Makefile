@@ -43,7 +43,7 @@ lint: $(READY) ## Style, types and layers
 
 .PHONY: test
 test: lint ## Lint, then every test but the long chaos runs
-	$(BIN)/python tests/halves.py ray
+	$(BIN)/python tests/halves.py "ray or s3"
 
 .PHONY: chaos
 chaos: $(READY) ## Kill workers and drivers KILLS times (30) and compare bit for bit

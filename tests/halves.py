@@ -1,6 +1,6 @@
 """Runs all tests in two processes at once: those with a marker, and those without it.
 
-Usage: halves.py MARKER [ARGUMENTS OF PYTEST]
+Usage: halves.py "MARKER or MARKER" [ARGUMENTS OF PYTEST]
 
 Tests that start Ray mostly wait for its processes, and leave a core to the others meanwhile. A test is in one half or
 in the other, so what counts threads, files and processes of its own is not disturbed. The marked half is shown as it
@@ -21,8 +21,8 @@ NO_TESTS = 5
 def main(marker: str, *arguments: str) -> int:
     command = [sys.executable, "-m", "pytest", *arguments, "-m"]
     with tempfile.TemporaryFile() as said:
-        other = subprocess.Popen([*command, f"not {marker} and not soak"], stdout=said, stderr=subprocess.STDOUT)
-        marked = subprocess.Popen([*command, f"{marker} and not soak"])
+        other = subprocess.Popen([*command, f"not ({marker}) and not soak"], stdout=said, stderr=subprocess.STDOUT)
+        marked = subprocess.Popen([*command, f"({marker}) and not soak"])
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both, and they end what they have started.
         statuses = {marked.wait(), other.wait()}
         said.seek(0)

@@ -367,6 +367,8 @@ _ENDINGS: dict[type, Handler] = {
     TrialHalted: on_halted,
     TrialPreempted: on_preempted,
     WorkerLost: on_lost,
+    LaunchFailed: on_launch_failed,
+    RestoreFailed: on_restore_failed,
 }
 _WORK: dict[type, Handler] = {
     TrialStarted: on_started,
@@ -377,27 +379,8 @@ _WORK: dict[type, Handler] = {
 }
 
 TRANSITIONS: dict[TrialStatus, dict[type, Handler]] = {
-    TrialStatus.LAUNCHING: {
-        **_WORK,
-        **_ENDINGS,
-        LaunchFailed: on_launch_failed,
-        RestoreFailed: on_restore_failed,
-        TrialAssigned: on_assigned,
-        TrialSaving: on_saving,
-    },
-    TrialStatus.RUNNING: {
-        **_WORK,
-        **_ENDINGS,
-        LaunchFailed: on_launch_failed,
-        RestoreFailed: on_restore_failed,
-        TrialSaving: on_saving,
-    },
-    TrialStatus.STOPPING: {
-        **_WORK,
-        **_ENDINGS,
-        LaunchFailed: on_launch_failed,
-        RestoreFailed: on_restore_failed,
-        TrialSaving: on_saving,
-    },
+    TrialStatus.LAUNCHING: {**_WORK, **_ENDINGS, TrialAssigned: on_assigned, TrialSaving: on_saving},
+    TrialStatus.RUNNING: {**_WORK, **_ENDINGS, TrialSaving: on_saving},
+    TrialStatus.STOPPING: {**_WORK, **_ENDINGS, TrialSaving: on_saving},
 }
 """What an event of the current attempt does. No entry: it comes too late, and is counted and ignored."""
