@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trainables import Counter
 
 import tunekit as tk
 from tunekit import session
@@ -22,28 +23,11 @@ TOLD = Preempted("SIGTERM")
 LEAVE = TrialPreempted(trial=0, attempt=1, reason="SIGTERM")
 
 
-class Counter(tk.Trainable):
-    """Counts."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        self.value = 0
-
-    def step(self) -> dict[str, Any]:
-        self.value += 1
-        return {"value": self.value}
-
-    def save_checkpoint(self, path: str) -> None:
-        Path(path, "value").write_text(str(self.value))
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        self.value = int(Path(checkpoint, "value").read_text())
-
-
 class Unsaved(tk.Trainable):
     """Cannot be saved."""
 
     def step(self) -> dict[str, Any]:
-        return {"value": self.iteration}
+        return {"count": self.iteration}
 
 
 def count(config: dict[str, Any]) -> None:
@@ -56,14 +40,14 @@ def count(config: dict[str, Any]) -> None:
 
 def count_silently(config: dict[str, Any]) -> None:
     for value in range(9):
-        tk.report({"value": value})
+        tk.report({"count": value})
 
 
 def keep_folders(config: dict[str, Any]) -> None:
     for value in range(9):
         folder = tk.get_context().checkpoint_dir()
         Path(folder, "value").write_text(str(value))
-        tk.report({"value": value}, checkpoint=tk.Checkpoint.from_directory(folder))
+        tk.report({"count": value}, checkpoint=tk.Checkpoint.from_directory(folder))
 
 
 Make = Callable[..., RecordedTrial]
@@ -87,7 +71,7 @@ def test_the_row_that_it_is_at_is_saved_once(make: Make, trainable: Any, frequen
     assert channel.kinds[-3:] == ["ResultReported 2", "CheckpointStaged 2", "TrialPreempted"]
     assert channel.events[-1] == LEAVE
     assert channel.staged[-1].manifest["reason"] == ("frequency" if frequency else "preemption")
-    assert [row.metrics["value"] for row in made.resume(RecordingChannel(stop_at=1)).rows] == [3]
+    assert [row.metrics["count"] for row in made.resume(RecordingChannel(stop_at=1)).rows] == [3]
 
 
 def test_how_long_a_save_takes_is_told(make: Make) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trainables import Counter
 
 from tunekit.config import CheckpointConfig
 from tunekit.runtime.user_saves import UserError, written
 from tunekit.session import report, restore
 from tunekit.testing.recording import RecordedTrial, RecordingChannel
-from tunekit.trainable import Trainable
 
 
 def fail(error: Exception) -> None:
@@ -48,27 +48,16 @@ def test_a_disk_with_room_is_not(tmp_path: Path, error: Exception) -> None:
 # -- loading -----------------------------------------------------------------------------------------------------------
 
 
-class Locking(Trainable):
+class Locking(Counter):
     """Leaves a lock beside what it reads, as some loaders do."""
 
-    def setup(self, config: dict[str, Any]) -> None:
-        self.value = 0
-
-    def step(self) -> dict[str, Any]:
-        self.value += 1
-        return {"value": self.value}
-
-    def save_checkpoint(self, path: str) -> None:
-        Path(path, "value").write_text(str(self.value))
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        self.value = int(Path(checkpoint, "value").read_text())
-        Path(checkpoint, "value.lock").touch()
+    def load_checkpoint(self, path: Any) -> None:
+        super().load_checkpoint(path)
+        Path(path, "count.lock").touch()
 
 
 def locking(config: dict[str, Any]) -> None:
-    saver = Locking.__new__(Locking)
-    saver.value = 0
+    saver = Locking({})
     restore(saver)
     while True:
         report(saver.step(), checkpoint=saver)
@@ -84,7 +73,7 @@ def test_loading_that_changes_the_checkpoint_is_told_at_once(
     )
     made.run(RecordingChannel(stop_at=2))
     assert not caplog.records
-    assert [row.metrics["value"] for row in made.resume().rows] == [3]
+    assert [row.metrics["count"] for row in made.resume().rows] == [3]
     (record,) = caplog.records
-    assert "value.lock: it is not in the manifest" in record.getMessage()
+    assert "count.lock: it is not in the manifest" in record.getMessage()
     assert str(tmp_path / "trial_00000/checkpoint_000002") in record.getMessage()
