@@ -99,7 +99,7 @@ def journal(experiment: Path | str) -> list[Any]:
     return list(experiment_folder(experiment).records())
 
 
-def wait_for(experiment: Path, process: subprocess.Popen[str], num_results: int, timeout_s: float = 90.0) -> bool:
+def wait_for(experiment: Path | str, process: subprocess.Popen[str], num_results: int, timeout_s: float = 90.0) -> bool:
     """Wait until so many more results are journalled than now; False if the sweep has ended first."""
     target = count_results(experiment) + num_results
     deadline = time.monotonic() + timeout_s

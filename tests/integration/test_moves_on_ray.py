@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import sweeps
-from test_sweeps_on_s3 import wait_for_results
 
 from tunekit.core.events import DriverStarted, TrialStarted
 from tunekit.upkeep.copying import copy
@@ -23,13 +23,16 @@ def test_a_sweep_on_ray_moves_to_a_bucket_and_back_and_ends_bit_for_bit(
 ) -> None:
     """S003-5, S003-24, promise 5: its driver is killed at each place, and it goes on at the next one."""
     undisturbed = sweeps.start("walk_sweep.py", str(tmp_path / "undisturbed"), "--inline", *SWEEP)
+    gate = tmp_path / "gate"
+    sweep = [*SWEEP, "--gate", str(gate)]
     places = [str(tmp_path / "here"), s3_uri, str(tmp_path / "back")]
-    for old, new, rows in zip(places, places[1:], (6, 16), strict=False):
-        process = sweeps.start("walk_sweep.py", old, *SWEEP, address=ray_address_s3)
-        wait_for_results(f"{old}/walks", process, rows)
+    for old, new in pairwise(places):
+        process = sweeps.start("walk_sweep.py", old, *sweep, address=ray_address_s3)
+        assert sweeps.wait_for(f"{old}/walks", process, 3)
         sweeps.kill(process)
         assert copy(f"{old}/walks", f"{new}/walks", verify=True).verified
-    last = sweeps.start("walk_sweep.py", places[-1], *SWEEP, address=ray_address_s3)
+    gate.touch()
+    last = sweeps.start("walk_sweep.py", places[-1], *sweep, address=ray_address_s3)
     assert json.loads(sweeps.finish(last).splitlines()[-1]) == {"trials": 4, "errors": 0}
     sweeps.finish(undisturbed)
     end = tmp_path / "back" / "walks"

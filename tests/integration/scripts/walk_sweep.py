@@ -1,7 +1,7 @@
 """A sweep that is killed by tests: random walks that save their generator, so that a wrong restore shows.
 
 Usage: walk_sweep.py FOLDER [--scheduler fifo|asha] [--samples N] [--iterations N] [--step-s S] [--max-failures N]
-    [--slots N] [--cpus N] [--takeover]
+    [--slots N] [--cpus N] [--gate FILE] [--takeover]
 """
 
 from __future__ import annotations
@@ -45,7 +45,15 @@ def train(config: dict[str, Any]) -> None:
     tk.restore(walk)
     while True:
         time.sleep(config["step_s"])
+        if tk.get_context().iteration == config["last"] - 1:
+            wait_for_file(config["gate"])
         tk.report({"position": walk.step(), "noise": random.random()}, checkpoint=walk)
+
+
+def wait_for_file(path: str) -> None:
+    """Wait until there is such a file, so that a sweep cannot end before it is killed; empty: do not wait."""
+    while path and not Path(path).exists():
+        time.sleep(0.05)
 
 
 def main() -> None:
@@ -58,13 +66,19 @@ def main() -> None:
     parser.add_argument("--max-failures", type=int, default=0)
     parser.add_argument("--slots", type=int, default=0, help="logical slots of deterministic mode; 0: it is off")
     parser.add_argument("--cpus", type=int, default=1, help="of each trial")
+    parser.add_argument("--gate", default="", help="a file without which no trial takes its last step")
     parser.add_argument("--inline", action="store_true")
     parser.add_argument("--takeover", action="store_true")
     options = parser.parse_args()
     asha = tk.ASHA(max_t=options.iterations, reduction_factor=2)
     tuner = tk.Tuner(
         tk.with_resources(train, {"CPU": options.cpus}),
-        param_space={"drift": tk.uniform(-1, 1), "step_s": options.step_s},
+        param_space={
+            "drift": tk.uniform(-1, 1),
+            "step_s": options.step_s,
+            "gate": options.gate,
+            "last": options.iterations,
+        },
         tune_config=tk.TuneConfig(
             metric="position",
             mode="max",
@@ -79,7 +93,7 @@ def main() -> None:
             storage_path=options.folder,
             stop={"training_iteration": options.iterations},
             checkpoint_config=tk.CheckpointConfig(checkpoint_frequency=3, num_to_keep=2, checkpoint_at_end=True),
-            failure_config=tk.FailureConfig(max_failures=options.max_failures, hang_timeout_s=60),
+            failure_config=tk.FailureConfig(max_failures=options.max_failures, hang_timeout_s=300),
         ),
     )
     run = partial(tk.inline, tuner) if options.inline else tuner.fit
