@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from tunekit.core.cadence import Outlook
 from tunekit.types import Outcome, TrialId
 
 
@@ -49,12 +50,20 @@ class LaunchTrial(_TrialCommand, frozen=True, kw_only=True, omit_defaults=True, 
     """Seconds of training that the checkpoint holds already."""
     avoid: list[str] = []
     """Ids of nodes on which it is not to run, as long as there is another one that can hold it."""
+    outlook: Outlook | None = None
+    """What it may expect, to choose by it how often it saves; None: the script says how often."""
 
 
 class ContinueTrial(_TrialCommand, frozen=True, kw_only=True, omit_defaults=True, tag="continue"):
     """Answer a trial that waits at its horizon: go on. → its next events."""
 
     until: int | None = None
+
+
+class TellOutlook(_TrialCommand, frozen=True, kw_only=True, tag="outlook"):
+    """Tell a trial that has saved what it may expect now. Needs no answer."""
+
+    outlook: Outlook
 
 
 class StopTrial(_TrialCommand, frozen=True, kw_only=True, omit_defaults=True, tag="stop"):
@@ -112,6 +121,7 @@ Command: TypeAlias = (
     | TellSearcher
     | LaunchTrial
     | ContinueTrial
+    | TellOutlook
     | StopTrial
     | InterruptTrial
     | KillTrial

@@ -110,6 +110,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """FAILED trials go on from their newest checkpoint, with a fresh budget."""
     restart_errored: bool = False
     """FAILED trials start over, with a fresh budget."""
+    tells_outlook: bool = False
+    """Whether trials choose how often they save, and so are told what they may expect."""
     logical_slots: int | None = None
     """In deterministic mode, how many trials are under way at a time, whatever the workers; None: it is off."""
 
@@ -312,6 +314,8 @@ class CheckpointStaged(_CheckpointEvent, frozen=True, kw_only=True, omit_default
     """Whether the user wants it kept for ever."""
     took_s: float = 0.0
     """Seconds from when it was asked for to when it was durable."""
+    blocked_s: float = 0.0
+    """Seconds of these for which the trial stood still; 0: nobody knows, or it was at its end."""
 
 
 class SaveFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="save_failed"):

@@ -20,7 +20,7 @@ import heapq
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tunekit.core import launching, ledger, lifecycle, limit, ordering, scores
+from tunekit.core import exposure, launching, ledger, lifecycle, limit, ordering, scores
 from tunekit.core.commands import (
     Command,
     EndExperiment,
@@ -158,7 +158,10 @@ def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
                 beneath = beneath.replaces
     ledger.reissue(state, trial, out)
     if trial.status.is_live:
+        had_run = trial.started_at is not None
         lifecycle.lost(state, trial, LossCause.DRIVER_LOST, "the driver was lost", out)
+        if had_run:
+            exposure.note(state, trial)
     elif trial.status is TrialStatus.PENDING:
         state.enqueue(trial)
     elif trial.status is TrialStatus.PAUSED:

@@ -32,6 +32,7 @@ def launch(state: State, trial: TrialState, out: list[Command]) -> None:
             until=lifecycle.worker_horizon(state, trial),
             time_total_s=entry.time_total_s if entry else 0.0,
             avoid=list(trial.avoided),
+            outlook=state.exposure.outlook(state.now) if state.settings.tells_outlook else None,
         )
     )
 

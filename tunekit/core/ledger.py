@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from tunekit.core.checkpoints import num_bytes, restorable, superfluous, valid
-from tunekit.core.commands import Command
+from tunekit.core.commands import Command, TellOutlook
 from tunekit.core.events import (
     CheckpointAdopted,
     CheckpointDeleted,
@@ -46,6 +46,10 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
     trial.enter(entry)
     state.hear(trial)
     state.publish(trial, entry, out)
+    state.exposure.measure(event.blocked_s, event.took_s)
+    if state.settings.tells_outlook and trial.status is TrialStatus.RUNNING:
+        outlook = state.exposure.outlook(state.now)
+        out.append(TellOutlook(trial=trial.trial, attempt=trial.attempt, outlook=outlook))
 
 
 def _entry(event: CheckpointStaged | CheckpointAdopted, *, time_total_s: float, size: int) -> CheckpointState:

@@ -40,6 +40,7 @@ from tunekit.core.events import (
     TrialStartedOver,
     WorkerLost,
 )
+from tunekit.core.exposure import exposed
 from tunekit.core.failures import note_loss
 from tunekit.core.preparing import on_assigned
 from tunekit.core.retries import again, charge, end, fail, leave_slot, note_likeness, pay
@@ -363,10 +364,10 @@ Handler: TypeAlias = Callable[[State, TrialState, Any, list[Command]], None]
 
 _ENDINGS: dict[type, Handler] = {
     TrialReturned: on_returned,
-    TrialRaised: on_raised,
+    TrialRaised: exposed(on_raised),
     TrialHalted: on_halted,
-    TrialPreempted: on_preempted,
-    WorkerLost: on_lost,
+    TrialPreempted: exposed(on_preempted),
+    WorkerLost: exposed(on_lost),
     LaunchFailed: on_launch_failed,
     RestoreFailed: on_restore_failed,
 }

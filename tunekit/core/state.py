@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tunekit.core.alarms import Alarms, due
+from tunekit.core.cadence import Exposure
 from tunekit.core.commands import Command, DeleteCheckpoint, PublishCheckpoint, TellSearcher
 from tunekit.core.events import Settings
 from tunekit.core.limit import ByteLimit
@@ -61,6 +62,8 @@ class State:
     """Events of earlier attempts and duplicates, ignored."""
     num_published: int = 0
     """Checkpoints that were ever published."""
+    exposure: Exposure = field(default_factory=Exposure)
+    """How long trials have run, and how often they have lost work."""
     notices: list[str] = field(default_factory=list)
     """What the user must be told, in this run of the driver."""
 
@@ -107,6 +110,7 @@ class State:
             self.live[trial.trial] = None
             if status is TrialStatus.RUNNING:
                 trial.started_at = self.now
+                self.exposure.begin(self.now)
                 self.hear(trial)
                 self.deadlines.watch(trial.trial)
         else:
@@ -122,6 +126,7 @@ class State:
         """Wait for nothing of its attempt any more, and count how long that ran."""
         if trial.started_at is not None:
             trial.run_s += self.now - trial.started_at
+            self.exposure.end(self.now)
         trial.started_at = trial.suspected_at = trial.deadline = None
         trial.is_hung = False
         trial.escalation = 0
