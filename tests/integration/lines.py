@@ -5,7 +5,6 @@ from __future__ import annotations
 from tunekit.core.events import Event, ResultReported
 from tunekit.runtime.link import Link
 from tunekit.runtime.mailbox import Mailbox
-from tunekit.runtime.post import PostOffice
 from tunekit.runtime.wire import Assign, Hello, Note, Order, decode_said
 
 
@@ -14,8 +13,7 @@ class Line:
 
     def __init__(self, lease_s: float = 60.0, grace_s: float = 10.0) -> None:
         self.mailbox = Mailbox()
-        self.office = PostOffice()
-        self.office.open(1)
+        self.mailbox.open(1)
         self.is_cut = False
         self.deaths: list[str] = []
         self.interrupts: list[tuple[int, int]] = []
@@ -42,17 +40,14 @@ class Line:
 
     def order(self, *orders: Order) -> None:
         for order in orders:
-            self.office.order(1, order)
-        frame = self.office.post(acknowledges=True)
-        if frame is not None:
-            self.mailbox.post(frame)
+            self.mailbox.order(1, order)
+        self.mailbox.deliver()
 
     def hear(self) -> list[Event | Note]:
         """Return what is new, and acknowledge it."""
-        letters = self.office.receive(self.mailbox.drain(self.office.drain(0.0)))
+        letters = self.mailbox.drain(0.0)
         for letter in letters:
-            self.office.acknowledge(1, letter.number)
-        self.order()
+            self.mailbox.acknowledge(1, letter.number)
         return [said for letter in letters for said in decode_said(letter.message)]
 
     def begin(self, trial: int = 1) -> Assign:

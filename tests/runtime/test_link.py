@@ -20,7 +20,6 @@ from tunekit.core.events import (
 )
 from tunekit.runtime import lease
 from tunekit.runtime import link as link_module
-from tunekit.runtime.mailbox import Mailbox
 from tunekit.runtime.wire import Hello, Leave, Note, Recall, Returned, decode_said
 from tunekit.session import TrialStopped
 
@@ -225,18 +224,6 @@ def test_the_pump_delivers_and_fetches_while_user_code_runs(pumped: Line) -> Non
     eventually(pumped.link.pending_stop)
 
 
-def test_a_new_mailbox_gets_everything_again(line: Line) -> None:
-    line.begin()
-    line.hear()
-    line.link.send(row(1))
-    line.link.flush()
-    line.mailbox = Mailbox()  # It takes the row with it.
-    line.link.send(row(2))
-    line.link.flush()
-    line.link.flush()
-    assert line.hear() == [row(1), row(2)]
-
-
 def test_a_failed_call_is_made_good(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     line.begin()
     line.hear()
@@ -326,7 +313,6 @@ def test_an_exchange_renews_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_worker_that_was_given_up_ends_itself(line: Line) -> None:
     line.begin()
-    line.office.give_up(1)
-    line.order()
+    line.mailbox.give_up(1)
     line.link.flush()
     assert line.deaths == ["the driver has given this worker up"]

@@ -11,7 +11,6 @@ import pytest
 from tunekit.runtime import worker
 from tunekit.runtime.link import Link
 from tunekit.runtime.mailbox import Mailbox
-from tunekit.runtime.post import PostOffice
 from tunekit.runtime.spec import SweepSpec
 from tunekit.runtime.wire import Assign, Hello
 
@@ -21,9 +20,8 @@ class Line:
 
     def __init__(self) -> None:
         self.mailbox = Mailbox()
-        self.office = PostOffice()
-        self.office.open(1)
-        self.office.order(1, Assign(trial=0, attempt=1, spec=b""))
+        self.mailbox.open(1)
+        self.mailbox.order(1, Assign(trial=0, attempt=1, spec=b""))
         self.speak()
         self.is_cut = False
         self.deaths: list[str] = []
@@ -45,9 +43,7 @@ class Line:
 
     def speak(self) -> None:
         """Let the mailbox hear of the driver."""
-        frame = self.office.post(wakes=True, acknowledges=True)
-        assert frame is not None
-        self.mailbox.post(frame)
+        self.mailbox.deliver()
 
 
 def test_time_in_which_nobody_asked_is_no_silence_of_the_driver() -> None:

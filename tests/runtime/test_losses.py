@@ -119,7 +119,7 @@ def test_an_attempt_that_was_said_to_be_prepared_is_lost_when_its_worker_leaves(
     told: list[Event] = []
     executor = SimpleNamespace(
         _deliver=lambda letters: None,
-        _office=SimpleNamespace(accept=lambda *args: [], give_up=lambda worker: None),
+        _mailbox=SimpleNamespace(accept=lambda *args: [], give_up=lambda worker: None),
         _pool=pool,
         _tell=lambda *events: told.extend(events),
     )

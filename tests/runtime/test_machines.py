@@ -30,7 +30,7 @@ class FakeCluster:
         return [HERE, THERE]
 
 
-class FakeOffice:
+class FakeMailbox:
     """Keeps what workers are told."""
 
     def __init__(self) -> None:
@@ -57,10 +57,10 @@ class World:
     def __init__(self) -> None:
         self.now = 1000.0
         self.pool = Pool()
-        self.office, self.drains = FakeOffice(), FakeDrains()
+        self.mailbox, self.drains = FakeMailbox(), FakeDrains()
         cluster: Any = cast("Any", FakeCluster())
-        office, drains = cast("Any", self.office), cast("Any", self.drains)
-        self.machines = Machines(cluster, Offers([]), self.pool, office, drains=drains, clock=lambda: self.now)
+        mailbox, drains = cast("Any", self.mailbox), cast("Any", self.drains)
+        self.machines = Machines(cluster, Offers([]), self.pool, mailbox, drains=drains, clock=lambda: self.now)
         for trial in range(4):
             self.pool.submit(Assign(trial=trial, attempt=1, spec=b""), SHAPE)
         started = self.pool.plan().start
@@ -96,8 +96,8 @@ def test_those_with_most_work_at_risk_are_told_first(world: World) -> None:
         world.now += 5
     world.save(2, took_s=1.0)
     world.machines.hear("there", DRAINED)
-    assert [worker for worker, _ in world.office.orders] == [3, 4, 2]
-    assert {order for _, order in world.office.orders} == {Warn(source="Ray", deadline=1060.0)}
+    assert [worker for worker, _ in world.mailbox.orders] == [3, 4, 2]
+    assert {order for _, order in world.mailbox.orders} == {Warn(source="Ray", deadline=1060.0)}
 
 
 def test_saves_that_do_not_fit_into_the_time_that_is_left_are_not_begun(world: World) -> None:
@@ -106,7 +106,7 @@ def test_saves_that_do_not_fit_into_the_time_that_is_left_are_not_begun(world: W
         world.now += 1
     world.now = 1010.0
     world.machines.hear("there", DRAINED)
-    assert [(worker, order.saves) for worker, order in world.office.orders] == [(2, True), (3, False), (4, False)]
+    assert [(worker, order.saves) for worker, order in world.mailbox.orders] == [(2, True), (3, False), (4, False)]
 
 
 @pytest.mark.parametrize(("window_s", "fit"), [(None, [1, 2, 3]), (100.0, [1, 2, 3]), (50.0, [1, 3]), (0.0, [3])])
@@ -132,7 +132,7 @@ def test_a_notice_is_told_once(world: World) -> None:
     world.drains.latest = {"there": DRAINED}
     for _ in range(3):
         world.machines.look()
-    assert len(world.office.orders) == 3
+    assert len(world.mailbox.orders) == 3
 
 
 def test_nothing_is_placed_on_a_machine_that_is_to_go(world: World) -> None:
@@ -147,16 +147,16 @@ def test_nothing_is_placed_on_a_machine_that_is_to_go(world: World) -> None:
 
 def test_a_worker_that_comes_up_there_all_the_same_is_told(world: World) -> None:
     world.machines.hear("there", DRAINED)
-    world.office.orders.clear()
+    world.mailbox.orders.clear()
     world.machines.came_up(world.workers[3])
     world.machines.came_up(world.workers[1])
-    assert [worker for worker, _ in world.office.orders] == [3]
+    assert [worker for worker, _ in world.mailbox.orders] == [3]
     assert world.workers[3].notice
 
 
 def test_a_machine_that_may_stay_keeps_its_trials_and_gets_more(world: World) -> None:
     world.machines.hear("there", NodeNotice("AWS", ends=False))
-    assert [order.ends for _, order in world.office.orders] == [False] * 3
+    assert [order.ends for _, order in world.mailbox.orders] == [False] * 3
     assert world.pool.capacity() == 4
     assert not world.workers[2].notice
 
@@ -188,7 +188,7 @@ def test_a_machine_that_is_there_long_after_its_time_stays(world: World) -> None
 def test_what_a_worker_has_heard_is_about_its_own_machine(world: World) -> None:
     world.machines.told(world.workers[2], MachineNotice(source="Azure"))
     assert world.machines.leaving == ["there"]
-    assert {order.deadline for _, order in world.office.orders} == {1030.0}, "without a time, it is soon"
+    assert {order.deadline for _, order in world.mailbox.orders} == {1030.0}, "without a time, it is soon"
     world.machines.told(None, MachineNotice(source="Azure"))
     world.machines.told(world.workers[3], MachineNotice(source="Azure", is_withdrawn=True))
     assert world.machines.leaving == []

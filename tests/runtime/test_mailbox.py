@@ -1,9 +1,11 @@
-"""Mailbox, post office, sequences: each message exactly once and in order, whatever is lost, repeated, restarted."""
+"""Mailbox and sequences: each message exactly once and in order, whatever is lost and repeated."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -12,16 +14,13 @@ from hypothesis import strategies as st
 
 from tunekit.core.commands import ContinueTrial, StopTrial
 from tunekit.core.events import ErrorInfo, Event, ResultReported, TrialRaised, TrialReturned
-from tunekit.runtime.mailbox import MAX_GONE, Mailbox
-from tunekit.runtime.post import PostOffice
+from tunekit.runtime import mailbox as mailbox_module
+from tunekit.runtime.mailbox import Mailbox
 from tunekit.runtime.sequence import Inbox, Outbox
 from tunekit.runtime.wire import (
     Download,
-    Drain,
-    Drained,
     Hello,
     Note,
-    Post,
     Upload,
     decode_order,
     decode_said,
@@ -39,8 +38,15 @@ def exchange(
     return msgspec.msgpack.decode(mailbox.exchange(frame), type=Download)
 
 
-def drain(mailbox: Mailbox, instance: int = 0, seen: int = 0, wait_s: float = 0.0) -> Drained:
-    return msgspec.msgpack.decode(mailbox.drain(encode(Drain(instance, seen, [], wait_s))), type=Drained)
+def order(number: int, worker: int = 1) -> ContinueTrial:
+    return ContinueTrial(trial=worker, attempt=number)
+
+
+@pytest.fixture
+def mailbox() -> Mailbox:
+    mailbox = Mailbox()
+    mailbox.open(1)
+    return mailbox
 
 
 # -- sequences ---------------------------------------------------------------------------------------------------------
@@ -48,7 +54,7 @@ def drain(mailbox: Mailbox, instance: int = 0, seen: int = 0, wait_s: float = 0.
 
 @given(st.lists(st.sampled_from(["put", "send", "lose", "repeat", "acknowledge", "forget"]), max_size=60))
 def test_each_message_arrives_once_and_in_order(steps: list[str]) -> None:
-    """Any pattern of losses, repetitions and restarts, and then silence: everything has come, once."""
+    """Any pattern of losses and repetitions, and then silence: everything has come, once."""
     outbox, inbox = Outbox(), Inbox()
     put = 0
     got: list[bytes] = []
@@ -94,74 +100,63 @@ def test_what_is_acknowledged_is_forgotten() -> None:
 # -- the mailbox -------------------------------------------------------------------------------------------------------
 
 
-def test_parcels_stay_until_the_driver_has_seen_them() -> None:
-    mailbox = Mailbox()
-    exchange(mailbox, b"a", b"b")
-    first = drain(mailbox)
-    assert [(parcel.number, parcel.message) for parcel in first.parcels] == [(1, b"a"), (2, b"b")]
-    assert drain(mailbox).parcels == first.parcels, "the first answer may have been lost"
-    assert drain(mailbox, first.instance, first.upto).parcels == []
-
-
-def test_a_number_of_another_instance_says_nothing() -> None:
-    mailbox = Mailbox()
-    exchange(mailbox, b"a")
-    assert drain(mailbox, instance=drain(mailbox).instance + 1, seen=1).parcels
-
-
-def test_orders_stay_until_the_worker_has_heeded_them() -> None:
-    mailbox = Mailbox()
-    mailbox.post(encode(Post([(1, 1, [b"x", b"y"])], [], [])))
-    assert exchange(mailbox).orders == [b"x", b"y"]
-    assert exchange(mailbox, heeded=1).orders == [b"y"]
+def test_orders_stay_until_the_worker_has_heeded_them(mailbox: Mailbox) -> None:
+    mailbox.order(1, order(1))
+    mailbox.order(1, order(2))
+    both = [encode_order(order(1)), encode_order(order(2))]
+    assert exchange(mailbox).orders == both
+    assert exchange(mailbox).orders == both, "the first answer may have been lost"
+    answer = exchange(mailbox, heeded=1)
+    assert (answer.first, answer.orders) == (2, both[1:])
     assert exchange(mailbox, heeded=2).orders == []
-    assert drain(mailbox).heeded == [(1, 2)]
 
 
-def test_posts_that_overtake_each_other_are_put_in_order() -> None:
-    mailbox = Mailbox()
-    mailbox.post(encode(Post([(1, 2, [b"y"])], [], [])))
-    assert exchange(mailbox).orders == []
-    mailbox.post(encode(Post([(1, 1, [b"x"])], [], [])))
-    assert exchange(mailbox).orders == [b"x", b"y"]
+def test_a_drain_ends_where_it_is_large_and_loses_nothing(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox_module, "MAX_DRAIN_BYTES", 1)
+    exchange(mailbox, b"aa", b"bb")
+    assert [letter.message for letter in mailbox.drain(30.0)] == [b"aa"]
+    assert [letter.message for letter in mailbox.drain(30.0)] == [b"bb"]
 
 
-def test_a_repeated_order_that_was_heeded_is_said_to_be() -> None:
-    mailbox = Mailbox()
-    mailbox.post(encode(Post([(1, 1, [b"x"])], [], [])))
-    exchange(mailbox, heeded=1)
-    drain(mailbox)
-    assert drain(mailbox).heeded == []
-    mailbox.post(encode(Post([(1, 1, [b"x"])], [], [])))
-    assert drain(mailbox).heeded == [(1, 1)]
-    assert exchange(mailbox, heeded=1).orders == []
-
-
-def test_those_who_wait_are_woken() -> None:
-    mailbox = Mailbox()
+def test_those_who_wait_are_woken(mailbox: Mailbox) -> None:
     answers: list[object] = []
     threads = [
         threading.Thread(target=lambda: answers.append(exchange(mailbox, wait_s=30.0))),
-        threading.Thread(target=lambda: answers.append(drain(mailbox, wait_s=30.0))),
+        threading.Thread(target=lambda: answers.append(mailbox.drain(30.0))),
     ]
     for thread in threads:
         thread.start()
-    mailbox.post(encode(Post([(1, 1, [b"x"])], [], [], wakes=True)))
+    mailbox.order(1, order(1))
+    mailbox.deliver()
+    mailbox.wake()
     for thread in threads:
         thread.join(timeout=10)
     assert len(answers) == 2
 
 
-def test_a_wake_that_comes_before_the_drain_is_not_lost() -> None:
-    mailbox = Mailbox()
-    mailbox.post(encode(Post([], [], [], wakes=True)))
+def test_who_waits_gets_all_orders_of_a_turn_at_once(mailbox: Mailbox) -> None:
+    answers: list[Download] = []
+    thread = threading.Thread(target=lambda: answers.append(exchange(mailbox, wait_s=30.0)))
+    thread.start()
+    while not mailbox._boxes[1].turn:
+        time.sleep(0.001)
+    mailbox.order(1, order(1))
+    time.sleep(0.02)
+    mailbox.order(1, order(2))
+    assert answers == []
+    mailbox.deliver()
+    thread.join(timeout=10)
+    assert len(answers[0].orders) == 2
+
+
+def test_a_wake_that_comes_before_the_drain_is_not_lost(mailbox: Mailbox) -> None:
+    mailbox.wake()
     before = time.monotonic()
-    drain(mailbox, wait_s=30.0)
+    mailbox.drain(30.0)
     assert time.monotonic() - before < 15
 
 
-def test_a_newer_exchange_releases_the_older_one() -> None:
-    mailbox = Mailbox()
+def test_a_newer_exchange_releases_the_older_one(mailbox: Mailbox) -> None:
     thread = threading.Thread(target=exchange, args=(mailbox,), kwargs={"wait_s": 30.0})
     thread.start()
     exchange(mailbox, wait_s=0.2)
@@ -169,39 +164,89 @@ def test_a_newer_exchange_releases_the_older_one() -> None:
     assert not thread.is_alive()
 
 
-def test_who_has_no_thread_to_wait_on_is_answered_at_once() -> None:
-    mailbox = Mailbox()
+def test_who_has_no_thread_to_wait_on_is_answered_at_once(mailbox: Mailbox) -> None:
     before = time.monotonic()
     answer = mailbox.exchange_at_once(encode(Upload(1, 1, [b"a"], 0, 30.0)))
     assert time.monotonic() - before < 15
     assert msgspec.msgpack.decode(answer, type=Download).orders == []
-    assert [parcel.message for parcel in drain(mailbox).parcels] == [b"a"]
+    assert [letter.message for letter in mailbox.drain(0.0)] == [b"a"]
 
 
-def test_a_worker_that_was_given_up_is_told() -> None:
+@pytest.mark.parametrize("speaks", [Mailbox.deliver, lambda mailbox: mailbox.drain(0.0)])
+def test_a_driver_is_silent_since_its_last_word(
+    speaks: Callable[[Mailbox], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(mailbox_module, "time", SimpleNamespace(monotonic=lambda: now))
     mailbox = Mailbox()
-    assert not exchange(mailbox).is_gone
-    mailbox.post(encode(Post([], [], [1])))
-    assert exchange(mailbox, wait_s=30.0).is_gone
+    mailbox.open(1)
+    now = 105.0
+    assert exchange(mailbox).silence_s == 5.0
+    speaks(mailbox)
+    now = 107.0
+    assert exchange(mailbox).silence_s == 2.0
+
+
+def test_a_worker_that_was_given_up_is_not_heard_and_told_so_for_ever(mailbox: Mailbox) -> None:
+    exchange(mailbox, b"a")
+    mailbox.order(1, order(1))
+    mailbox.give_up(1)
+    mailbox.order(1, order(2))
+    mailbox.acknowledge(1, 1)
+    mailbox.deliver()
+    assert mailbox.drain(0.0) == []
+    assert mailbox.accept(1, 2, [b"b"]) == []
+    answer = exchange(mailbox, b"b", first=2, wait_s=30.0)
+    assert answer.is_gone
+    assert answer.orders == []
+    assert mailbox.drain(0.0) == []
+
+
+def test_nothing_is_kept_of_workers_that_were_given_up(mailbox: Mailbox) -> None:
+    for worker in range(2, 100):
+        mailbox.open(worker)
+        mailbox.order(worker, order(1))
+        mailbox.give_up(worker)
+        assert exchange(mailbox, b"late", worker=worker).is_gone
+    assert set(mailbox._boxes) == {1}
+    assert not mailbox._due
+    assert not mailbox._left
+
+
+def test_who_is_given_up_while_he_waits_is_told_at_once(mailbox: Mailbox) -> None:
+    answers: list[Download] = []
+    thread = threading.Thread(target=lambda: answers.append(exchange(mailbox, wait_s=30.0)))
+    thread.start()
+    while not mailbox._boxes[1].turn:
+        time.sleep(0.001)
+    mailbox.give_up(1)
+    thread.join(timeout=10)
+    assert answers[0].is_gone
+
+
+def test_last_words_overlap_with_what_came_before(mailbox: Mailbox) -> None:
+    exchange(mailbox, b"1", b"2", b"3")
+    mailbox.drain(0.0)
+    letters = mailbox.accept(1, 2, [b"2", b"3", b"4"])
+    assert [(letter.number, letter.message) for letter in letters] == [(4, b"4")]
 
 
 # -- both ends ---------------------------------------------------------------------------------------------------------
 
 
 class World:
-    """A post office and two workers, with a mailbox between them that dies, and calls that get lost."""
+    """A mailbox and two workers, with calls between them that get lost, and that come twice."""
 
     def __init__(self) -> None:
         self.mailbox = Mailbox()
-        self.office = PostOffice()
         self.workers = {1: (Outbox(), Inbox()), 2: (Outbox(), Inbox())}
-        self.instances = dict.fromkeys(self.workers, 0)
+        self.sent: dict[int, bytes] = {}
         self.put = dict.fromkeys(self.workers, 0)
         self.ordered = dict.fromkeys(self.workers, 0)
         self.heard: dict[int, list[int]] = {1: [], 2: []}
         self.obeyed: dict[int, list[int]] = {1: [], 2: []}
         for worker in self.workers:
-            self.office.open(worker)
+            self.mailbox.open(worker)
 
     def say(self, worker: int) -> None:
         self.put[worker] += 1
@@ -209,53 +254,50 @@ class World:
 
     def order(self, worker: int) -> None:
         self.ordered[worker] += 1
-        self.office.order(worker, ContinueTrial(trial=worker, attempt=self.ordered[worker]))
+        self.mailbox.order(worker, order(self.ordered[worker], worker))
 
-    def exchange(self, worker: int, *, answer_is_lost: bool = False) -> None:
+    def exchange(self, worker: int, *, fault: str = "") -> None:
         outbox, inbox = self.workers[worker]
         first, messages = outbox.take_unsent()
-        download = exchange(self.mailbox, *messages, worker=worker, first=first, heeded=inbox.received)
-        if answer_is_lost:
+        self.sent[worker] = encode(Upload(worker, first, messages, inbox.received, 0.0))
+        if fault == "question lost":
             outbox.rewind()
             return
-        outbox.acknowledge(download.acknowledged)
-        if download.instance != self.instances[worker]:
-            self.instances[worker] = download.instance
+        answer = self.mailbox.exchange(self.sent[worker])
+        if fault == "answer lost":
             outbox.rewind()
-        for order in inbox.accept(download.first, download.orders):
-            command = decode_order(order)
+            return
+        download = msgspec.msgpack.decode(answer, type=Download)
+        outbox.acknowledge(download.acknowledged)
+        for message in inbox.accept(download.first, download.orders):
+            command = decode_order(message)
             assert isinstance(command, ContinueTrial)
             self.obeyed[worker].append(command.attempt)
 
-    def drain(self, *, answer_is_lost: bool = False) -> None:
-        answer = self.mailbox.drain(self.office.drain(0.0))
-        if answer_is_lost:
-            return
-        for letter in self.office.receive(answer):
-            self.heard[letter.worker].append(int(letter.message))
-            self.office.acknowledge(letter.worker, letter.number)
+    def come_late(self, worker: int) -> None:
+        """What was given up for lost arrives after all, and perhaps once more."""
+        if worker in self.sent:
+            self.mailbox.exchange(self.sent[worker])
 
-    def post(self, *, is_lost: bool = False) -> None:
-        frame = self.office.post()
-        if frame is not None and not is_lost:
-            self.mailbox.post(frame)
+    def drain(self) -> None:
+        for letter in self.mailbox.drain(0.0):
+            self.heard[letter.worker].append(int(letter.message))
+            self.mailbox.acknowledge(letter.worker, letter.number)
 
     def settle(self) -> None:
         """Go on without faults."""
-        for _ in range(4):
-            self.office.repeat()
-            self.post()
+        for _ in range(3):
             for worker in self.workers:
                 self.exchange(worker)
             self.drain()
 
 
-STEPS = ["say", "order", "exchange", "exchange, answer lost", "drain", "drain, answer lost", "post", "post lost", "die"]
+STEPS = ["say", "order", "exchange", "question lost", "answer lost", "comes late", "drain"]
 
 
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from([1, 2])), max_size=80))
 @settings(max_examples=200)
-def test_both_ends_hear_everything_once_through_a_mailbox_that_dies(steps: list[tuple[str, int]]) -> None:
+def test_both_ends_hear_everything_once_whatever_the_line_loses_and_repeats(steps: list[tuple[str, int]]) -> None:
     world = World()
     for step, worker in steps:
         match step:
@@ -263,98 +305,17 @@ def test_both_ends_hear_everything_once_through_a_mailbox_that_dies(steps: list[
                 world.say(worker)
             case "order":
                 world.order(worker)
-            case "exchange" | "exchange, answer lost":
-                world.exchange(worker, answer_is_lost="lost" in step)
-            case "drain" | "drain, answer lost":
-                world.drain(answer_is_lost="lost" in step)
-            case "post" | "post lost":
-                world.post(is_lost="lost" in step)
+            case "exchange" | "question lost" | "answer lost":
+                world.exchange(worker, fault=step)
+            case "comes late":
+                world.come_late(worker)
             case _:
-                world.mailbox = Mailbox()
+                world.drain()
     world.settle()
     for worker in world.workers:
         assert world.heard[worker] == list(range(1, world.put[worker] + 1))
         assert world.obeyed[worker] == list(range(1, world.ordered[worker] + 1))
         assert len(world.workers[worker][0]) == 0, "everything is acknowledged"
-
-
-def test_the_numbers_of_a_dead_mailbox_mean_nothing_to_the_next() -> None:
-    """What the new one counts as 1 to 3 is not what the old one did."""
-    world = World()
-    for _ in range(3):
-        world.say(1)
-        world.exchange(1)
-    world.drain()
-    world.mailbox = Mailbox()
-    world.drain()
-    world.say(1)
-    world.exchange(1)
-    world.drain()
-    assert world.heard[1] == [1, 2, 3, 4]
-
-
-def test_a_worker_that_was_given_up_is_not_heard() -> None:
-    world = World()
-    world.say(1)
-    world.exchange(1)
-    world.office.give_up(1)
-    world.drain()
-    assert world.heard[1] == []
-    world.post()
-    assert exchange(world.mailbox, worker=1).is_gone
-    world.mailbox = Mailbox()
-    assert not exchange(world.mailbox, worker=1, heeded=2).is_gone
-    world.drain()
-    world.post()
-    assert exchange(world.mailbox, worker=1).is_gone, "a new mailbox is told as soon as that worker turns up"
-
-
-def test_nothing_grows_with_the_number_of_workers_that_are_gone() -> None:
-    world = World()
-    for worker in range(3, 5000):
-        world.office.open(worker)
-        exchange(world.mailbox, b"hello", worker=worker)
-        world.office.receive(world.mailbox.drain(world.office.drain(0.0)))
-        world.office.give_up(worker)
-        world.post()
-    assert set(world.mailbox._boxes) <= {1, 2}
-    assert len(world.mailbox._gone) == MAX_GONE
-    assert not world.office._gone
-    world.mailbox = Mailbox()
-    world.drain()
-    assert world.office.post() is None, "a new mailbox is not told of all who are gone"
-
-
-def test_one_who_was_forgotten_is_told_when_he_turns_up() -> None:
-    world = World()
-    for worker in range(3, 5000):
-        world.mailbox.post(encode(Post([], [], [worker])))
-    assert not exchange(world.mailbox, worker=3).is_gone
-    world.drain()
-    world.post()
-    assert exchange(world.mailbox, worker=3).is_gone
-
-
-def test_who_is_given_up_while_he_waits_is_told_at_once() -> None:
-    mailbox = Mailbox()
-    answers: list[Download] = []
-    thread = threading.Thread(target=lambda: answers.append(exchange(mailbox, wait_s=30.0)))
-    thread.start()
-    while not (mailbox._boxes and mailbox._boxes[1].turn):
-        time.sleep(0.001)
-    mailbox.post(encode(Post([], [], [1])))
-    thread.join(timeout=10)
-    assert answers[0].is_gone
-
-
-def test_last_words_overlap_with_what_came_before() -> None:
-    world = World()
-    for _ in range(3):
-        world.say(1)
-    world.exchange(1)
-    world.drain()
-    letters = world.office.accept(1, 2, [b"2", b"3", b"4"])
-    assert [(letter.number, letter.message) for letter in letters] == [(4, b"4")]
 
 
 # -- the wire ----------------------------------------------------------------------------------------------------------

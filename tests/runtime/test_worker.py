@@ -20,7 +20,6 @@ from tunekit.runtime import worker
 from tunekit.runtime.hiring import Contract
 from tunekit.runtime.link import Link
 from tunekit.runtime.mailbox import Mailbox
-from tunekit.runtime.post import PostOffice
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.wire import Assign, Hello, Leave, decode_said
 from tunekit.runtime.worker import serve
@@ -33,26 +32,23 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.mailbox = Mailbox()
-        self.office = PostOffice()
-        self.office.open(1)
+        self.mailbox.open(1)
         self.link = Link(
             worker=1, hello=Hello(pid=1, node="n"), call=lambda frame, _: self.mailbox.exchange(frame), lease_s=60.0
         )
 
     def assign(self, trial: int, spec: bytes | None = None, **config: Any) -> None:
         attempt = AttemptSpec(trial=trial, attempt=1, trial_name=f"t_{trial:05d}", config=config)
-        self.office.order(1, Assign(trial=trial, attempt=1, spec=spec or pickle.dumps(attempt)))
+        self.mailbox.order(1, Assign(trial=trial, attempt=1, spec=spec or pickle.dumps(attempt)))
 
     def serve(self, load: Callable[[], Any], **sweep: Any) -> list[Event]:
         """Serve what was assigned, and return what was said, without the hello."""
-        self.office.order(1, Leave())
-        frame = self.office.post()
-        assert frame is not None
-        self.mailbox.post(frame)
+        self.mailbox.order(1, Leave())
+        self.mailbox.deliver()
         spec = SweepSpec(experiment="e", path=str(self.folder), seed=0, capture_output=False, **sweep)
         serve(self.link, spec, Place(pid=1), lambda assign: load())
-        letters = self.office.receive(self.mailbox.drain(self.office.drain(0.0)))
-        letters += self.office.accept(1, *self.link.remaining())
+        letters = self.mailbox.drain(0.0)
+        letters += self.mailbox.accept(1, *self.link.remaining())
         said = [said for letter in letters for said in decode_said(letter.message)]
         return said[1:]  # type: ignore[return-value]
 

@@ -52,6 +52,7 @@ class Crew:
         on_end: Called with a worker's id and what its long call came to; on a thread of Ray, so it must not wait.
         trainable: The trainable, pickled.
         parameters: Its large objects.
+        mailbox: Where the door leads to.
 
     Raises:
         OSError: The door cannot be opened.
@@ -63,6 +64,7 @@ class Crew:
         on_end: Callable[[int, Future[Any]], None],
         trainable: bytes,
         parameters: Mapping[str, Any],
+        mailbox: Mailbox,
     ) -> None:
         """Open the door; nothing of Ray is started before the first worker."""
         self._here = cluster.here
@@ -73,12 +75,10 @@ class Crew:
         self._is_large = len(trainable) > _INLINE_BYTES
         self._contracts: dict[int, tuple[bytes, bytes]] = {}
         """By worker: the id of its actor, and what it is told."""
-        self.mailbox = Mailbox()
-        """Where driver and workers meet."""
         self._door_name = door_name()
         answers = {
-            Errand.EXCHANGE: self.mailbox.exchange,
-            Errand.EXCHANGE_AT_ONCE: self.mailbox.exchange_at_once,
+            Errand.EXCHANGE: mailbox.exchange,
+            Errand.EXCHANGE_AT_ONCE: mailbox.exchange_at_once,
             Errand.CONTRACT: lambda actor: dict([*self._contracts.values()]).get(actor, b""),
         }
         self._door = Door(self._door_name, answers)

@@ -104,7 +104,6 @@ class Link:
         self._has_said = threading.Event()
         self._outbox = Outbox()
         self._inbox = Inbox()
-        self._instance = 0
         self._exchanged_at = time.monotonic()
         self._queue: deque[Assign] = deque()
         self._current: AttemptKey | None = None
@@ -367,10 +366,6 @@ class Link:
             self._die("the driver has given this worker up")
         with self._state:
             self._outbox.acknowledge(download.acknowledged)
-            if download.instance != self._instance:
-                is_first, self._instance = self._instance == 0, download.instance
-                if not is_first:
-                    self._outbox.rewind()
             for order in self._inbox.accept(download.first, download.orders):
                 self._obey(decode_order(order))
         self._lease.renew(download.silence_s)

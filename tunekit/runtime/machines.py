@@ -12,8 +12,8 @@ from typing import Final
 
 from tunekit.core.events import CheckpointStaged, Event, TrialStarted
 from tunekit.runtime.cluster import Cluster
+from tunekit.runtime.mailbox import Mailbox
 from tunekit.runtime.pool import Pool, WorkerRecord
-from tunekit.runtime.post import PostOffice
 from tunekit.runtime.preemption_drain import SOURCE, DrainWatch
 from tunekit.runtime.preemption_plan import AtRisk, NodeNotice, Notices, plan_saves
 from tunekit.runtime.shapes import Offers
@@ -32,7 +32,7 @@ class Machines:
         cluster: Where they are asked for.
         offers: Told what they offer.
         pool: Told which of them trials may be placed on; knows the workers.
-        office: Takes what workers are told.
+        mailbox: Takes what workers are told.
         drains: Knows which of them Ray is draining; None: one that asks Ray.
         clock: Unix seconds.
     """
@@ -42,7 +42,7 @@ class Machines:
         cluster: Cluster,
         offers: Offers,
         pool: Pool,
-        office: PostOffice,
+        mailbox: Mailbox,
         *,
         drains: DrainWatch | None = None,
         clock: Callable[[], float] = time.time,
@@ -51,7 +51,7 @@ class Machines:
         self._cluster = cluster
         self._offers = offers
         self._pool = pool
-        self._office = office
+        self._mailbox = mailbox
         self._drains = drains if drains is not None else DrainWatch()
         self._clock = clock
         self._notices = Notices()
@@ -120,7 +120,7 @@ class Machines:
         for worker, saves in plan_saves(trials, window_s):
             if notice.ends:
                 self._pool.give_notice(worker, self._notices.reason(node))
-            self._office.order(
+            self._mailbox.order(
                 worker, Warn(source=notice.source, deadline=notice.deadline, ends=notice.ends, saves=saves)
             )
         if notice.ends:

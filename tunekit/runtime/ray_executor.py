@@ -39,9 +39,9 @@ from tunekit.runtime.failure import error_info
 from tunekit.runtime.launching import SpecOf, prepare
 from tunekit.runtime.losses import Departure, FalseStarts, Losses, left_open, lost
 from tunekit.runtime.machines import Machines
+from tunekit.runtime.mailbox import Letter, Mailbox
 from tunekit.runtime.patience import Patience
 from tunekit.runtime.pool import Pool, WorkerRecord
-from tunekit.runtime.post import Letter, PostOffice
 from tunekit.runtime.ray_errors import Loss
 from tunekit.runtime.shapes import Offers, Shape, shape_of
 from tunekit.runtime.spec import Delivery, ExecutorCommand, SweepSpec
@@ -50,10 +50,7 @@ from tunekit.trainable import check_picklable, describe, parameters_of
 from tunekit.types import LossCause
 
 _DRAIN_S = 1.0
-"""Longest wait of the long poll: how long a recall, or an order that must be repeated, waits when nothing happens."""
-_REPEAT_S = 2.0
-_ACKNOWLEDGE_S = 0.05
-"""Acknowledgements that no order takes along wait so long for company."""
+"""Longest wait of the long poll: how long a recall waits when nothing happens."""
 _JOIN_S = 30.0
 _RELAY_S = 5.0
 """A worker that has not said hello by then may not find the door."""
@@ -110,8 +107,8 @@ class RayExecutor:
                 usual=shape_of({"CPU": 1.0} if callable(usual) else usual),
                 announces=sweep.hang_timeout_s is not None,
             )
-            self._office = PostOffice()
-            self._machines = Machines(self._cluster, self._offers, self._pool, self._office)
+            self._mailbox = Mailbox()
+            self._machines = Machines(self._cluster, self._offers, self._pool, self._mailbox)
             if not callable(usual):
                 self._offers.check(shape_of(usual))
             self._finished: queue.SimpleQueue[tuple[int, Future[Any]] | None] = queue.SimpleQueue()
@@ -120,6 +117,7 @@ class RayExecutor:
                 lambda worker, future: self._finished.put((worker, future)),
                 pickled,
                 parameters_of(trainable),
+                self._mailbox,
             )
         except BaseException:
             self._cluster.leave()
@@ -132,7 +130,6 @@ class RayExecutor:
         self._capacity = 0
         self._broken: ErrorInfo | None = None
         """Why this executor can run nothing any more."""
-        self._acknowledged_at = self._repeated_at = time.monotonic()
         self._is_closing = False
         self._report_capacity()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._drain, self._keep)]
@@ -160,15 +157,10 @@ class RayExecutor:
                 self._dispatch()
 
     def acknowledge(self, tokens: list[object]) -> None:
-        """Let workers forget what is in the journal. Goes along with the next order, or soon by itself."""
-        with self._lock:
-            for token in tokens:
-                for worker, number in token:  # type: ignore[attr-defined] # ours, as made in _deliver
-                    self._office.acknowledge(worker, number)
-            now = time.monotonic()
-            if now - self._acknowledged_at >= _ACKNOWLEDGE_S:
-                self._acknowledged_at = now
-                self._post(acknowledges=True)
+        """Let workers forget what is in the journal. They learn of it with whatever they exchange next."""
+        for token in tokens:
+            for worker, number in token:  # type: ignore[attr-defined] # ours, as made in _deliver
+                self._mailbox.acknowledge(worker, number)
 
     def close(self) -> None:
         """End all workers, gently those that are idle, and leave Ray as it was found."""
@@ -179,8 +171,9 @@ class RayExecutor:
             free = [record for record in self._pool.workers.values() if record.is_up and not record.held]
             for record in free:
                 if record.is_idle:
-                    self._office.order(record.id, Leave())
-            self._post(wakes=True)
+                    self._mailbox.order(record.id, Leave())
+            self._mailbox.deliver()
+            self._mailbox.wake()
         self._finished.put(None)
         for thread in self._threads:
             thread.join(timeout=_JOIN_S)
@@ -205,7 +198,7 @@ class RayExecutor:
     def _pass_on(self, command: ContinueTrial | StopTrial | InterruptTrial) -> None:
         record = self._pool.holder((command.trial, command.attempt))
         if record is not None:
-            self._office.order(record.id, command)
+            self._mailbox.order(record.id, command)
 
     def _kill(self, command: KillTrial) -> None:
         key = (command.trial, command.attempt)
@@ -218,7 +211,7 @@ class RayExecutor:
             self._crew.end(record)
             self._depart(Departure(record.id, Loss(LossCause.KILLED, "it did not stop in time"), killed=key))
         else:  # It waits behind another one, which must not die for it.
-            self._office.order(record.id, Recall(trial=command.trial, attempt=command.attempt))
+            self._mailbox.order(record.id, Recall(trial=command.trial, attempt=command.attempt))
             self._pool.ended(key)
             self._tell(lost(key, Loss(LossCause.KILLED, "before it started")))
 
@@ -248,7 +241,7 @@ class RayExecutor:
             self._pool.leave(record)
             if record.held and self._broken is None and (replacement := self._pool.replace(record.shape)):
                 self._start(replacement)
-        self._post(wakes=True)
+        self._mailbox.wake()
 
     # -- the drain's thread --------------------------------------------------------------------------------------------
 
@@ -256,18 +249,17 @@ class RayExecutor:
         while not self._is_closing:
             with self._lock:
                 departures, self._departures = self._departures, []
-                frame = self._office.drain(0.0 if departures else _DRAIN_S)
             try:
-                answer = self._crew.mailbox.drain(frame)
+                letters = self._mailbox.drain(0.0 if departures else _DRAIN_S)
                 with self._lock:
-                    self._take(answer, departures)
+                    self._take(letters, departures)
             except Exception as error:  # noqa: BLE001 - without this thread nothing would be heard of any trial
                 if not self._is_closing:
                     self._give_up(error)
                 return
 
-    def _take(self, answer: bytes, departures: Sequence[Departure]) -> None:
-        self._deliver(self._office.receive(answer))
+    def _take(self, letters: Sequence[Letter], departures: Sequence[Departure]) -> None:
+        self._deliver(letters)
         for departure in departures:
             self._finish(departure)
         self._refresh()
@@ -311,8 +303,8 @@ class RayExecutor:
 
     def _finish(self, departure: Departure) -> None:
         """Say what became of the attempts of a worker that is gone, after its last words."""
-        self._deliver(self._office.accept(departure.worker, departure.first, departure.last_words))
-        self._office.give_up(departure.worker)
+        self._deliver(self._mailbox.accept(departure.worker, departure.first, departure.last_words))
+        self._mailbox.give_up(departure.worker)
         record = self._pool.workers.get(departure.worker)
         if record is None:
             return
@@ -349,9 +341,6 @@ class RayExecutor:
         if self._pool.longest_coming_s() > _RELAY_S:
             self._crew.open_relay(self._pool.capacity())
         self._machines.look()
-        if now - self._repeated_at >= _REPEAT_S:
-            self._repeated_at = now
-            self._office.repeat()
         sys.stderr.write(printable(self._patience.complain(self._pool.starving(), now, self._cluster.free)))
 
     # -- acting, with the lock held ------------------------------------------------------------------------------------
@@ -361,29 +350,24 @@ class RayExecutor:
         for record in plan.start:
             self._start(record)
         for worker, assign in plan.assign:
-            self._office.order(worker, assign)
+            self._mailbox.order(worker, assign)
         for worker, (trial, attempt) in plan.recall:
-            self._office.order(worker, Recall(trial=trial, attempt=attempt))
+            self._mailbox.order(worker, Recall(trial=trial, attempt=attempt))
         for worker in plan.retire:
-            self._office.order(worker, Leave())
+            self._mailbox.order(worker, Leave())
         self._tell(*self._pool.take_assigned())
-        self._post()
+        self._mailbox.deliver()
         self._report_capacity()
 
-    def _post(self, *, wakes: bool = False, acknowledges: bool = False) -> None:
-        frame = self._office.post(wakes=wakes, acknowledges=acknowledges)
-        if frame is not None:
-            self._crew.mailbox.post(frame)
-
     def _start(self, record: WorkerRecord) -> None:
-        self._office.open(record.id)
+        self._mailbox.open(record.id)
         try:
             self._crew.hire(record, self._sweep, shuns=self._machines.leaving)
             if self._machines.has_others:
                 self._crew.open_relay(self._pool.capacity())
         except Exception as error:  # noqa: BLE001 - a shape that Ray refuses, or Ray itself is gone
             self._pool.lost(record.id)
-            self._office.give_up(record.id)
+            self._mailbox.give_up(record.id)
             is_refusal = isinstance(error, ValueError | TypeError)
             self._fail_waiting(error_info(error), record.shape, fatal=not is_refusal)
 

@@ -1,8 +1,8 @@
 """What travels between driver, mailbox and workers, and in which form.
 
-Frames are what one call of the mailbox carries, each way one ``bytes`` object: Ray passes those through untouched. In a
-frame lie messages, numbered by their sender. A message of a worker holds what happened, in order; a message of the
-driver is one order.
+Frames are what a worker's call of the mailbox carries, each way one ``bytes`` object: Ray passes those through
+untouched. In a frame lie messages, numbered by their sender. A message of a worker holds what happened, in order; a
+message of the driver is one order.
 """
 
 from __future__ import annotations
@@ -128,8 +128,6 @@ class Upload(msgspec.Struct, array_like=True, frozen=True):
 class Download(msgspec.Struct, array_like=True, frozen=True):
     """What the mailbox answers."""
 
-    instance: int
-    """Another number than last time: the mailbox was restarted, and what it held is gone."""
     acknowledged: int
     """Number of the worker's last message that the driver has journalled."""
     first: int
@@ -139,48 +137,6 @@ class Download(msgspec.Struct, array_like=True, frozen=True):
     """Seconds since the driver was last heard of."""
     is_gone: bool = False
     """Whether the driver has given this worker up: its words no longer count."""
-
-
-class Parcel(msgspec.Struct, array_like=True, frozen=True):
-    """A worker's message on its way to the driver."""
-
-    worker: int
-    number: int
-    message: bytes
-
-
-class Drain(msgspec.Struct, array_like=True, frozen=True):
-    """What the driver asks the mailbox for: everything that came."""
-
-    instance: int
-    seen: int
-    """Number of the last parcel that the driver has, as counted by this instance."""
-    acknowledged: list[tuple[int, int]]
-    """Worker, and number of its last message that is in the journal."""
-    wait_s: float
-
-
-class Drained(msgspec.Struct, array_like=True, frozen=True):
-    """What the mailbox had for the driver."""
-
-    instance: int
-    upto: int
-    """Number of the last of these parcels."""
-    parcels: list[Parcel]
-    heeded: list[tuple[int, int]]
-    """Worker, and number of the last order that it has, wherever that has changed."""
-
-
-class Post(msgspec.Struct, array_like=True, frozen=True):
-    """What the driver puts into the mailbox."""
-
-    orders: list[tuple[int, int, list[bytes]]]
-    """Worker, number of the first order, orders."""
-    acknowledged: list[tuple[int, int]]
-    gone: list[int]
-    """Workers that were given up."""
-    wakes: bool = False
-    """Whether a waiting drain is to be answered at once."""
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -16,7 +16,7 @@ import sweeps
 import tunekit as tk
 from tunekit.core.events import StopRequested
 from tunekit.errors import ExperimentError
-from tunekit.runtime.post import PostOffice
+from tunekit.runtime.mailbox import Mailbox
 from tunekit.types import TrialStatus
 
 pytestmark = pytest.mark.ray
@@ -136,11 +136,11 @@ def test_a_cluster_that_ray_start_left_running_is_joined(cluster: None, tmp_path
 def test_a_broken_executor_ends_the_run_and_costs_no_trial(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def receive(office: PostOffice, frame: bytes) -> Any:
+    def drain(mailbox: Mailbox, wait_s: float) -> Any:
         raise MemoryError("no room for letters")
 
     with monkeypatch.context() as patch:
-        patch.setattr(PostOffice, "receive", receive)
+        patch.setattr(Mailbox, "drain", drain)
         with pytest.raises(ExperimentError, match="no room for letters"):
             make_tuner(tmp_path).fit()
     assert "MemoryError" in capfd.readouterr().err
