@@ -49,6 +49,7 @@ from tunekit.core.events import (
 from tunekit.core.experiment import Experiment
 from tunekit.core.policies import Scheduler
 from tunekit.testing.events import adopted, launch_failed, missing, restore_failed, save_failed, staged
+from tunekit.testing.sim_accounts import check_accounts
 from tunekit.testing.sim_judge import Judge
 from tunekit.testing.sim_options import SimOptions
 from tunekit.testing.strategies import (
@@ -153,6 +154,8 @@ class World(RuleBasedStateMachine):
         for event, commands in self.history:
             assert fresh.handle(event) == commands
         assert fresh.state.trials == self.experiment.state.trials
+        records = [record for event, commands in self.history for record in (event, *commands)]
+        assert not list(check_accounts(records, Experiment(self.scheduler)))
 
     # -- workers -------------------------------------------------------------------------------------------------------
 

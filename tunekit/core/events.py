@@ -127,6 +127,16 @@ class _TrialEvent(_Event, frozen=True, kw_only=True, omit_defaults=True):
     """Counts from 1. An event of an older attempt is ignored."""
 
 
+class _Beginning(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True):
+    took_s: float = 0.0
+    """Seconds from when the worker came to the attempt; 0: nobody knows."""
+
+
+class _Ending(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True):
+    blocked_s: float = 0.0
+    """Seconds since the newest row for which user code waited for saves."""
+
+
 # -- the experiment ----------------------------------------------------------------------------------------------------
 
 
@@ -186,7 +196,7 @@ class TrialAssigned(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, 
     """Id of the worker's node."""
 
 
-class TrialStarted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_started"):
+class TrialStarted(_Beginning, frozen=True, kw_only=True, omit_defaults=True, tag="trial_started"):
     """The worker restored what there was to restore; the next thing that runs is user code."""
 
     restored_from: int | None = None
@@ -203,7 +213,7 @@ class TrialStartedOver(_TrialEvent, frozen=True, kw_only=True, omit_defaults=Tru
     """UNOPENED: its rows count from 1 again. UNREAD: they count on."""
 
 
-class LaunchFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="launch_failed"):
+class LaunchFailed(_Beginning, frozen=True, kw_only=True, omit_defaults=True, tag="launch_failed"):
     """The worker could not prepare the attempt, for a reason that an earlier checkpoint would not mend."""
 
     error: ErrorInfo
@@ -217,7 +227,7 @@ class LaunchFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, t
     """True: no attempt could be prepared (the code cannot be loaded, the folder is not the driver's); the run ends."""
 
 
-class RestoreFailed(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="restore_failed"):
+class RestoreFailed(_Beginning, frozen=True, kw_only=True, omit_defaults=True, tag="restore_failed"):
     """The checkpoint to resume from does not match its manifest, or is not there."""
 
     iteration: int
@@ -241,15 +251,19 @@ class ResultReported(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True,
     """Whether a checkpoint of this row is to follow: until it has come, the trial owes it."""
     stop: str = ""
     """Non-empty: a stop criterion of the user, evaluated by the driver, ends the trial here; this is its reason."""
+    blocked_s: float = 0.0
+    """Seconds since the row before for which user code waited for saves. ``time_this_iter_s`` leaves them out."""
+    loaded_s: float = 0.0
+    """Seconds of ``time_this_iter_s`` in which the trial loaded its checkpoint."""
 
 
-class TrialReturned(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_returned"):
+class TrialReturned(_Ending, frozen=True, kw_only=True, omit_defaults=True, tag="trial_returned"):
     """The trial came to its own end: the function returned, a result said ``done``, or its stop condition was met."""
 
     reason: str = ""
 
 
-class TrialRaised(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_raised"):
+class TrialRaised(_Ending, frozen=True, kw_only=True, omit_defaults=True, tag="trial_raised"):
     """User code raised."""
 
     error: ErrorInfo
@@ -259,11 +273,11 @@ class TrialRaised(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, ta
     """True: the configuration is wrong for every trial; the experiment ends."""
 
 
-class TrialHalted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_halted"):
+class TrialHalted(_Ending, frozen=True, kw_only=True, omit_defaults=True, tag="trial_halted"):
     """The worker stopped the trial as it was told; everything that it saved has been staged before this."""
 
 
-class TrialPreempted(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_preempted"):
+class TrialPreempted(_Ending, frozen=True, kw_only=True, omit_defaults=True, tag="trial_preempted"):
     """Its process was told to end, and the trial ended in peace; everything that it saved has been staged before this.
 
     If it can save at any row, that includes its newest.
@@ -280,8 +294,11 @@ class TrialSaving(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, ta
     """
 
 
-class WorkerLost(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="worker_lost"):
-    """The attempt's worker is gone. It may live on unseen; its words no longer count."""
+class WorkerLost(_Beginning, frozen=True, kw_only=True, omit_defaults=True, tag="worker_lost"):
+    """The attempt's worker is gone. It may live on unseen; its words no longer count.
+
+    ``took_s`` is said of an attempt that had not started.
+    """
 
     cause: LossCause
     detail: str = ""

@@ -12,7 +12,7 @@ Checked at each boot: the journal that a crash left can be read, and replay give
 was acknowledged is in it; each visible checkpoint is known to it, and whole; no attempt was launched twice; a judge
 with books of its own finds no fault with any command. At the end, besides: the sweep ended; each (trial, iteration) is
 in the table once, with the value of an undisturbed run; each trial ended as its failures and decisions say; the
-checkpoints are those of an undisturbed run; and to run the finished sweep again does nothing.
+checkpoints are those of an undisturbed run; its accounts add up; and to run it again does nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tunekit.errors import InvariantViolationError
 from tunekit.journal.replay import replay
 from tunekit.runtime.driver import Driver
 from tunekit.runtime.spec import Delivery
+from tunekit.testing.sim_accounts import check_accounts
 from tunekit.testing.sim_checks import check_boot, check_end, compare, require
 from tunekit.testing.sim_executor import SimExecutor
 from tunekit.testing.sim_journal import DriverDiedError, SimJournal
@@ -188,6 +189,7 @@ class Simulation:
     def _is_rerun(self, state: State, records: list[Record]) -> bool:
         """Check the results of a finished sweep, and say whether it still has to be run once more."""
         require(check_end(self.options, state, records, self._judge, self.store, self._oracle))
+        require(check_accounts(records, Experiment(self.options.scheduler, Mode.MIN)))
         if not self._launched_before:
             self._launched_before = len(self._around.launched)
             return True
