@@ -1,0 +1,104 @@
+"""Weeks on spot instances: what they cost is counted right, and everything else is as in production."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tunekit.core.commands import Command
+from tunekit.core.events import Event
+from tunekit.core.experiment import Experiment
+from tunekit.journal.replay import replay
+from tunekit.schedulers import ASHA, FIFO
+from tunekit.testing.sim_journal import SimJournal
+from tunekit.testing.sim_spot import HOUR_S, MARKETS, SpotMarket
+from tunekit.testing.sim_spot_week import SpotPlan, SpotReport, SpotWeek
+from tunekit.testing.sim_spot_workers import Workload
+from tunekit.types import Mode, TrialStatus
+
+DAY_S = 24 * HOUR_S
+EVEN = Workload(
+    block_s=2.0, persist_s=5.0, restore_s=(30.0, 30.0), iteration_s=(60.0, 60.0), jitter=0.0, trial_s=(1e9, 1e9)
+)
+"""Of which the costs can be told by hand."""
+
+
+def plan(market: SpotMarket, **wishes: Any) -> SpotPlan:
+    return replace(SpotPlan(market=market, workload=EVEN, every_s=600.0, length_s=DAY_S), **wishes)
+
+
+def day(market: SpotMarket, seed: int = 1, **wishes: Any) -> SpotReport:
+    return SpotWeek(plan(market, **wishes), seed).run()
+
+
+def test_without_preemptions_only_starts_and_saves_cost_anything() -> None:
+    """Of 16 places: a start of 30 s each, and 2 s for each save; ends of a day are rounded to an iteration."""
+    report = day(SpotMarket(rate_per_h=0.0))
+    assert report.num_lost == report.num_left == 0
+    last = 16 * (2.0 + 5.0)  # When the time is up, each saves its newest row and is waited for, unless it just did.
+    assert report.leased_s - report.useful_s == pytest.approx(16 * 30 + 2.0 * (report.num_saves - 16) + last, abs=20.0)
+    assert report.num_saves == pytest.approx(16 * DAY_S / 602, rel=0.02)
+    assert report.leased_s == pytest.approx(16 * DAY_S, rel=1e-3)
+
+
+def test_a_loss_costs_half_an_interval_a_start_and_what_was_on_its_way() -> None:
+    """Which is what the model says, within the noise of a few hundred losses."""
+    market = SpotMarket(rate_per_h=1.0, bulk_share=0.0)
+    report = day(market, length_s=2 * DAY_S)
+    a_loss = (600.0 + 2.0) / 2 + 5.0 + 30.0
+    saves = 2.0 * report.num_saves
+    assert report.num_lost > 200
+    assert report.leased_s - report.useful_s == pytest.approx(a_loss * report.num_lost + saves, rel=0.1)
+
+
+def test_a_notice_that_a_save_fits_into_saves_work() -> None:
+    """Trials leave before the machine goes, having saved."""
+    market = SpotMarket(rate_per_h=1.0)
+    silent, told = (day(m, length_s=DAY_S / 2) for m in (market, market.with_notice(120.0)))
+    assert silent.num_left == 0
+    assert told.num_left > 9 * told.num_lost
+    assert told.wasted < 0.5 * silent.wasted
+
+
+def test_a_save_that_does_not_fit_is_not_tried() -> None:
+    """The trial leaves all the same, and goes on elsewhere from its last checkpoint."""
+    slow = replace(EVEN, persist_s=200.0)
+    market = SpotMarket(rate_per_h=1.0)
+    silent, told = (day(m, workload=slow, length_s=DAY_S / 2) for m in (market, market.with_notice(120.0)))
+    assert told.num_left > 0
+    assert told.wasted == pytest.approx(silent.wasted, rel=0.2)
+
+
+def test_of_saves_that_wait_for_the_storage_the_newest_is_kept() -> None:
+    """A save that takes three iterations to be durable: one iteration in three gets a checkpoint."""
+    slow = replace(EVEN, persist_s=200.0)
+    report = day(SpotMarket(rate_per_h=0.0), workload=slow, every_s=1.0, length_s=DAY_S / 4)
+    assert report.num_saves > 0.95 * report.num_rows
+    assert report.num_rows > 0.95 * 16 * DAY_S / 4 / 62
+
+
+@pytest.mark.parametrize("scheduler", [FIFO(), ASHA(max_t=400, grace_period=20, reduction_factor=3)], ids=type)
+def test_the_journal_of_a_day_replays_to_the_same_state(scheduler: FIFO | ASHA) -> None:
+    """Under every kind of loss and notice."""
+    journal = SimJournal(lambda: "", lambda: 0.0)
+    market = MARKETS["brutal"].with_notice(30.0)
+    wishes = plan(market, workload=Workload(), every_s=300.0, num_nodes=4, scheduler=scheduler)
+    week = SpotWeek(wishes, 2, journal=journal)
+    assert week.run().num_lost > 0
+    journal.close()
+    experiment = Experiment(scheduler, Mode.MIN)
+
+    def handle(event: Event) -> list[Command]:
+        return experiment.handle(event)
+
+    replay(journal.open(), handle)
+    assert experiment.state.trials == week.experiment.state.trials
+    assert not any(trial.status is TrialStatus.FAILED for trial in experiment.state.trials)
+
+
+def test_the_same_seed_is_the_same_week() -> None:
+    """And another one is another."""
+    first, again, other = (day(MARKETS["brutal"], length_s=DAY_S / 4, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
