@@ -203,6 +203,7 @@ def test_what_a_failure_leaves_is_kept_apart(make: Make, tmp_path: Path, trainab
     [
         {"checkpoint_frequency": 2},
         {"checkpoint_every_s": "5min"},
+        {"checkpoint_every_s": "auto"},
         {"checkpoint_at_end": True},
         {"checkpoint_on_failure": True},
     ],
@@ -241,7 +242,7 @@ def test_no_warning_for_those_who_know(make: Make, caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize(
-    "option", [{"checkpoint_frequency": 2}, {"checkpoint_every_s": 60}, {"checkpoint_at_end": True}]
+    "option", [{"checkpoint_frequency": 2}, {"checkpoint_every_s": "auto"}, {"checkpoint_at_end": True}]
 )
 @pytest.mark.parametrize("given", ["nothing", "folder"])
 def test_a_function_without_a_saver_cannot_be_asked(

@@ -71,7 +71,11 @@ BAD: list[tuple[Any, str, list[Any]]] = [
         "checkpoint_every_s",
         [0, -1, 0.0, math.nan, math.inf, TOO_LARGE, True, timedelta(0), timedelta(seconds=-1), timedelta, [30], b"30s"],
     ),
-    (CheckpointConfig, "checkpoint_every_s", ["auto", "", "90", "min", "30 parsecs", "0s", "-5min", "1h30", "1e3s"]),
+    (
+        CheckpointConfig,
+        "checkpoint_every_s",
+        ["Auto", "auto ", "automatic", "", "90", "min", "30 parsecs", "0s", "-5min", "1h30", "1e3s"],
+    ),
     (CheckpointConfig, "checkpoint_on_failure", [*NO_FLAG, None]),
     (CheckpointConfig, "max_experiment_bytes", [*NO_COUNT, "10GB"]),
     (FailureConfig, "max_failures", [-2, -5, 1.0, True, None, "3"]),
@@ -129,6 +133,7 @@ def test_every_field_has_a_bad_value_here() -> None:
         (CheckpointConfig, {"num_to_keep": 1, "checkpoint_frequency": 0, "checkpoint_at_end": False}),
         (CheckpointConfig, {"checkpoint_score_attribute": "val/loss", "checkpoint_score_order": "min"}),
         (CheckpointConfig, {"checkpoint_every_s": "30min", "checkpoint_on_failure": True}),
+        (CheckpointConfig, {"checkpoint_every_s": "auto", "checkpoint_frequency": 5}),
         (CheckpointConfig, {"checkpoint_every_s": timedelta(minutes=2), "max_experiment_bytes": 1}),
         (FailureConfig, {"max_failures": -1, "max_preemption_failures": 3, "backoff_s": 0.5}),
         (FailureConfig, {"max_identical_failures": None, "backoff_s": 0}),
@@ -241,20 +246,33 @@ def test_the_interval_between_saves_in_seconds(given: Any, seconds: float | None
 @given(st.text(max_size=12))
 def test_any_text_is_an_interval_or_refused(text: str) -> None:
     try:
-        every_s = CheckpointConfig(checkpoint_every_s=text).every_s
+        config = CheckpointConfig(checkpoint_every_s=text)
     except ConfigError:
         return
-    assert every_s is not None
-    assert 0 < every_s < math.inf
+    assert config.is_auto == (text == "auto")
+    assert config.every_s is None if config.is_auto else 0 < config.every_s < math.inf
 
 
 @pytest.mark.parametrize(
     ("given", "hint"),
-    [("auto", "such as checkpoint_every_s='10min'"), ("90", "did you mean checkpoint_every_s='90s'"), (0, "None")],
+    [
+        ("Auto", r"be 'auto', None .*\n\nhint: did you mean checkpoint_every_s='auto'\?"),
+        ("automatic", "did you mean checkpoint_every_s='auto'"),
+        ("90", "did you mean checkpoint_every_s='90s'"),
+        ("30 mins", "be 'auto', None "),
+        (0, "None"),
+    ],
 )
 def test_a_bad_interval_comes_with_what_to_do(given: Any, hint: str) -> None:
     with pytest.raises(ConfigError, match=hint):
         CheckpointConfig(checkpoint_every_s=given)
+
+
+@pytest.mark.parametrize(("config", "field"), [(FailureConfig, "hang_timeout_s"), (RunConfig, "time_limit_s")])
+def test_only_saves_set_their_interval_themselves(config: Any, field: str) -> None:
+    with pytest.raises(ConfigError, match=f"say how long yourself, such as {field}='10min'") as caught:
+        config(**{field: "auto"})
+    assert "be 'auto'" not in str(caught.value)
 
 
 def test_budget_in_seconds() -> None:

@@ -195,9 +195,10 @@ def test_restore_saves_as_the_script_did(make: Make, tmp_path: Path) -> None:
     plan = tk.Tuner.restore(tmp_path / "exp", Counter)._plan
     assert plan.run.checkpoint_config == dataclasses.replace(config, checkpoint_every_s=7200.0)
     assert plan.settings(1).max_experiment_bytes == 10**9
-    other = tk.CheckpointConfig(checkpoint_every_s=5)
-    tk.inline(make(Counter, run={**run, "checkpoint_config": other}))
-    assert tk.Tuner.restore(tmp_path / "exp", Counter)._plan.run.checkpoint_config == other
+    for every in (5, "auto"):
+        other = tk.CheckpointConfig(checkpoint_every_s=every)
+        tk.inline(make(Counter, run={**run, "checkpoint_config": other}))
+        assert tk.Tuner.restore(tmp_path / "exp", Counter)._plan.run.checkpoint_config == other
 
 
 def test_restore_from_another_module(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

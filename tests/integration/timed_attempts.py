@@ -25,6 +25,7 @@ class World:
 
     def make(self, sweep: SweepSpec, spec: AttemptSpec, channel: Channel, saving: Saving) -> TrialRun:
         """Begin an attempt."""
+        saving.clock = lambda: self.now
         self.runs.append(TrialRun(sweep, spec, channel, saving, lambda: self.now))
         return self.runs[-1]
 

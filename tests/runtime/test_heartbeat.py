@@ -36,6 +36,9 @@ class Ears:
     def pending_stop(self) -> StopTrial | None:
         return None
 
+    def outlook(self) -> None:
+        raise NotImplementedError
+
     def flush(self) -> None:
         pass
 

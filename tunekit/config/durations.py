@@ -10,6 +10,8 @@ from tunekit.config.problems import Problems, is_finite
 
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z]+)\s*")
+AUTO = "auto"
+"""What stands for an interval that sets itself."""
 _ALLOWED = "None (never), a finite number of seconds > 0, a timedelta, or a text such as '90s', '30min' or '1h30min'"
 
 
@@ -43,20 +45,29 @@ def seconds_of(value: float | str | Duration) -> float:
     return float(value.total_seconds() if isinstance(value, Duration) else value)
 
 
-def check_interval(problems: Problems, field: str, value: Any, *, none_is: str) -> None:
-    """Check an optional length of time above zero, where ``none_is`` says what None stands for."""
-    if value is None:
+def check_interval(problems: Problems, field: str, value: Any, *, none_is: str, auto: bool = False) -> None:
+    """Check an optional length of time above zero.
+
+    Args:
+        problems: Where what is wrong is added.
+        field: The name of the setting.
+        value: What was given.
+        none_is: What None stands for.
+        auto: Whether it may set itself.
+    """
+    if value is None or (auto and isinstance(value, str) and value == AUTO):
         return
+    allowed = f"'{AUTO}', {_ALLOWED}" if auto else _ALLOWED
     if isinstance(value, type | bool) or not isinstance(value, str | int | float | Duration):
-        problems.bad_type(field, value, _ALLOWED)
+        problems.bad_type(field, value, allowed)
     elif not 0 < seconds_of(value) < math.inf:
-        problems.bad_value(field, value, _ALLOWED, hint=_advice(field, value, none_is))
+        problems.bad_value(field, value, allowed, hint=_advice(field, value, none_is, auto=auto))
 
 
-def _advice(field: str, value: object, none_is: str) -> str:
+def _advice(field: str, value: object, none_is: str, *, auto: bool) -> str:
     if not isinstance(value, str):
         return f"set {field} to None for {none_is}"
     text = value.strip().lower()
-    if text == "auto":
-        return f"say how often yourself, such as {field}='10min'"
+    if text.startswith(AUTO):
+        return f"did you mean {field}='{AUTO}'?" if auto else f"say how long yourself, such as {field}='10min'"
     return f"did you mean {field}='{text}s'?" if re.fullmatch(r"[0-9.]*[0-9]", text) else ""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from tunekit.config.durations import Duration, check_interval, seconds_of
+from tunekit.config.durations import AUTO, Duration, check_interval, seconds_of
 from tunekit.config.problems import Problems, is_finite, is_number, make_plain, plain_number, shorten
 from tunekit.config.rules import FailureRule, check_rules
 
@@ -49,7 +49,10 @@ class CheckpointConfig:
     checkpoint_at_end: bool | None = None
     """Whether to save when a trial ends; None: if it can."""
     checkpoint_every_s: float | str | Duration | None = None
-    """Save when so long has passed since the last save: seconds, a ``timedelta``, or ``90s``, ``30min``, ``2h``."""
+    """Save when so long has passed since the last save: seconds, a ``timedelta``, or ``90s``, ``30min``, ``2h``.
+
+    ``auto``: the interval sets itself, by what a save costs and how often work is lost.
+    """
     checkpoint_on_failure: bool = False
     """Whether to save what is there when user code raises, apart from the others: nothing goes on from it by itself."""
     max_experiment_bytes: int | None = None
@@ -64,7 +67,7 @@ class CheckpointConfig:
         problems.one_of("checkpoint_score_order", self.checkpoint_score_order, ("max", "min"))
         problems.integer("checkpoint_frequency", self.checkpoint_frequency, at_least=0, none_is="never")
         problems.flag("checkpoint_at_end", self.checkpoint_at_end, none_is="if the trainable can save")
-        check_interval(problems, "checkpoint_every_s", self.checkpoint_every_s, none_is="no saves by time")
+        check_interval(problems, "checkpoint_every_s", self.checkpoint_every_s, none_is="no saves by time", auto=True)
         problems.flag("checkpoint_on_failure", self.checkpoint_on_failure)
         problems.integer("max_experiment_bytes", self.max_experiment_bytes, at_least=1, none_is="any number")
         if self.checkpoint_score_order == "min" and self.checkpoint_score_attribute is None:
@@ -82,8 +85,13 @@ class CheckpointConfig:
 
     @property
     def every_s(self) -> float | None:
-        """Save when so many seconds have passed since the last save; None: not by time."""
-        return None if self.checkpoint_every_s is None else seconds_of(self.checkpoint_every_s)
+        """Save when so many seconds have passed since the last save; None: not by time, or as often as is best."""
+        return None if self.checkpoint_every_s is None or self.is_auto else seconds_of(self.checkpoint_every_s)
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether saves by time come as often as is best."""
+        return isinstance(self.checkpoint_every_s, str) and self.checkpoint_every_s == AUTO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

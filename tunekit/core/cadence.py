@@ -174,21 +174,24 @@ class Exposure(msgspec.Struct):
             self.durable.add(durable_s)
 
     def outlook(self, now: float) -> Outlook:
-        """Return what a trial may expect now."""
-        self._count_to(now)
+        """Return what a trial may expect now. Whoever asks, and how often, changes nothing."""
+        uptime_s, losses, spared = self._at(now)
         return Outlook(
-            uptime_s=round(self.uptime_s, 3),
-            losses=round(self.losses, 6),
-            spared=round(self.spared, 6),
+            uptime_s=round(uptime_s, 3),
+            losses=round(losses, 6),
+            spared=round(spared, 6),
             blocked_s=round(self.blocked.value, 6),
             durable_s=round(self.durable.value, 6),
         )
 
     def _count_to(self, now: float) -> None:
-        """Count the seconds of those that run, and let a day's end halve what was seen before it."""
-        while (midnight := (self.counted_to // HALF_LIFE_S + 1.0) * HALF_LIFE_S) <= now:
-            self.uptime_s += self.num_running * (midnight - self.counted_to)
-            self.uptime_s, self.losses, self.spared = self.uptime_s / 2, self.losses / 2, self.spared / 2
-            self.counted_to = midnight
-        self.uptime_s += self.num_running * (now - self.counted_to)
+        self.uptime_s, self.losses, self.spared = self._at(now)
         self.counted_to = now
+
+    def _at(self, now: float) -> tuple[float, float, float]:
+        """Return the sums up to now: those that run are counted, and a day's end halves what was before it."""
+        uptime_s, losses, spared, since = self.uptime_s, self.losses, self.spared, self.counted_to
+        while (midnight := (since // HALF_LIFE_S + 1.0) * HALF_LIFE_S) <= now:
+            uptime_s += self.num_running * (midnight - since)
+            uptime_s, losses, spared, since = uptime_s / 2, losses / 2, spared / 2, midnight
+        return uptime_s + self.num_running * (now - since), losses, spared

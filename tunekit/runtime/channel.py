@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from tunekit.core.cadence import Outlook
 from tunekit.core.commands import ContinueTrial, StopTrial
 from tunekit.core.events import Event
 
@@ -32,6 +33,10 @@ class Channel(Protocol):
 
     def pending_stop(self) -> StopTrial | Preempted | None:
         """Return the order to stop, if it has come, or another reason to."""
+        ...
+
+    def outlook(self) -> Outlook | None:
+        """Return what the trial may expect, if it was told anything after its launch."""
         ...
 
     def flush(self) -> None:

@@ -24,6 +24,7 @@ from tunekit.core.commands import (
     LaunchTrial,
     PublishCheckpoint,
     StopTrial,
+    TellOutlook,
     TellSearcher,
 )
 from tunekit.core.events import (
@@ -247,7 +248,7 @@ class Driver:
         answers: list[Event] = []
         for command in commands:
             match command:
-                case LaunchTrial() | ContinueTrial() | StopTrial() | InterruptTrial() | KillTrial():
+                case LaunchTrial() | ContinueTrial() | TellOutlook() | StopTrial() | InterruptTrial() | KillTrial():
                     for_executor.append(command)
                 case PublishCheckpoint() | DeleteCheckpoint():
                     for_store.append(command)

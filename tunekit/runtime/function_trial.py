@@ -223,7 +223,7 @@ def _need_saver(config: CheckpointConfig) -> list[str]:
         text
         for text, is_set in (
             (f"checkpoint_frequency={config.checkpoint_frequency}", config.frequency),
-            (f"checkpoint_every_s={config.checkpoint_every_s!r}", config.every_s),
+            (f"checkpoint_every_s={config.checkpoint_every_s!r}", config.checkpoint_every_s),
             ("checkpoint_at_end=True", config.checkpoint_at_end),
         )
         if is_set

@@ -12,7 +12,8 @@ import time
 from collections import deque
 from typing import Any
 
-from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
+from tunekit.core.cadence import Outlook
+from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial, TellOutlook
 from tunekit.core.events import CapacityChanged, Event, LaunchFailed, ResultReported, TrialHalted
 from tunekit.errors import CoreBugError
 from tunekit.runtime.attempt import run_attempt
@@ -42,13 +43,14 @@ class InlineExecutor:
         self._launches: deque[LaunchTrial] = deque()
         self.current: LaunchTrial | None = None
         self.answer: ContinueTrial | None = None
+        self.outlook: Outlook | None = None
         self.stop: StopTrial | None = None
         inbox.put(Delivery([CapacityChanged(max_live=1)]))
 
     def next(self) -> LaunchTrial | None:
         """Take the next attempt to run, if there is one."""
         self.current = self._launches.popleft() if self._launches else None
-        self.answer = self.stop = None
+        self.answer = self.outlook = self.stop = None
         return self.current
 
     def execute(self, commands: list[ExecutorCommand]) -> None:
@@ -59,11 +61,13 @@ class InlineExecutor:
                     self._launches.append(command)
                 case ContinueTrial() if self._is_current(command):
                     self.answer = command
+                case TellOutlook() if self._is_current(command):
+                    self.outlook = command.outlook
                 case StopTrial() if self._is_current(command):
                     self.stop = command
                 case StopTrial():
                     self._cancel(command)
-                case ContinueTrial() | InterruptTrial() | KillTrial():
+                case ContinueTrial() | TellOutlook() | InterruptTrial() | KillTrial():
                     pass  # User code has the only thread: it is stopped at its next report, and nowhere else.
 
     def acknowledge(self, tokens: list[object]) -> None:
@@ -72,7 +76,7 @@ class InlineExecutor:
     def close(self) -> None:
         """Nothing was started."""
 
-    def _is_current(self, command: ContinueTrial | StopTrial) -> bool:
+    def _is_current(self, command: ContinueTrial | TellOutlook | StopTrial) -> bool:
         current = self.current
         return current is not None and (current.trial, current.attempt) == (command.trial, command.attempt)
 
@@ -151,6 +155,10 @@ class InlineChannel:
     def pending_stop(self) -> StopTrial | None:
         """Return the order to stop, if it has come."""
         return self._give_up() if self.failure is not None else self._executor.stop
+
+    def outlook(self) -> Outlook | None:
+        """Return what the trial was told after its launch that it may expect."""
+        return self._executor.outlook
 
     def close(self) -> None:
         """Pass everything on, and raise what stopped the driver, if anything did."""

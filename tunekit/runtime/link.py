@@ -21,7 +21,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial
+from tunekit.core.cadence import Outlook
+from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial, TellOutlook
 from tunekit.core.events import Event, TrialHalted, TrialPreempted, TrialRaised, TrialStarted
 from tunekit.runtime.channel import Preempted
 from tunekit.runtime.lease import Lease
@@ -108,6 +109,7 @@ class Link:
         self._queue: deque[Assign] = deque()
         self._current: AttemptKey | None = None
         self._answer: ContinueTrial | None = None
+        self._outlook: Outlook | None = None
         self._stop: StopTrial | None = None
         self._interrupted: AttemptKey | None = None
         """The attempt that is to be interrupted."""
@@ -191,6 +193,10 @@ class Link:
             self._stop = StopTrial(trial=key[0], attempt=key[1], reason=self._lease.complaint)
         return self._stop or self.termination
 
+    def outlook(self) -> Outlook | None:
+        """Return what the trial was told after its launch that it may expect."""
+        return self._outlook
+
     # -- the process ---------------------------------------------------------------------------------------------------
 
     def next_assignment(self) -> Assign | None:
@@ -248,7 +254,7 @@ class Link:
         return min(self.idle_poll_s, self._lease.length_s / 4)
 
     def _finish(self) -> None:
-        self._current = self._answer = self._stop = self._interrupted = None
+        self._current = self._answer = self._outlook = self._stop = self._interrupted = None
         self._is_over = False
 
     def _begin(self) -> Assign | None:
@@ -386,7 +392,7 @@ class Link:
             case _:
                 self._obey_about_trial(order)
 
-    def _obey_about_trial(self, order: StopTrial | ContinueTrial | InterruptTrial) -> None:
+    def _obey_about_trial(self, order: StopTrial | ContinueTrial | TellOutlook | InterruptTrial) -> None:
         match order:
             case StopTrial() if self._withdraw((order.trial, order.attempt)):
                 self._said.append(TrialHalted(trial=order.trial, attempt=order.attempt))
@@ -396,6 +402,8 @@ class Link:
                 self._stop = order
             case ContinueTrial():
                 self._answer = order
+            case TellOutlook():
+                self._outlook = order.outlook
             case InterruptTrial():
                 self._interrupted = self._current
                 self._interrupt(order.trial, order.attempt)

@@ -73,6 +73,7 @@ class OpenSweep:
             resume_from=launch.resume_from,
             until=launch.until,
             time_total_s=launch.time_total_s,
+            outlook=launch.outlook,
         )
 
     def judge(self, row: ResultReported) -> str:

@@ -37,6 +37,8 @@ class PendingSave:
 
     io: CheckpointIO
     key: CheckpointKey
+    began_at: float = 0.0
+    """When it was asked for, by the clock of who saves."""
     metadata: dict[str, Json]
     parent: Callable[[], int | None]
     """Iteration of the checkpoint before it, asked for when all saves before it have come to their ends."""
@@ -48,6 +50,8 @@ class PendingSave:
     snapshot: Snapshot | None = None
     """The dict that user code returned."""
     folder: Path = field(default_factory=Path)
+    blocked_s: float = 0.0
+    """Seconds for which it has held the trial up; 0: the trial is at its end, and is not held up."""
     _claim: threading.Lock = field(default_factory=threading.Lock)
     """Held for ever by who brings the save to its end."""
     _is_abandoned: bool = False

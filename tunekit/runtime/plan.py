@@ -11,6 +11,7 @@ from typing import Any
 
 from tunekit import __version__
 from tunekit.config import CheckpointConfig, RunConfig, TuneConfig
+from tunekit.config.durations import AUTO
 from tunekit.core.events import ResultReported, Rule, Settings
 from tunekit.errors import ConfigError
 from tunekit.logs import logger_of
@@ -183,6 +184,7 @@ class Plan:
             stop_grace_s=self.run.stop_grace_s,
             resume_errored=self.resume_errored,
             restart_errored=self.restart_errored,
+            tells_outlook=checkpoint.is_auto,
             logical_slots=self.logical_slots,
         )
 
@@ -204,7 +206,7 @@ class Plan:
             "stop_function": callable(self.run.stop),
             "checkpoint_frequency": checkpoint.frequency,
             "checkpoint_at_end": checkpoint.checkpoint_at_end,
-            "checkpoint_every_s": checkpoint.every_s,
+            "checkpoint_every_s": AUTO if checkpoint.is_auto else checkpoint.every_s,
             "checkpoint_on_failure": checkpoint.checkpoint_on_failure,
             "fail_fast": self.run.failure_config.fail_fast,
             "preemption_grace_s": self.run.preemption_grace_s,

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
+from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial, TellOutlook
 from tunekit.core.events import (
     CapacityChanged,
     ErrorInfo,
@@ -149,7 +149,7 @@ class RayExecutor:
                         self._stop(command)
                     case KillTrial():
                         self._kill(command)
-                    case ContinueTrial() | InterruptTrial():
+                    case ContinueTrial() | TellOutlook() | InterruptTrial():
                         self._pass_on(command)
             if self._broken is not None:
                 self._fail_waiting(self._broken, fatal=True)
@@ -195,7 +195,7 @@ class RayExecutor:
         else:
             self._pass_on(command)
 
-    def _pass_on(self, command: ContinueTrial | StopTrial | InterruptTrial) -> None:
+    def _pass_on(self, command: ContinueTrial | TellOutlook | StopTrial | InterruptTrial) -> None:
         record = self._pool.holder((command.trial, command.attempt))
         if record is not None:
             self._mailbox.order(record.id, command)

@@ -27,6 +27,7 @@ import msgspec
 import xxhash
 
 from tunekit.checkpoint import Checkpoint
+from tunekit.core.cadence import Outlook
 from tunekit.core.events import CheckpointStaged, SaveFailed
 from tunekit.core.metrics import score
 from tunekit.core.stopping import TIME_TOTAL_S, TRAINING_ITERATION
@@ -35,6 +36,7 @@ from tunekit.logs import logger_of
 from tunekit.runtime.channel import Channel
 from tunekit.runtime.failure import error_info
 from tunekit.runtime.heartbeat import being_heard
+from tunekit.runtime.pace import Pace
 from tunekit.runtime.pending_save import PendingSave
 from tunekit.runtime.persisting import Persister
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
@@ -109,6 +111,11 @@ class Saving:
         """What is still to be raised."""
         self._failed: set[int] = set()
         self._is_fast = True
+        self.clock: Callable[[], float] = time.monotonic
+        self.pace: Pace | None = None
+        """How often to save by time, where that is not for the user to say."""
+        if sweep.checkpoint.is_auto:
+            self.pace = Pace(spec.outlook or Outlook(), lambda: not self._persister.is_idle)
         self._staged_at = 0
         """Iteration of the newest checkpoint that is whole: staged, or restored."""
         self.saved_at = 0
@@ -242,7 +249,9 @@ class Saving:
         if is_last or is_small or not self._leave_behind(save):
             self._persister.make_room()
             self._persister.settle()
-            self._finish(save, is_small=is_small)
+            self._finish(save, is_small=is_small, is_last=is_last)
+        if self.pace is not None and save.blocked_s:
+            self.pace.note_blocked(save.blocked_s)
 
     def _being_heard(self) -> contextlib.AbstractContextManager[None]:
         """Tell the driver now and then that the trial waits for its storage, so that it is not taken for hung."""
@@ -255,18 +264,20 @@ class Saving:
             self._persister.settle()  # The save before this one has such a buffer.
             if not save.freeze():
                 return False
+        save.blocked_s = self.clock() - save.began_at  # Before it is told by the thread.
         return self._persister.submit(save)
 
-    def _finish(self, save: PendingSave, *, is_small: bool) -> None:
+    def _finish(self, save: PendingSave, *, is_small: bool, is_last: bool) -> None:
         began_at = time.monotonic()
         manifest = save.seal()
         if is_small:
             self._is_fast = time.monotonic() - began_at < _FAST_S
+        save.blocked_s = 0.0 if is_last else self.clock() - save.began_at
         self._tell(save, manifest)
 
     def _new(self, row: Row, reason: SaveReason, *, pin: bool) -> PendingSave:
         spec, is_exact = self._spec, reason is not SaveReason.FAILURE
-        began_at = time.monotonic()
+        began_at = self.clock()
         value = self._score(row)
         if self._config_digest is None:
             self._config_digest = config_digest(spec.config)
@@ -287,17 +298,22 @@ class Saving:
             pinned=pin,
             exact=is_exact,
         )
-        return PendingSave(
+        save = PendingSave(
             io=self._io,
+            began_at=began_at,
             key=CheckpointKey(*self._key(row.iteration), exact=is_exact),
             metadata=metadata,
             parent=lambda: self._staged_at or None,
             staged=lambda manifest: msgspec.structs.replace(
-                event, manifest=manifest, took_s=round(time.monotonic() - began_at, 4)
+                event,
+                manifest=manifest,
+                took_s=round(self.clock() - began_at, 4),
+                blocked_s=round(save.blocked_s, 6),
             ),
             is_replaceable=reason is SaveReason.TIME and not pin,
             tell=self._end,
         )
+        return save
 
     def _end(self, save: PendingSave, result: dict[str, Json] | BaseException) -> None:
         """Take note of how a save has ended behind the trial. On the thread, which nothing may end."""
@@ -320,7 +336,10 @@ class Saving:
 
     def _tell(self, save: PendingSave, manifest: dict[str, Json]) -> None:
         self._staged_at = save.key.iteration
-        self._channel.send(save.staged(manifest))
+        event = save.staged(manifest)
+        if self.pace is not None and save.blocked_s:
+            self.pace.note_durable(event.took_s)
+        self._channel.send(event)
 
     def _failure(self, iteration: int, error: OSError) -> SaveFailed:
         spec = self._spec

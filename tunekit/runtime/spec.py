@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from tunekit.config import CheckpointConfig
-from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
+from tunekit.core.cadence import Outlook
+from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial, TellOutlook
 from tunekit.core.events import Event
 from tunekit.types import TrialId
 
@@ -58,10 +59,12 @@ class AttemptSpec:
     resume_from: int | None = None
     until: int | None = None
     time_total_s: float = 0.0
+    outlook: Outlook | None = None
+    """What it may expect, where it chooses how often it saves."""
     resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1.0})
 
 
-ExecutorCommand: TypeAlias = LaunchTrial | ContinueTrial | StopTrial | InterruptTrial | KillTrial
+ExecutorCommand: TypeAlias = LaunchTrial | ContinueTrial | TellOutlook | StopTrial | InterruptTrial | KillTrial
 """The commands that an executor carries out; the others belong to the searcher and the store."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tunekit import errors
 from tunekit.callbacks.alarm import Alarm
+from tunekit.callbacks.cadence import Cadence
 from tunekit.callbacks.notices import Notices
 from tunekit.callbacks.progress import Progress
 from tunekit.core.events import DriverStarted, StopRequested
@@ -85,7 +86,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     plan = sweep.plan
     inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
     direct = DirectPublisher(sweep.io, plan.trial_name, allowed=sweep.right.check)
-    progress = [Progress(plan.trial_name, verbose=plan.run.verbose)] if plan.run.verbose else []
+    progress = [Progress(plan.trial_name, verbose=plan.run.verbose), Cadence()] if plan.run.verbose else []
     observers: list[Observer] = [Alarm(plan.trial_name), Notices(), *progress]
     if (telling := sweep.telling) is not None:
         telling.catch_up(sweep.experiment.state)

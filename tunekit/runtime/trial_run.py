@@ -80,7 +80,7 @@ class TrialRun:
         self.sweep = sweep
         self.spec = spec
         self.saving = saving
-        self.triggers = Triggers(sweep.checkpoint, clock)
+        self.triggers = Triggers(sweep.checkpoint, clock, saving.pace)
         self.write: Write | None = None
         """How user code saves a checkpoint; None: it cannot, or not yet."""
         self.lack = ""
@@ -160,6 +160,7 @@ class TrialRun:
     def due(self, wishes: Wishes) -> Due | None:
         """Return the save that is due at the row that is recorded next; None if none is, or it cannot be saved."""
         self._heed_notice()
+        self._heed_outlook()
         if self.write is not None:
             return self.triggers.due(self.iteration + 1, wishes)
         if wishes.save or wishes.pin:
@@ -289,6 +290,12 @@ class TrialRun:
             self._heeded = notice
             if notice is not None and self._channel.pending_stop() is None:
                 self.request_save(SaveReason.PREEMPTION)
+
+    def _heed_outlook(self) -> None:
+        """Choose how often to save by what the driver said last."""
+        pace = self.saving.pace
+        if pace is not None and (outlook := self._channel.outlook()) is not None:
+            pace.outlook = outlook
 
     def _own_stop(self, metrics: dict[str, Any]) -> str:
         if metrics.get(DONE) is True:

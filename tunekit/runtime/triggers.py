@@ -6,6 +6,8 @@ newer one; a save that is due for another reason as well must not be.
 
 The interval of ``checkpoint_every_s`` runs from the newest save, or from where the attempt began or was restored: it is
 the work that a failure would cost. A save that failed counts too, or a full disk would be tried again at every row.
+An interval that sets itself (``tunekit.runtime.pace``) is kept as well as rows allow: of the two rows around it the
+better one is saved.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tunekit.config import CheckpointConfig
+from tunekit.core.cadence import is_better_now
+from tunekit.runtime.pace import Pace
 from tunekit.runtime.saving import SaveReason
 
 Clock = Callable[[], float]
@@ -42,19 +46,21 @@ class Triggers:
     Args:
         config: What the user asked for.
         clock: For ``checkpoint_every_s``.
+        pace: The interval that sets itself; None: the user has set one, or none.
     """
 
-    def __init__(self, config: CheckpointConfig, clock: Clock) -> None:
+    def __init__(self, config: CheckpointConfig, clock: Clock, pace: Pace | None = None) -> None:
         """Begin to count the seconds."""
         self._frequency = config.frequency
         self._every_s = config.every_s
         self._clock = clock
-        self._since = clock()
+        self._pace = pace
+        self._since = self._row_at = clock()
         self._requested: SaveReason | None = None
 
     def restart(self) -> None:
         """Count the seconds from now on: what there is to lose has just been saved or restored."""
-        self._since = self._clock()
+        self._since = self._row_at = self._clock()
 
     def request(self, reason: SaveReason) -> None:
         """Have the next row saved that can be. Any thread or signal handler may ask."""
@@ -85,5 +91,16 @@ class Triggers:
             return requested
         if self._frequency and iteration % self._frequency == 0:
             return SaveReason.FREQUENCY
+        if self._pace is not None:
+            return SaveReason.TIME if self._is_best(self._pace) else None
         is_time = self._every_s is not None and self._clock() - self._since >= self._every_s
         return SaveReason.TIME if is_time else None
+
+    def _is_best(self, pace: Pace) -> bool:
+        """Return whether to save now rather than at the next row, which is expected after as long as this one took."""
+        now = self._clock()
+        step_s, self._row_at = now - self._row_at, now
+        if not is_better_now(now - self._since, step_s, pace.interval_s) or not pace.may_save():
+            return False
+        pace.note_try()
+        return True

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import msgspec
 
 from tunekit.core import codec
-from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial
+from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial, TellOutlook
 from tunekit.core.events import (
     Event,
     LaunchFailed,
@@ -107,7 +107,7 @@ class Warn(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="war
     """Whether there is time to save."""
 
 
-Order: TypeAlias = Assign | Recall | Leave | Warn | ContinueTrial | StopTrial | InterruptTrial
+Order: TypeAlias = Assign | Recall | Leave | Warn | ContinueTrial | TellOutlook | StopTrial | InterruptTrial
 
 # -- frames ------------------------------------------------------------------------------------------------------------
 

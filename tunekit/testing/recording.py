@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunekit.core.cadence import Outlook
 from tunekit.core.commands import ContinueTrial, StopTrial
 from tunekit.core.events import CheckpointStaged, Event, ResultReported, TrialSaving
 from tunekit.runtime.attempt import run_attempt
@@ -34,6 +35,8 @@ class RecordingChannel:
         """Begin with nothing sent."""
         self.events: list[Event] = []
         self.num_waits = 0
+        self.told: Outlook | None = None
+        """What the trial is told after its launch that it may expect."""
         self._answers = list(answers or [])
         self._stop_at = stop_at
         self._stop = stop if stop is not None else StopTrial(trial=0, attempt=1)
@@ -50,6 +53,10 @@ class RecordingChannel:
     def pending_stop(self) -> StopTrial | Preempted | None:
         """Give the order to stop once its row has come."""
         return self._stop if self._stop_at is not None and len(self.rows) >= self._stop_at else None
+
+    def outlook(self) -> Outlook | None:
+        """Give what it is told."""
+        return self.told
 
     def flush(self) -> None:
         """Nothing is held back."""

@@ -189,6 +189,9 @@ class Attempt:
         """Never stop it."""
         return None
 
+    def outlook(self) -> None:
+        """Expect nothing: nothing is lost here."""
+
     def flush(self) -> None:
         """Nothing is held back."""
 

@@ -1,0 +1,79 @@
+"""Says how often trials save that choose it themselves, and why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Final, TextIO
+
+from tunekit.core.cadence import LONGEST_S, SHORTEST_S, Outlook, waste
+from tunekit.core.events import CheckpointStaged, Event
+from tunekit.core.rows import ENDINGS
+from tunekit.core.state import State
+
+_FACTOR: Final = 2.0
+"""It is said again when the interval has changed by more than this."""
+
+
+class Cadence:
+    """Writes one line when the interval is first known, and again when it has changed much.
+
+    It is that of a trial whose saves cost what they cost on average; each trial goes by the cost of its own.
+
+    Args:
+        stream: Where the lines go; None: standard error, as logs do.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """Write nothing yet."""
+        self._stream = stream
+        self._told_s: float | None = None
+
+    def observe(self, events: Sequence[Event], state: State) -> None:
+        """Write the line, if it is news."""
+        if not state.settings.tells_outlook or not any(isinstance(event, _TELLING) for event in events):
+            return
+        outlook = state.exposure.outlook(state.now)
+        interval_s, told_s = outlook.interval_s, self._told_s
+        if interval_s is None or (told_s is not None and told_s / _FACTOR <= interval_s <= told_s * _FACTOR):
+            return
+        self._told_s = interval_s
+        stream = self._stream or sys.stderr
+        stream.write(f"· {explain(outlook, interval_s)}\n")
+        stream.flush()
+
+
+_TELLING: Final = (CheckpointStaged, *ENDINGS)
+
+
+def explain(outlook: Outlook, interval_s: float) -> str:
+    """Return in one line how often trials save, and why."""
+    share = waste(interval_s, outlook.blocked_s, outlook.mean_s)
+    return (
+        f"a checkpoint every {_shown(interval_s)}{_bound(outlook, interval_s)}: a save holds a trial up for "
+        f"{_shown(outlook.blocked_s)} and is durable after {_shown(outlook.durable_s)}; "
+        f"one loss in {_shown(outlook.mean_s)} is expected ({_seen(outlook)}); "
+        f"saves and lost work take about {100 * share:.2g} % of the time"
+    )
+
+
+def _bound(outlook: Outlook, interval_s: float) -> str:
+    """Return which bound has set the interval; empty if none has."""
+    if interval_s <= SHORTEST_S:
+        return " (the shortest)"
+    if interval_s <= outlook.durable_s:
+        return " (no faster than one is durable)"
+    return " (the longest)" if interval_s == LONGEST_S else ""
+
+
+def _seen(outlook: Outlook) -> str:
+    spared = f", and {outlook.spared:.3g} saved before the end" if outlook.spared else ""
+    return f"seen: {outlook.losses:.3g} in {_shown(outlook.uptime_s)}{spared}"
+
+
+def _shown(seconds: float) -> str:
+    """Return seconds as people say them."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.3g} s"
