@@ -86,8 +86,9 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     plan = sweep.plan
     inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
     direct = DirectPublisher(sweep.io, plan.trial_name, allowed=sweep.right.check)
-    progress = [Progress(plan.trial_name, verbose=plan.run.verbose), Cadence()] if plan.run.verbose else []
-    observers: list[Observer] = [Alarm(plan.trial_name), Notices(), *progress]
+    observers: list[Observer] = [Alarm(plan.trial_name), Notices()]
+    if plan.run.verbose:
+        observers += [Progress(plan.trial_name, verbose=plan.run.verbose), Cadence()]
     if (telling := sweep.telling) is not None:
         telling.catch_up(sweep.experiment.state)
         observers.append(telling)
