@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -46,6 +49,21 @@ class Service:
         if path.startswith(AZURE) and headers.get("Metadata") != "true":
             return 400, ""
         return (200, self.pages[path]) if path in self.pages else (404, "not found")
+
+    def give_notice(self, cloud: str, after_s: float = 120.0) -> None:
+        """Have this machine go after so many seconds, as that cloud says it."""
+        at = datetime.fromtimestamp(time.time() + after_s, UTC)
+        match cloud:
+            case "aws":
+                self.pages[ACTION] = json.dumps({"action": "terminate", "time": at.strftime("%Y-%m-%dT%H:%M:%SZ")})
+            case "gcp":
+                self.pages[PREEMPTED] = "TRUE"
+            case "azure":
+                event = {"EventId": "e", "EventType": "Preempt", "EventStatus": "Scheduled", "Resources": ["spot-1"]}
+                event["NotBefore"] = at.strftime("%a, %d %b %Y %H:%M:%S GMT")
+                self.pages[EVENTS] = json.dumps({"DocumentIncarnation": 2, "Events": [event]})
+            case _:
+                raise AssertionError(cloud)
 
 
 @contextmanager

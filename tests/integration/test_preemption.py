@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import metadata
+import nemesis
 import pytest
 import sweeps
 
@@ -24,6 +27,9 @@ from tunekit.core.events import (
 pytestmark = pytest.mark.ray
 
 STEP_S = 0.4
+CLOUDS: Final = {"aws": "AWS", "gcp": "GCP", "azure": "Azure"}  # How they are named in the environment, and in notices.
+
+T = TypeVar("T")
 
 
 def of(records: list[Any], kind: Any, trial: int, attempt: int) -> list[Any]:
@@ -77,26 +83,48 @@ def test_sigterm_in_the_middle_of_a_step_costs_nothing_but_the_way(tmp_path: Pat
 
 
 @pytest.mark.timeout(300)
-def test_a_notice_of_the_cloud_has_all_trials_of_its_machine_saved(tmp_path: Path) -> None:
-    """W17: both trials are saved at their last row, and leave; nothing is started there any more."""
-    with metadata.service() as cloud:
-        here = {"TUNEKIT_CLOUD": "gcp", "TUNEKIT_METADATA_ADDRESS": cloud.address}
-        with sweeps.ray_head(environment=here) as address:
-            arguments = (str(tmp_path), "--samples", "2", "--step-s", str(STEP_S), "--iterations", "99")
-            process = sweeps.start("walk_sweep.py", *arguments, address=address)
-            experiment = tmp_path / "walks"
-            while len({one.trial for one in sweeps.journal(experiment) if isinstance(one, ResultReported)}) < 2:
-                assert process.poll() is None
-                time.sleep(0.05)
-            cloud.pages[metadata.PREEMPTED] = "TRUE"
-            while len([one for one in sweeps.journal(experiment) if isinstance(one, TrialPreempted)]) < 2:
-                assert process.poll() is None
-                time.sleep(0.05)
-            time.sleep(1.0)
-            records = sweeps.journal(experiment)
-            sweeps.kill(process)
-    assert {one.reason for one in records if isinstance(one, TrialPreempted)} == {"GCP: its machine is taken away"}
-    assert len([one for one in records if isinstance(one, TrialStarted)]) == 2
-    for trial in (0, 1):
-        last = of(records, ResultReported, trial, 1)[-1].iteration
-        assert of(records, CheckpointStaged, trial, 1)[-1].iteration == last
+def test_each_cloud_is_heard_and_its_machine_left_with_the_last_row_saved(tmp_path: Path) -> None:
+    """W17: a machine of AWS, one of Google and one of Azure go. Their trials end on the one that is left."""
+    calm = sweeps.start("walk_sweep.py", str(tmp_path / "calm"), "--samples", "4", "--inline")
+    experiment, gate = tmp_path / "told" / "walks", tmp_path / "gate"
+    options = ("--samples", "4", "--at-once", "4", "--gate", str(gate), "--gate-at", "1")
+    with metadata.service() as service:
+        here = {"TUNEKIT_CLOUD": "none", "TUNEKIT_METADATA_ADDRESS": service.address}
+        with nemesis.nodes(0, *CLOUDS, **here) as cluster:
+            process = sweeps.start("walk_sweep.py", str(tmp_path / "told"), *options, address=cluster.address)
+            until(process, lambda: len({one.trial for one in told(experiment, ResultReported)}) == 4)
+            for cloud in CLOUDS:
+                service.give_notice(cloud)
+            until(process, lambda: len(told(experiment, TrialPreempted)) == len(CLOUDS))
+            gate.touch()
+            sweeps.finish(process)
+    sweeps.finish(calm)
+    farewells = told(experiment, TrialPreempted)
+    assert {one.reason for one in farewells} == {f"{cloud}: its machine is taken away" for cloud in CLOUDS.values()}
+    assert not told(experiment, WorkerLost), "max_failures is 0, so a failure would have ended the trial"
+    records = sweeps.journal(experiment)
+    for farewell in farewells:
+        last = of(records, ResultReported, farewell.trial, 1)[-1].iteration
+        assert last == 2, "the step in which it was"
+        (saved,) = of(records, CheckpointStaged, farewell.trial, 1)
+        assert (saved.iteration, saved.manifest["reason"]) == (last, "preemption")
+        assert of(records, TrialStarted, farewell.trial, 2)[0].restored_from == last
+    nodes = {one.place.node for one in told(experiment, TrialStarted) if one.attempt == 2}
+    assert len(nodes) == 1, "the one that stays"
+    assert sweeps.count_results(experiment) == 4 * 9, "no row is computed twice"
+    assert sweeps.table(experiment) == sweeps.table(tmp_path / "calm" / "walks")
+    assert sweeps.weights(experiment) == sweeps.weights(tmp_path / "calm" / "walks")
+
+
+def told(experiment: Path, kind: Any) -> list[Any]:
+    return [one for one in sweeps.journal(experiment) if isinstance(one, kind)]
+
+
+def until(process: subprocess.Popen[str], found: Callable[[], T | None]) -> T:
+    """Return what is found, while the sweep runs."""
+    deadline = time.monotonic() + 120
+    while not (one := found()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return one

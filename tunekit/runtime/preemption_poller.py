@@ -52,6 +52,7 @@ def _run(link: Link, name: str, environ: Mapping[str, str], pause: threading.Eve
     except ValueError as error:
         sys.stderr.write(f"tunekit: the cloud is not asked for notices: {error}\n")
         return
+    name = f"{name}-{type(cloud).__name__}"
     seat = _seat(name)
     while seat is None:
         if pause.wait(_AGAIN_S):
@@ -69,7 +70,7 @@ def _seat(name: str) -> socket.socket | None:
     seat = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         if sys.platform == "linux":  # Elsewhere there are no such names, and every process asks.
-            seat.bind(f"\0{name}-cloud")
+            seat.bind(f"\0{name}")
     except OSError:
         seat.close()
         return None

@@ -1,6 +1,8 @@
 """A Ray cluster of several nodes on this machine, whose raylets are there to be killed.
 
-Usage: nodes.py [NUM]
+Usage: nodes.py [NUM [CLOUD …]]
+
+There are NUM nodes besides the head, and one for each CLOUD, whose workers take it for a machine of that one.
 
 Prints its address. Then it answers each line with the process numbers of the raylets of all nodes but the head, as one
 line of JSON, after doing what it says: ``raylets`` (nothing), ``mend`` (replace every node whose raylet has ended,
@@ -36,6 +38,8 @@ def main() -> None:
     cluster: Any = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(num):
         cluster.add_node(num_cpus=1)
+    for cloud in sys.argv[2:]:
+        cluster.add_node(num_cpus=1, env_vars={"TUNEKIT_CLOUD": cloud})
     print(cluster.address, flush=True)
     for line in sys.stdin:
         match line.strip():

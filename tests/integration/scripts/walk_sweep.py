@@ -1,7 +1,7 @@
 """A sweep that is killed by tests: random walks that save their generator, so that a wrong restore shows.
 
 Usage: walk_sweep.py FOLDER [--scheduler fifo|asha] [--samples N] [--iterations N] [--step-s S] [--max-failures N]
-    [--slots N] [--cpus N] [--gate FILE] [--takeover]
+    [--slots N] [--at-once N] [--cpus N] [--gate FILE [--gate-at N]] [--takeover]
 """
 
 from __future__ import annotations
@@ -45,14 +45,17 @@ def train(config: dict[str, Any]) -> None:
     tk.restore(walk)
     while True:
         time.sleep(config["step_s"])
-        if tk.get_context().iteration == config["last"] - 1:
+        if tk.get_context().iteration == config["gate_at"]:
             wait_for_file(config["gate"])
         tk.report({"position": walk.step(), "noise": random.random()}, checkpoint=walk)
 
 
 def wait_for_file(path: str) -> None:
-    """Wait until there is such a file, so that a sweep cannot end before it is killed; empty: do not wait."""
-    while path and not Path(path).exists():
+    """Wait until there is such a file, so that a sweep cannot end before it is killed; empty: do not wait.
+
+    Nor does a step wait whose machine is to go.
+    """
+    while path and not Path(path).exists() and not tk.preempted():
         time.sleep(0.05)
 
 
@@ -65,8 +68,10 @@ def main() -> None:
     parser.add_argument("--step-s", type=float, default=0.02)
     parser.add_argument("--max-failures", type=int, default=0)
     parser.add_argument("--slots", type=int, default=0, help="logical slots of deterministic mode; 0: it is off")
+    parser.add_argument("--at-once", type=int, default=2, help="trials")
     parser.add_argument("--cpus", type=int, default=1, help="of each trial")
     parser.add_argument("--gate", default="", help="a file without which no trial takes its last step")
+    parser.add_argument("--gate-at", type=int, help="after so many steps instead")
     parser.add_argument("--inline", action="store_true")
     parser.add_argument("--takeover", action="store_true")
     options = parser.parse_args()
@@ -77,14 +82,14 @@ def main() -> None:
             "drift": tk.uniform(-1, 1),
             "step_s": options.step_s,
             "gate": options.gate,
-            "last": options.iterations,
+            "gate_at": options.iterations - 1 if options.gate_at is None else options.gate_at,
         },
         tune_config=tk.TuneConfig(
             metric="position",
             mode="max",
             num_samples=options.samples,
             seed=11,
-            max_concurrent_trials=options.slots or 2,
+            max_concurrent_trials=options.slots or options.at_once,
             deterministic=options.slots > 0,
             scheduler=asha if options.scheduler == "asha" else None,
         ),
