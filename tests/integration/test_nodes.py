@@ -43,14 +43,15 @@ def test_a_dead_node_costs_an_interval_and_no_failure(tmp_path: Path) -> None:
 
 def test_a_node_that_is_drained_is_left_before_it_goes(tmp_path: Path) -> None:
     """W17: with its last row saved, and at no cost. Ray's private list of such nodes is as it is taken for."""
-    experiment = tmp_path / "walks"
-    arguments = (str(tmp_path), "--samples", "2", "--step-s", "0.4")
+    experiment, gate = tmp_path / "walks", tmp_path / "gate"
+    arguments = (str(tmp_path), "--samples", "2", "--gate", str(gate), "--gate-at", "1")
     with nemesis.nodes(1) as cluster:
         process = sweeps.start("walk_sweep.py", *arguments, address=cluster.address)
-        await_that(lambda: len({one.place.pid for one in told(experiment, TrialStarted)}) == 2)
+        await_that(lambda: len(told(experiment, ResultReported)) == 2)
         cluster.raylets("drain")
         await_that(lambda: told(experiment, TrialPreempted))
         cluster.raylets("kill")  # Before its deadline.
+        gate.touch()
         sweeps.finish(process)
     assert not told(experiment, WorkerLost)
     (left,) = told(experiment, TrialPreempted)
@@ -58,6 +59,7 @@ def test_a_node_that_is_drained_is_left_before_it_goes(tmp_path: Path) -> None:
     about = [one for one in sweeps.journal(experiment) if getattr(one, "trial", None) == left.trial]
     before = about[: about.index(left)]
     last = max(one.iteration for one in before if isinstance(one, ResultReported))
+    assert last == 2, "the step in which it was"
     assert last in {one.iteration for one in before if isinstance(one, CheckpointStaged)}
     assert sweeps.count_results(experiment) == 2 * 9, "nothing was computed twice"
 
