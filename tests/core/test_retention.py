@@ -18,7 +18,7 @@ from tunekit.core.checkpoints import superfluous
 from tunekit.core.events import CheckpointStaged, Event
 from tunekit.core.metrics import score
 from tunekit.core.trial import CheckpointState, CheckpointStatus
-from tunekit.testing.events import Script, capacity, driver, saved, started
+from tunekit.testing.events import Script, capacity, driver, preempted, returned, saved, started
 
 scores = st.none() | st.floats() | st.integers(-2, 2).map(float)
 orders = st.sampled_from(["min", "max"])
@@ -81,6 +81,64 @@ def test_deleting_at_each_publication_never_loses_what_would_be_kept_at_the_end(
         gone = superfluous(there, num_to_keep=keep, by_score=True, order=order, pinned=pinned)
         there = [other for other in there if other not in gone]
     assert {entry.iteration for entry in there} == kept(values, keep, order, sorted(pinned))
+
+
+@given(st.lists(st.tuples(scores, st.booleans()), min_size=1, max_size=9), st.none() | st.integers(1, 3), orders)
+def test_interim_checkpoints_take_nobodys_place_and_leave_no_trace(
+    saves: list[tuple[float | None, bool]], keep: int | None, order: str
+) -> None:
+    """The newest is always there; what is left at the next regular one is what would be there without them."""
+    there: list[CheckpointState] = []
+    calm: list[CheckpointState] = []
+    for entry, (value, interim) in zip(entries([None] * len(saves)), saves, strict=True):
+        entry.score, entry.interim = value, interim
+        there.append(entry)
+        gone = superfluous(there, num_to_keep=keep, by_score=True, order=order)
+        there = [other for other in there if other not in gone]
+        if not interim:
+            calm.append(entry)
+        gone = superfluous(calm, num_to_keep=keep, by_score=True, order=order)
+        calm = [other for other in calm if other not in gone]
+        assert there == (calm if not interim else [*calm, entry])
+    gone = superfluous(there, num_to_keep=keep, by_score=True, order=order, is_over=True)
+    assert [other for other in there if other not in gone] == (calm or there), "the only one stays"
+
+
+@pytest.mark.parametrize("keep", [None, 1, 2])
+def test_a_trial_that_left_its_place_keeps_what_it_would_have_kept(keep: int | None) -> None:
+    """What it goes on from stays as long as that may still be read."""
+    play = Script()
+    play.begin(num_to_keep=keep)
+    play(*saved(0, 1), *saved(0, 2, interim=True), preempted(0))
+    assert left(play) == {1, 2}
+    play(started(0, 2, restored_from=2), *saved(0, 3, 2), *saved(0, 4, 2, interim=True), *saved(0, 5, 2))
+    regular = {1, 3, 5} if keep is None else {3, 5} if keep == 2 else {5}
+    assert left(play) == regular | {2}
+    play(returned(0, 2))
+    assert left(play) == regular
+    play.replay()
+
+
+@pytest.mark.parametrize(("saves_at_end", "expected"), [(False, {1}), (True, {1, 2})])
+def test_the_last_row_is_saved_for_good_only_where_the_end_would_have_saved_it(
+    expected: set[int], *, saves_at_end: bool
+) -> None:
+    play = Script()
+    play.begin(num_to_keep=2, saves_at_end=saves_at_end)
+    play(*saved(0, 1), *saved(0, 2, interim=True), returned(0))
+    assert left(play) == expected
+
+
+def test_an_interim_checkpoint_at_the_end_counts_as_the_last() -> None:
+    play = Script()
+    play.begin(num_to_keep=1, saves_at_end=True)
+    play(*saved(0, 1), *saved(0, 2, interim=True), returned(0))
+    assert left(play) == {2}
+
+
+def left(play: Script) -> set[int]:
+    known = play.trial(0).checkpoints
+    return {i for i, entry in known.items() if entry.status is CheckpointStatus.PUBLISHED}
 
 
 @pytest.mark.parametrize("nested", [False, True])

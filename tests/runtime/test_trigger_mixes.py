@@ -150,6 +150,12 @@ def test_any_mix_of_triggers_saves_each_step_at_most_once(story: Story) -> None:
     assert channel.saved == oracle(story)
     pinned = [iteration for iteration, step in enumerate(story.steps, 1) if step.pin is True]
     assert [event.iteration for event in channel.staged if event.pinned] == pinned
+    if story.every_s is None:
+        steps = [replace(step, request=False) for step in story.steps]
+        calm = replace(story, steps=steps, ending="raises" if story.ending == "pause" else story.ending)
+        is_last_regular = story.ending == "stop" and story.at_end is not False  # Retention sees to that one.
+        extra = {event.iteration for event in channel.staged if event.interim} - {num_steps if is_last_regular else 0}
+        assert extra == set(channel.saved) - set(oracle(calm))
     announced = {row.iteration for row in channel.rows if row.saves}
     unannounced = {num_steps} if story.ending in {"stop", "pause", "returns"} else set()
     assert set(channel.saved) - unannounced <= announced <= set(channel.saved)

@@ -1,4 +1,9 @@
-"""Which checkpoints of a trial are worth keeping. Pure verdicts over the ledger."""
+"""Which checkpoints of a trial are worth keeping. Pure verdicts over the ledger.
+
+An *interim* checkpoint is there only because the trial had to leave its place: its machine was to go, or it was paused.
+The trial goes on from it, and with the next regular one it has served. So what is left in the end does not tell how
+often a trial was disturbed.
+"""
 
 from __future__ import annotations
 
@@ -58,10 +63,12 @@ def superfluous(
     by_score: bool,
     order: str,
     pinned: Collection[int] = (),
+    is_over: bool = False,
 ) -> list[CheckpointState]:
     """Return the published checkpoints that retention gives up, oldest first.
 
     Kept are the ``num_to_keep`` best by score (without a score attribute: the newest), the newest, and the pinned ones.
+    Interim ones take nobody's place: of them only the newest is kept, and that only while it is the newest of all.
 
     Args:
         published: The published, undamaged checkpoints of one trial.
@@ -69,12 +76,16 @@ def superfluous(
         by_score: Whether a score attribute ranks them.
         order: ``"max"`` or ``"min"``: which score is better.
         pinned: Iterations that somebody still needs.
+        is_over: Whether nothing goes on from the newest, so that it may go if it is interim and not the only one.
     """
     entries = sorted(published, key=lambda entry: entry.iteration)
-    if num_to_keep is None or len(entries) <= num_to_keep:
+    regular = [entry for entry in entries if not entry.interim]
+    if len(regular) == len(entries) and (num_to_keep is None or len(entries) <= num_to_keep):
         return []
-    ranked = sorted(entries, key=lambda entry: rank(entry, order)) if by_score else entries
-    kept = {entry.iteration for entry in ranked[-num_to_keep:]}
-    kept.add(entries[-1].iteration)
+    ranked = sorted(regular, key=lambda entry: rank(entry, order)) if by_score else regular
+    kept = {entry.iteration for entry in ranked[-(num_to_keep or len(ranked)) :]}
+    kept.update(entry.iteration for entry in regular[-1:])
+    if not (is_over and regular):
+        kept.add(entries[-1].iteration)
     kept.update(pinned)
     return [entry for entry in entries if entry.iteration not in kept]

@@ -331,6 +331,8 @@ class CheckpointStaged(_CheckpointEvent, frozen=True, kw_only=True, omit_default
     """Whether the user wants it kept for ever."""
     took_s: float = 0.0
     """Seconds from when it was asked for to when it was durable."""
+    interim: bool = False
+    """Whether it is there only because the trial had to leave its place: an undisturbed run would not have saved it."""
     blocked_s: float = 0.0
     """Seconds of these for which the trial stood still; 0: nobody knows, or it was at its end."""
 
@@ -380,6 +382,8 @@ class CheckpointAdopted(_CheckpointEvent, frozen=True, kw_only=True, omit_defaul
     """Size of its files."""
     pinned: bool = False
     """Whether the user wants it kept for ever."""
+    interim: bool = False
+    """As of ``CheckpointStaged``."""
 
 
 class CheckpointMissing(_CheckpointEvent, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_missing"):

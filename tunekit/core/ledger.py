@@ -63,6 +63,7 @@ def _entry(event: CheckpointStaged | CheckpointAdopted, *, time_total_s: float, 
         num_bytes=size,
         pinned=event.pinned,
         exact=event.exact,
+        interim=event.interim,
     )
 
 
@@ -197,7 +198,7 @@ def retain(state: State, trial: TrialState, out: list[Command]) -> None:
     """
     settings = state.settings
     end = end_of(trial)
-    if end is None and settings.num_to_keep is None:
+    if end is None and settings.num_to_keep is None and not trial.has_interim:
         return
     published = [
         entry
@@ -208,7 +209,9 @@ def retain(state: State, trial: TrialState, out: list[Command]) -> None:
         for entry in published:
             if entry.iteration > end:
                 state.delete(trial, entry, out)
-    if settings.num_to_keep is None:
+            elif entry.iteration == end and settings.saves_at_end:
+                entry.interim = False  # The end would have saved it, had that not been done already.
+    if settings.num_to_keep is None and not trial.has_interim:
         return
     reached = _reached(trial)
     pinned = {entry.iteration for entry in published if entry.pinned}
@@ -220,8 +223,10 @@ def retain(state: State, trial: TrialState, out: list[Command]) -> None:
         by_score=settings.score_attribute is not None,
         order=settings.score_order,
         pinned=pinned,
+        is_over=end is not None and not settings.saves_at_end,
     ):
         state.delete(trial, entry, out)
+    trial.has_interim = any(entry.interim for entry in trial.checkpoints.values())
 
 
 def _reached(trial: TrialState) -> int | None:

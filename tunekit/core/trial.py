@@ -45,6 +45,8 @@ class CheckpointState(msgspec.Struct):
     damaged: bool = False
     is_suspect: bool = False
     """Whether two attempts in a row have failed in the same way from it: another one is preferred."""
+    interim: bool = False
+    """Whether it is there only to go on from: it goes as soon as a newer one is there."""
     manifest: dict[str, Any] | None = None
     """Kept while STAGED, to issue the command again; None afterwards."""
     replaces: CheckpointState | None = None
@@ -125,6 +127,8 @@ class TrialState(msgspec.Struct):
     """By iteration."""
     failures_saved: dict[int, CheckpointState] = msgspec.field(default_factory=dict)
     """Failure checkpoints, by attempt."""
+    has_interim: bool = False
+    """Whether any of its checkpoints may be an interim one."""
     resume_from: int | None = None
     """Iteration of the checkpoint that the current attempt started from, or will start from."""
     until: int | None = None
@@ -181,6 +185,7 @@ class TrialState(msgspec.Struct):
         """Put a checkpoint at its place."""
         if entry.exact:
             self.checkpoints[entry.iteration] = entry
+            self.has_interim = self.has_interim or entry.interim
         else:
             self.failures_saved[entry.attempt] = entry
 

@@ -78,6 +78,10 @@ _LAST: Final = frozenset({SaveReason.AT_END, SaveReason.PAUSE, SaveReason.PREEMP
 """What is waited for in any case, so that nothing is gained by copying the state first."""
 
 
+INTERIM: Final = frozenset({SaveReason.PAUSE, SaveReason.PREEMPTION})
+"""What is saved only because the trial has to leave its place. Where nothing disturbs it, there is none of them."""
+
+
 class Row(NamedTuple):
     """The newest row of results."""
 
@@ -297,6 +301,7 @@ class Saving:
             score=value,
             pinned=pin,
             exact=is_exact,
+            interim=reason in INTERIM,
         )
         save = PendingSave(
             io=self._io,

@@ -24,6 +24,7 @@ from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.errors import CheckpointError
 from tunekit.logs import logger_of
 from tunekit.printable import one_line
+from tunekit.runtime.saving import INTERIM
 from tunekit.store import CheckpointIO, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.layout import CheckpointKey
@@ -214,4 +215,5 @@ def _adopted(trial: TrialId, shown: Manifest) -> CheckpointAdopted:
         score=shown.score,
         time_total_s=shown.time_total_s,
         num_bytes=sum(entry.size for entry in shown.files),
+        interim=shown.reason in INTERIM,
     )

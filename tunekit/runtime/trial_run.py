@@ -219,8 +219,8 @@ class TrialRun:
             TrialStopped: The trial ends here.
         """
         if due is not None:
-            # The last save waits for its place, whatever made it due.
-            is_last = ends and self._saves_at_end and due.reason is SaveReason.TIME
+            # The last save waits for its place, whatever made it due, and would have been there in any case.
+            is_last = ends and self._saves_at_end and due.reason in (SaveReason.TIME, SaveReason.PREEMPTION)
             self._save(SaveReason.AT_END if is_last else due.reason, pin=due.pin)
         if ends:
             self.finish()

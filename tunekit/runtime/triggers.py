@@ -1,8 +1,9 @@
 """When a row's checkpoint is saved, and why.
 
-Any mix of triggers saves a row at most once, so one reason is given to it, the strongest: what somebody asked for, then
-what the iteration says, then what the clock says. Saves by the clock come last because only they may be dropped for a
-newer one; a save that is due for another reason as well must not be.
+Any mix of triggers saves a row at most once, so one reason is given to it, the strongest: what the row asks for, then
+what the iteration says, then that the machine is to go, then what the clock says. Saves by the clock come last because
+only they may be dropped for a newer one; a save that is due for another reason as well must not be. What a notice alone
+asks for is an *interim* checkpoint (``tunekit.core.checkpoints``), which a save that is due in any case is not.
 
 The interval of ``checkpoint_every_s`` runs from the newest save, or from where the attempt began or was restored: it is
 the work that a failure would cost. A save that failed counts too, or a full disk would be tried again at every row.
@@ -87,10 +88,10 @@ class Triggers:
         requested = self.take_request()
         if wishes.save or wishes.pin:
             return SaveReason.DEMAND
-        if requested is not None:
-            return requested
         if self._frequency and iteration % self._frequency == 0:
             return SaveReason.FREQUENCY
+        if requested is not None:
+            return requested
         if self._pace is not None:
             return SaveReason.TIME if self._is_best(self._pace) else None
         is_time = self._every_s is not None and self._clock() - self._since >= self._every_s

@@ -276,7 +276,7 @@ class SimAttempt:
                 "files": [{"name": "state", "size": size_of(state)}],
             }
             score = metric_of(state) if options.by_score and exact else None
-            event = CheckpointStaged(**about, manifest=manifest, score=score, pinned=pinned, exact=exact)
+            event = CheckpointStaged(**about, manifest=manifest, score=score, pinned=pinned, exact=exact, interim=False)
         if not options.persist_s:
             self._send(event)
             return
