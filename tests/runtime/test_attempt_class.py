@@ -66,7 +66,7 @@ def test_sequence_of_events(trial: Run) -> None:
         "TrialReturned",
     ]
     assert [row.final for row in channel.rows] == [False, False, True]
-    assert channel.events[-1] == TrialReturned(trial=0, attempt=1, reason="training_iteration 3 >= 3")
+    assert channel.last_words == TrialReturned(trial=0, attempt=1, reason="training_iteration 3 >= 3")
 
 
 def test_three_triggers_save_at_most_once_per_step(trial: Run) -> None:
@@ -314,7 +314,7 @@ def test_order_to_stop(trial: Run, at_end: Any, pause: Any, saved: list[int]) ->
     made = trial(Counter, checkpoint_at_end=at_end)
     channel = made.run(RecordingChannel(stop_at=3, stop=stop))
     assert channel.saved == saved
-    assert channel.events[-1] == TrialHalted(trial=0, attempt=1)
+    assert channel.last_words == TrialHalted(trial=0, attempt=1)
     assert made.is_reusable
 
 

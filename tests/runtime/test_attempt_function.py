@@ -361,7 +361,7 @@ def test_order_to_stop(trial: Run, at_end: bool, pause: Any, saved: list[int]) -
     made = trial(count, {"stop": 9}, checkpoint_at_end=at_end)
     channel = made.run(RecordingChannel(stop_at=2, stop=stop))
     assert channel.saved == saved
-    assert channel.events[-1] == TrialHalted(trial=0, attempt=1)
+    assert channel.last_words == TrialHalted(trial=0, attempt=1)
     assert made.is_reusable
 
 

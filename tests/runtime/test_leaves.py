@@ -69,7 +69,7 @@ def test_the_row_that_it_is_at_is_saved_once(make: Make, trainable: Any, frequen
     made = make(trainable, checkpoint_frequency=frequency)
     channel = made.run(RecordingChannel(stop_at=2, stop=TOLD))
     assert channel.kinds[-3:] == ["ResultReported 2", "CheckpointStaged 2", "TrialPreempted"]
-    assert channel.events[-1] == LEAVE
+    assert channel.last_words == LEAVE
     assert channel.staged[-1].manifest["reason"] == ("frequency" if frequency else "preemption")
     assert [row.metrics["count"] for row in made.resume(RecordingChannel(stop_at=1)).rows] == [3]
 
@@ -133,7 +133,7 @@ def test_it_leaves_its_horizon(make: Make) -> None:
 def test_an_order_to_stop_is_obeyed_as_ever(make: Make) -> None:
     stop: list[ContinueTrial | StopTrial] = [StopTrial(trial=0, attempt=1)]
     channel = make(Counter).run(RecordingChannel(stop), until=1)
-    assert channel.events[-1] == TrialHalted(trial=0, attempt=1)
+    assert channel.last_words == TrialHalted(trial=0, attempt=1)
     assert not channel.saved
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tunekit.core.events import (
     ErrorInfo,
-    Event,
     LaunchFailed,
     Place,
     RestoreFailed,
@@ -43,6 +45,7 @@ def run_attempt(
     *,
     place: Place | None = None,
     owns_process: bool = False,
+    given_at: float | None = None,
 ) -> bool:
     """Run one attempt on the calling thread, which should be the main one, and send all of its events.
 
@@ -55,6 +58,7 @@ def run_attempt(
         place: What the driver is told about where it runs; None: this process and machine.
         owns_process: Whether this process does nothing but run trials, so that states of random generators need not
             be put back, and a KeyboardInterrupt comes from user code and not from somebody's Ctrl-C.
+        given_at: When the attempt was taken up, by ``time.monotonic``; None: now.
 
     Returns:
         Whether the process may run another trial: False after any exception of user code, after an interruption, and
@@ -64,7 +68,8 @@ def run_attempt(
         KeyboardInterrupt: Ctrl-C reached user code, in a process that is not ours.
     """
     place = place if place is not None else this_place()
-    restored = _restore(sweep, spec, channel, io, place.node)
+    given_at = time.monotonic() if given_at is None else given_at
+    restored = _restore(sweep, spec, channel, io, place.node, given_at)
     if isinstance(restored, Exception):
         return True
     saving = Saving(sweep, spec, channel, io)
@@ -79,6 +84,7 @@ def run_attempt(
                 attempt=spec.attempt,
                 restored_from=spec.resume_from,
                 place=place,
+                took_s=seconds_since(given_at),
             )
         )
         is_clean = _run(run, as_bound(trainable), restored, log, owns_process=owns_process)
@@ -89,7 +95,7 @@ def run_attempt(
 
 
 def _restore(
-    sweep: SweepSpec, spec: AttemptSpec, channel: Channel, io: CheckpointIO, node: str
+    sweep: SweepSpec, spec: AttemptSpec, channel: Channel, io: CheckpointIO, node: str, given_at: float
 ) -> Path | Exception | None:
     """Return the folder of the checkpoint to go on from, every byte verified; an error that has been told."""
     if spec.resume_from is None:
@@ -98,12 +104,20 @@ def _restore(
         with being_heard(sweep, channel, spec.trial, spec.attempt):
             return io.verify(spec.trial_name, spec.resume_from)
     except Exception as error:  # noqa: BLE001 - whatever the storage raises, the driver decides what to do
-        channel.send(_refusal(spec, spec.resume_from, io, error, node))
+        refusal = _refusal(spec, spec.resume_from, io, error, node)
+        channel.send(msgspec.structs.replace(refusal, took_s=seconds_since(given_at)))
         channel.flush()
         return error
 
 
-def _refusal(spec: AttemptSpec, iteration: int, io: CheckpointIO, error: Exception, node: str) -> Event:
+def seconds_since(given_at: float) -> float:
+    """Return how long ago a moment of ``time.monotonic`` was, for the journal."""
+    return round(time.monotonic() - given_at, 4)
+
+
+def _refusal(
+    spec: AttemptSpec, iteration: int, io: CheckpointIO, error: Exception, node: str
+) -> LaunchFailed | RestoreFailed:
     """Return the event that tells why the checkpoint cannot be used."""
     if not isinstance(error, CheckpointError):  # The checkpoint may be whole.
         error_text, cause = error_info(error), LossCause.STORAGE

@@ -33,7 +33,7 @@ def run_class(run: TrialRun, bound: BoundTrainable, checkpoint: Path | None) -> 
             run.go_on()
             set_iteration(instance, run.iteration)
             content = content_of(checkpoint)
-            with run.exposed():
+            with run.watch.loading(), run.exposed():
                 instance.load_checkpoint(content)
             tell_change(checkpoint, content, run.sweep.path, run.spec.trial_name)
             run.triggers.restart()

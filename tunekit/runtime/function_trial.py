@@ -125,7 +125,8 @@ class FunctionSession:
         self._open()
         self._is_loaded = True
         content = content_of(self._checkpoint)
-        saver.load_checkpoint(content)
+        with self._run.watch.loading():
+            saver.load_checkpoint(content)
         tell_change(self._checkpoint, content, self._run.sweep.path, self._run.spec.trial_name)
         self._run.triggers.restart()
         return True

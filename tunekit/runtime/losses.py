@@ -72,8 +72,8 @@ class Losses:
             loss = Loss(LossCause.PREEMPTED, f"{notice}; {loss.detail}", loss.exit)
         if killed is not None:
             spared = Loss(LossCause.NOT_STARTED, "its worker was ended for the sake of another trial")
-            return [lost(one.key, loss if one.key == killed else spared, node) for one in held]
-        return [lost(one.key, self._judge(position, one, loss), node) for position, one in enumerate(held)]
+            return [lost(one.key, loss if one.key == killed else spared, node, one.head_s) for one in held]
+        return [lost(one.key, self._judge(position, one, loss), node, one.head_s) for position, one in enumerate(held)]
 
     def _judge(self, position: int, one: Held, loss: Loss) -> Loss:
         if position > 0:
@@ -110,6 +110,21 @@ def left_open(held: Sequence[Held]) -> list[WorkerLost]:
     return [lost(one.key, loss) for one in held if one.is_started]
 
 
-def lost(key: AttemptKey, loss: Loss, node: str = "") -> WorkerLost:
-    """Return the loss of one attempt."""
-    return WorkerLost(trial=key[0], attempt=key[1], cause=loss.cause, detail=loss.detail, exit=loss.exit, node=node)
+def lost(key: AttemptKey, loss: Loss, node: str = "", took_s: float = 0.0) -> WorkerLost:
+    """Return the loss of one attempt.
+
+    Args:
+        key: Which one.
+        loss: Why.
+        node: Where its worker was.
+        took_s: Seconds that the worker had been at work on it, if it had not started.
+    """
+    return WorkerLost(
+        trial=key[0],
+        attempt=key[1],
+        cause=loss.cause,
+        detail=loss.detail,
+        exit=loss.exit,
+        node=node,
+        took_s=round(took_s, 4),
+    )

@@ -186,7 +186,10 @@ class Pool:
         self._room.clear()
         for key in record.held:
             self._holders.pop(key, None)
-        return list(record.held.values())
+        held = list(record.held.values())
+        if held and not held[0].is_started:
+            held[0].head_s = self._clock() - record.busy_since
+        return held
 
     def put_back(self, shape: Shape, held: Iterable[Held]) -> list[AttemptKey]:
         """Have attempts that were not begun wait again, before all others.

@@ -13,6 +13,8 @@ Threads. User code may report from any thread, one at a time. When the trainable
 is *closed*: a report that is under way is waited for, and no other one begins.
 """
 
+# Long because what follows a row has one order, and an interruption may come at any point of it.
+
 from __future__ import annotations
 
 import threading
@@ -43,6 +45,7 @@ from tunekit.runtime.channel import Channel, Preempted
 from tunekit.runtime.normalise import normalise
 from tunekit.runtime.saving import Row, SaveReason, Saving
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
+from tunekit.runtime.stopwatch import Stopwatch
 from tunekit.runtime.triggers import Clock, Due, Triggers, Wishes
 from tunekit.session import PreemptionInfo, TrialStopped, get_preemption_info
 from tunekit.trainable import DONE, PIN_CHECKPOINT, SHOULD_CHECKPOINT
@@ -103,6 +106,7 @@ class TrialRun:
         """The notice for which a save was requested."""
         self._reason = ""
         self._until = spec.until
+        self.watch = Stopwatch(clock)
         self._clock = clock
         self._since = clock()
         self._is_exposed = False
@@ -198,6 +202,8 @@ class TrialRun:
                 time_total_s=self.time_total_s,
                 final=ends,
                 saves=saves or (ends and self.write is not None and self._saves_at_end),
+                blocked_s=self.watch.take_blocked(),
+                loaded_s=self.watch.take_loaded(),
             )
         )
         return ends
@@ -205,7 +211,8 @@ class TrialRun:
     def keep(self, checkpoint: Checkpoint, *, pin: bool) -> None:
         """Keep the folder that user code reported with the row. It is what any trigger would have saved."""
         self.triggers.take_request()
-        self.saving.adopt(checkpoint, self.row, pin=pin)
+        with self.watch.blocking():
+            self.saving.adopt(checkpoint, self.row, pin=pin)
         self.triggers.restart()
 
     def follow_up(self, due: Due | None, *, ends: bool) -> None:
@@ -254,30 +261,37 @@ class TrialRun:
         ):
             return
         try:
-            self.saving.save_failed(self.write, self.row)
+            with self.watch.blocking():
+                self.saving.save_failed(self.write, self.row)
         except (Exception, SystemExit):  # Whatever it is, the user's own exception matters more.
             logger.exception("%s: could not save what it held when it failed", self.spec.trial_name)
 
     def send_ending(self) -> None:
         """Tell the driver how the attempt ended, after all that it saved."""
         self._settle()
-        trial, attempt = self.spec.trial, self.spec.attempt
+        about: dict[str, Any] = {**self._about, "blocked_s": self.watch.take_blocked()}
         if self.ending is Ending.HALTED:
-            self._channel.send(TrialHalted(trial=trial, attempt=attempt))
+            self._channel.send(TrialHalted(**about))
         elif self.ending is Ending.PREEMPTED:
-            self._channel.send(TrialPreempted(trial=trial, attempt=attempt, reason=self._reason))
+            self._channel.send(TrialPreempted(**about, reason=self._reason))
         else:
-            self._channel.send(TrialReturned(trial=trial, attempt=attempt, reason=self._reason))
+            self._channel.send(TrialReturned(**about, reason=self._reason))
 
     def send_raised(self, error: ErrorInfo, *, retryable: bool, fatal: bool) -> None:
         """Tell the driver that user code raised, after all that it had saved."""
         self._settle()
-        trial, attempt = self.spec.trial, self.spec.attempt
-        self._channel.send(TrialRaised(trial=trial, attempt=attempt, error=error, retryable=retryable, fatal=fatal))
+        blocked_s = self.watch.take_blocked()
+        raised = TrialRaised(**self._about, error=error, retryable=retryable, fatal=fatal, blocked_s=blocked_s)
+        self._channel.send(raised)
+
+    @property
+    def _about(self) -> dict[str, int]:
+        return {"trial": self.spec.trial, "attempt": self.spec.attempt}
 
     def _settle(self) -> None:
         """Wait for the saves that are under way; what user code did wrong in them changes no ending any more."""
-        self.saving.settle()
+        with self.watch.blocking():
+            self.saving.settle()
         try:
             self.saving.check()
         except Exception:  # Whatever it is, it comes too late.
@@ -338,12 +352,14 @@ class TrialRun:
             self._end_saves()
 
     def _end_saves(self) -> None:
-        self.saving.settle()
+        with self.watch.blocking():
+            self.saving.settle()
         self.saving.check()
 
     def _save(self, reason: SaveReason, *, pin: bool = False) -> None:
         if self.write is not None:
-            self.saving.save(self.write, self.row, reason, pin=pin)
+            with self.watch.blocking():
+                self.saving.save(self.write, self.row, reason, pin=pin)
             self.triggers.restart()
 
     # -- interruption --------------------------------------------------------------------------------------------------

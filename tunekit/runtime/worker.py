@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +29,7 @@ from tunekit import __version__, session
 from tunekit.core.events import LaunchFailed, Place, TrialRaised
 from tunekit.errors import ConfigError, StorageError
 from tunekit.journal.lock import folder_nonce
-from tunekit.runtime.attempt import run_attempt
+from tunekit.runtime.attempt import run_attempt, seconds_since
 from tunekit.runtime.class_trial import release
 from tunekit.runtime.door import Errand, Visitor
 from tunekit.runtime.failure import error_info
@@ -109,6 +110,7 @@ def serve(link: Link, sweep: SweepSpec, place: Place, load: Load) -> None:
     """Run attempts until the driver ends it, or an attempt after which this process is not to be used again."""
     loaded: tuple[Any, CheckpointIO] | None = None
     while (assign := link.next_assignment()) is not None:
+        given_at = time.monotonic()
         try:
             loaded = loaded or load(assign)
             spec: AttemptSpec = pickle.loads(assign.spec)  # noqa: S301 - the driver wrote it
@@ -116,21 +118,36 @@ def serve(link: Link, sweep: SweepSpec, place: Place, load: Load) -> None:
             fatal = isinstance(error, EverywhereError)
             info = error_info(error.cause if isinstance(error, EverywhereError) else error)
             link.send(
-                LaunchFailed(trial=assign.trial, attempt=assign.attempt, error=info, fatal=fatal, node=place.node)
+                LaunchFailed(
+                    trial=assign.trial,
+                    attempt=assign.attempt,
+                    error=info,
+                    fatal=fatal,
+                    node=place.node,
+                    took_s=seconds_since(given_at),
+                )
             )
             continue
         if link.termination:  # Loading may take a minute. The driver gives the attempt to another process.
             return
         trainable, io = loaded
-        is_reusable = _attempt(link, sweep, spec, trainable, io, place)
+        is_reusable = _attempt(link, sweep, spec, trainable, io, place, given_at)
         if sweep.fresh_process or link.has_raised or not is_reusable:
             return
 
 
-def _attempt(link: Link, sweep: SweepSpec, spec: AttemptSpec, trainable: Any, io: CheckpointIO, place: Place) -> bool:
+def _attempt(
+    link: Link,
+    sweep: SweepSpec,
+    spec: AttemptSpec,
+    trainable: Any,
+    io: CheckpointIO,
+    place: Place,
+    given_at: float,
+) -> bool:
     """Run one attempt. Return whether this process may run another one."""
     try:
-        return run_attempt(sweep, spec, trainable, link, io, place=place, owns_process=True)
+        return run_attempt(sweep, spec, trainable, link, io, place=place, owns_process=True, given_at=given_at)
     except Exception as error:  # noqa: BLE001 - a fault of ours must end the attempt, not the sweep
         link.send(TrialRaised(trial=spec.trial, attempt=spec.attempt, error=error_info(error)))
         return False

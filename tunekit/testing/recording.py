@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tunekit.core.cadence import Outlook
 from tunekit.core.commands import ContinueTrial, StopTrial
 from tunekit.core.events import CheckpointStaged, Event, ResultReported, TrialSaving
@@ -69,6 +71,12 @@ class RecordingChannel:
         """
         told = (event for event in self.events if not isinstance(event, TrialSaving))
         return [" ".join([type(event).__name__, *_iteration(event)]) for event in told]
+
+    @property
+    def last_words(self) -> Event:
+        """The newest event, as if no save had kept the trial waiting."""
+        event = self.events[-1]
+        return msgspec.structs.replace(event, blocked_s=0.0) if hasattr(event, "blocked_s") else event
 
     @property
     def rows(self) -> list[ResultReported]:
