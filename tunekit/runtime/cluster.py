@@ -17,6 +17,7 @@ import ray
 from ray._private import client_mode_hook
 
 from tunekit.errors import ExperimentError
+from tunekit.runtime.late_serializers import put_off_serializers
 from tunekit.runtime.private_ray import private, would_be_started
 from tunekit.runtime.shapes import Node
 
@@ -41,6 +42,7 @@ class Cluster:
         """Connect, unless the user has done so."""
         self.is_joined = _connection.enter(self, _address(address))
         """Whether the connection was there before any sweep."""
+        put_off_serializers()
         self.here: str = ray.get_runtime_context().get_node_id()
         """Id of the driver's node."""
 

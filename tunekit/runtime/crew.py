@@ -17,6 +17,7 @@ import cloudpickle
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tunekit.runtime.actor import Worker
 from tunekit.runtime.cluster import Cluster
 from tunekit.runtime.door import Door, Errand, door_name
 from tunekit.runtime.hiring import Contract
@@ -27,7 +28,6 @@ from tunekit.runtime.ray_errors import Loss, classify, explained
 from tunekit.runtime.relay import SPARE_THREADS, Relay
 from tunekit.runtime.shapes import Shape
 from tunekit.runtime.spec import SweepSpec
-from tunekit.runtime.worker import Worker
 
 _MIN_WAITING, _MAX_WAITING = 56, 248
 """Workers of other machines that may wait for an order at a time; others ask again and again. The cluster may be small

@@ -1,8 +1,8 @@
-"""A process that runs trial after trial: the code of the Ray actor.
+"""A process that runs trial after trial: what the Ray actor does.
 
-``run`` is its only method and one long call. Ray runs the methods of a plain synchronous actor on the process's main
-thread, which is where signal handlers work and where CUDA and Lightning expect to be; an actor with concurrency would
-not. When the call returns, the process is to end, and what it returns are its last words.
+The actor has one method, and that is one long call. Ray runs the methods of a plain synchronous actor on the process's
+main thread, which is where signal handlers work and where CUDA and Lightning expect to be; an actor with concurrency
+would not. When the call returns, the process is to end, and what it returns are its last words.
 """
 
 from __future__ import annotations
@@ -54,56 +54,47 @@ Load: TypeAlias = Callable[[Assign], tuple[Any, CheckpointIO]]
 """Loads the trainable, for the sake of this attempt, and opens the storage."""
 
 
-class Worker:
-    """The actor."""
+def work(door: str, relay: str, trainable: bytes, parameters: Mapping[str, Any]) -> tuple[int, list[bytes]]:
+    """Serve until told to leave, or until this process should not serve another trial.
 
-    door = ""
-    """Name of the driver's door."""
-    relay = ""
-    """Name of the relay, an actor that there may be."""
+    Args:
+        door: Name of the driver's door.
+        relay: Name of the relay, an actor that there may be.
+        trainable: The trainable, pickled, if it is not in the contract.
+        parameters: References to its large objects.
 
-    def run(self, trainable: bytes = b"", parameters: Mapping[str, Any] | None = None) -> tuple[int, list[bytes]]:
-        """Serve until told to leave, or until this process should not serve another trial.
-
-        Args:
-            trainable: The trainable, pickled, if it is not in the contract.
-            parameters: References to its large objects.
-
-        Returns:
-            Number of the first message that the driver has not acknowledged, and all of these.
-        """
-        contract = contract_of_this_actor(self.door, self.relay)
-        if contract is None:  # The driver has given this worker up meanwhile.
-            return 1, []
-        contract = replace(contract, trainable=contract.trainable or trainable, parameters=parameters or {})
-        return self._serve(contract)
-
-    def _serve(self, contract: Contract) -> tuple[int, list[bytes]]:
-        place = _place(contract.worker)
-        interruption = _Interruption()
-        link = Link(
-            worker=contract.worker,
-            hello=Hello(pid=place.pid, node=ray.get_runtime_context().get_node_id()),
-            call=Visitor(self.door, Errand.EXCHANGE, Detour(self.relay, "exchange")),
-            lease_s=contract.sweep.lease_s,
-            grace_s=GRACE_S,
-            rearm=_watchdog(_longest_call_s(contract.sweep)),
-            interrupt=interruption.send,
-            die=_die,
-        )
-        link.start_pump()
-        start_poller(link, self.door)
-        notice = Notice(link, contract.sweep.preemption_grace_s, _die)
-        try:
-            with _handling_interrupts(interruption), notice.heeded():
-                serve(link, contract.sweep, place, lambda assign: _load(contract, link, assign))
-                if link.termination:
-                    link.deliver(min(_DELIVERY_S, notice.remaining_s))
-            release()
-            return link.remaining()
-        finally:
-            link.close()
-            faulthandler.cancel_dump_traceback_later()
+    Returns:
+        Number of the first message that the driver has not acknowledged, and all of these.
+    """
+    contract = contract_of_this_actor(door, relay)
+    if contract is None:  # The driver has given this worker up meanwhile.
+        return 1, []
+    contract = replace(contract, trainable=contract.trainable or trainable, parameters=parameters)
+    place = _place(contract.worker)
+    interruption = _Interruption()
+    link = Link(
+        worker=contract.worker,
+        hello=Hello(pid=place.pid, node=ray.get_runtime_context().get_node_id()),
+        call=Visitor(door, Errand.EXCHANGE, Detour(relay, "exchange")),
+        lease_s=contract.sweep.lease_s,
+        grace_s=GRACE_S,
+        rearm=_watchdog(_longest_call_s(contract.sweep)),
+        interrupt=interruption.send,
+        die=_die,
+    )
+    link.start_pump()
+    start_poller(link, door)
+    notice = Notice(link, contract.sweep.preemption_grace_s, _die)
+    try:
+        with _handling_interrupts(interruption), notice.heeded():
+            serve(link, contract.sweep, place, lambda assign: _load(contract, link, assign))
+            if link.termination:
+                link.deliver(min(_DELIVERY_S, notice.remaining_s))
+        release()
+        return link.remaining()
+    finally:
+        link.close()
+        faulthandler.cancel_dump_traceback_later()
 
 
 def serve(link: Link, sweep: SweepSpec, place: Place, load: Load) -> None:
