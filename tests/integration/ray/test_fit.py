@@ -54,9 +54,21 @@ assert (dict(os.environ), signal.getsignal(signal.SIGTERM), signal.getsignal(sig
 """
 
 _JOIN = """
+import sys
 import ray
 from tunekit.runtime.cluster import Cluster
+
+class Actor:
+    def answer(self):
+        return 42
+
 cluster = Cluster()
+actor = ray.remote(num_cpus=0)(Actor).remote()
+answer = actor.answer.remote()
+assert "pyarrow" not in sys.modules, "asking for an actor loads what serializes objects"
+assert ray.get(answer) == 42
+assert ray.get(ray.put({"a": [actor]}))["a"]
+assert "pyarrow" in sys.modules, "this test sees nothing"
 print(cluster.is_joined, ray.get_runtime_context().get_session_name())
 cluster.leave()
 """
@@ -125,6 +137,7 @@ def test_sweeps_in_threads_share_ray_and_the_last_one_ends_it(tmp_path: Path) ->
 
 
 def test_a_cluster_that_ray_start_left_running_is_joined(cluster: None, tmp_path: Path) -> None:
+    """And its first actor is asked for before Ray has loaded what serializes objects."""
     folder = tmp_path / "ray"
     folder.mkdir()
     (folder / "ray_current_cluster").write_text(ray.get_runtime_context().gcs_address)
