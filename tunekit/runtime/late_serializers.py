@@ -1,6 +1,6 @@
 """Puts off what Ray loads before the first object is serialized.
 
-For each job, Ray has a table of serializers. To fill it, Ray loads pydantic, numpy and pyarrow, a quarter of a second of
+For each job, Ray has a table of serializers. To fill it, Ray loads pydantic, numpy and pyarrow: a quarter second of
 processor time; and it asks for the table whenever an actor is created, even if there is nothing to be serialized, as
 with our workers. So a new driver would spend that time between being connected and asking for its first worker.
 
