@@ -102,3 +102,32 @@ def test_the_same_seed_is_the_same_week() -> None:
     """And another one is another."""
     first, again, other = (day(MARKETS["brutal"], length_s=DAY_S / 4, seed=seed) for seed in (1, 1, 2))
     assert first == again != other
+
+
+def test_the_ledger_agrees_with_the_world() -> None:
+    """It knows the journal alone; a lost attempt ends for it when the driver hears of that."""
+    for market in (MARKETS["brutal"], MARKETS["brutal"].with_notice(120.0)):
+        report = day(market, workload=Workload())
+        spent = report.spent
+        assert report.num_lost + report.num_left > 50
+        assert spent.useful == pytest.approx(1e6 * report.useful_s, rel=1e-3)
+        assert spent.leased == pytest.approx(1e6 * (report.leased_s + 10.0 * report.num_lost), rel=1e-3)
+        assert spent.queued < 1e-3 * spent.leased
+        assert spent.useful + spent.lost + spent.queued == spent.leased
+
+
+@pytest.mark.parametrize("name", ["typical", "brutal"])
+def test_an_interval_that_sets_itself_wastes_little_more_than_the_best(name: str) -> None:
+    """At most 10 % or 0.3 points of the time more than the best of a grid; ``benchmarks/spot.py`` does it for weeks."""
+    short: dict[str, Any] = {"workload": Workload(), "num_nodes": 4, "length_s": DAY_S}
+    auto = day(MARKETS[name], every_s="auto", **short).wasted
+    best = min(day(MARKETS[name], every_s=every_s, **short).wasted for every_s in (60.0, 120.0, 300.0))
+    assert auto <= best + max(0.1 * best, 0.003)
+
+
+def test_no_fixed_interval_is_good_everywhere() -> None:
+    """What is good where machines stay costs too much where they do not, and the other way round."""
+    short: dict[str, Any] = {"workload": replace(Workload(), block_s=5.0), "num_nodes": 4, "length_s": DAY_S / 2}
+    for every_s, name in ((60.0, "calm"), (1200.0, "brutal")):
+        auto, fixed = (day(MARKETS[name], every_s=wish, **short).wasted for wish in ("auto", every_s))
+        assert auto < 0.6 * fixed

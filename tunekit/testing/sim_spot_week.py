@@ -5,9 +5,9 @@
     SpotWeek(SpotPlan(market=MARKETS["typical"], every_s=600.0), seed=1).run()
 
 The searcher has no end of trials, so every place is always taken; the week ends with the time budget, which pauses what
-runs. What is *wasted* is what was leased and is in no result that counts: work that was computed again, saves that kept
-a trial waiting, restores, and the seconds until a loss was known. Leased is a place from the launch of a trial to its
-end there.
+runs. What is *wasted* is what was leased and is in no result that counts, as the ledger of production says
+(``tunekit.core.accounts``): work that was computed again, saves that kept a trial waiting, restores. A place is leased
+from the launch of a trial to the end of its attempt, which for one that was lost is when the driver hears of it.
 
 The other simulator (``tunekit.testing.simulator``) is about what may never happen; this one is about what it costs.
 """
@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tunekit.config import CheckpointConfig
-from tunekit.core.checkpoints import newest
+from tunekit.core.accounts import Accounts, Spent
 from tunekit.core.codec import Record
-from tunekit.core.commands import DeleteCheckpoint, LaunchTrial, PublishCheckpoint, StopTrial
+from tunekit.core.commands import DeleteCheckpoint, LaunchTrial, PublishCheckpoint, StopTrial, TellOutlook
 from tunekit.core.events import (
     CapacityChanged,
     CheckpointDeleted,
@@ -34,20 +34,18 @@ from tunekit.core.events import (
 )
 from tunekit.core.experiment import Experiment
 from tunekit.core.policies import Scheduler
-from tunekit.core.trial import TrialState
 from tunekit.errors import InvariantViolationError
 from tunekit.runtime.commits import Recorder
 from tunekit.runtime.driver import Driver, Observer
 from tunekit.runtime.preemption_plan import AtRisk, plan_saves
 from tunekit.runtime.publisher import StoreCommand
 from tunekit.runtime.spec import Delivery, ExecutorCommand
-from tunekit.runtime.triggers import Triggers
 from tunekit.schedulers import FIFO
 from tunekit.testing.sim_options import METRIC
 from tunekit.testing.sim_spot import HOUR_S, Instance, SpotMarket, make_trace
 from tunekit.testing.sim_spot_workers import SpotAttempt, SpotTotals, SpotWorld, Workload
 from tunekit.testing.sim_world import SimClock, SimSearcher, Timeline
-from tunekit.types import LossCause, Mode, TrialId, TrialStatus
+from tunekit.types import LossCause, Mode, TrialId
 
 WEEK_S = 168 * HOUR_S
 _TURN_S = 0.01
@@ -58,31 +56,45 @@ _PUBLISH_S = 0.2
 class SpotReport:
     """What a week cost."""
 
+    spent: Spent
+    """Where its seconds went, as production's ledger has it from the journal."""
     leased_s: float
-    """Seconds in which a place was taken by a trial."""
+    """How long places were taken, as the world itself knows."""
     useful_s: float
-    """Those of them in which a result was computed that counts."""
+    """How much work there is at the end, as the core knows: that of the newest rows, some of which are not saved."""
     num_saves: int
     num_lost: int
+    """Attempts that ended with their machine."""
     num_left: int
+    """Attempts that left a machine before its end."""
     num_rows: int
 
     @property
     def wasted(self) -> float:
         """The part of the leased time that was of no use."""
-        return 1.0 - self.useful_s / self.leased_s
+        return 1.0 - (self.spent.useful + self.spent.pruned) / self.spent.leased
 
 
-class _Forgetful:
-    """A journal that keeps nothing: what is durable is a matter of the other simulator."""
+class _Bookkeeper:
+    """A journal that keeps the accounts and passes its records on."""
 
     patience_s = 0.0
 
+    def __init__(self, journal: Recorder | None) -> None:
+        self.accounts = Accounts()
+        self._journal = journal
+
     def append(self, records: Sequence[Record]) -> None:
-        """Take records."""
+        """Take records, in their order."""
+        for record in records:
+            self.accounts.apply(record)
+        if self._journal is not None:
+            self._journal.append(records)
 
     def commit(self) -> None:
         """Have them written."""
+        if self._journal is not None:
+            self._journal.commit()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,13 +131,13 @@ class SpotWeek:
         self._seed = seed
         self._timeline = Timeline()
         self._totals = SpotTotals()
-        self._checkpoints = CheckpointConfig(checkpoint_every_s=plan.every_s)
+        self._books = _Bookkeeper(journal)
         self._world = SpotWorld(
             workload=plan.workload,
             rng=random.Random(seed),  # noqa: S311 - the whole point is to be repeatable
             timeline=self._timeline,
             deliver=self._deliver,
-            make_triggers=self._make_triggers,
+            checkpoints=CheckpointConfig(checkpoint_every_s=plan.every_s),
             seed=seed,
         )
         self._up: dict[int, list[SpotAttempt]] = {}
@@ -141,7 +153,7 @@ class SpotWeek:
         self.experiment = Experiment(plan.scheduler, Mode.MIN)
         self._driver = Driver(
             experiment=self.experiment,
-            journal=journal or _Forgetful(),
+            journal=self._books,
             searcher=searcher,
             publisher=self,
             inbox=queue.SimpleQueue(),
@@ -158,6 +170,7 @@ class SpotWeek:
             seed=self._seed,
             num_trials=None,
             ask_batch=1,
+            tells_outlook=self._world.checkpoints.is_auto,
             time_budget_s=self._plan.length_s,
             stop_grace_s=HOUR_S,
             save_grace_s=HOUR_S,
@@ -173,8 +186,9 @@ class SpotWeek:
     def _report(self) -> SpotReport:
         trials = self._driver.state.trials
         return SpotReport(
+            spent=self._books.accounts.total(trials),
             leased_s=self._totals.leased_s,
-            useful_s=sum(map(_useful_s, trials)),
+            useful_s=sum(trial.last.time_total_s for trial in trials if trial.last is not None),
             num_saves=self._totals.num_saves,
             num_lost=self._totals.num_lost,
             num_left=self._totals.num_left,
@@ -229,8 +243,12 @@ class SpotWeek:
         for command in commands:
             if isinstance(command, LaunchTrial):
                 self._launch(command)
-            elif isinstance(command, StopTrial) and (attempt := self._attempts.get((command.trial, command.attempt))):
+            elif (attempt := self._attempts.get((command.trial, command.attempt))) is None:
+                continue
+            elif isinstance(command, StopTrial):
                 attempt.stop(command)
+            elif isinstance(command, TellOutlook):
+                attempt.heed(command.outlook)
 
     def _launch(self, command: LaunchTrial) -> None:
         if command.resume_from is not None and (command.trial, command.resume_from) not in self._published:
@@ -270,9 +288,6 @@ class SpotWeek:
 
     # -- turns ---------------------------------------------------------------------------------------------------------
 
-    def _make_triggers(self) -> Triggers:
-        return Triggers(self._checkpoints, lambda: self._timeline.now)
-
     def _deliver(self, events: list[Event]) -> None:
         if not self._inbox:
             self._timeline.after(_TURN_S, self._turn)
@@ -288,11 +303,3 @@ class SpotWeek:
         if deadline is not None and deadline != self._rung_at:
             self._rung_at = deadline
             self._timeline.after(max(0.0, deadline - self._timeline.now) + 1e-6, self._turn)
-
-
-def _useful_s(trial: TrialState) -> float:
-    """Return how much of a trial's work is not lost: of one that waits to be launched again, what is saved of it."""
-    if trial.status is TrialStatus.PENDING:
-        entry = newest(trial.checkpoints)
-        return entry.time_total_s if entry is not None else 0.0
-    return trial.last.time_total_s if trial.last is not None else 0.0

@@ -14,6 +14,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
+from tunekit.config import CheckpointConfig
+from tunekit.core.cadence import Outlook
 from tunekit.core.commands import LaunchTrial, StopTrial
 from tunekit.core.events import (
     CheckpointStaged,
@@ -26,6 +30,7 @@ from tunekit.core.events import (
     TrialStarted,
     WorkerLost,
 )
+from tunekit.runtime.pace import Pace
 from tunekit.runtime.triggers import Triggers, Wishes
 from tunekit.testing.sim_options import METRIC
 from tunekit.testing.sim_world import Timeline
@@ -61,7 +66,7 @@ class SpotWorld:
     rng: random.Random
     timeline: Timeline
     deliver: Callable[[list[Event]], None]
-    make_triggers: Callable[[], Triggers]
+    checkpoints: CheckpointConfig
     seed: int
 
 
@@ -92,12 +97,18 @@ class SpotAttempt:
         self._resume_from = launch.resume_from
         self._time_total_s = launch.time_total_s
         self._began = world.timeline.now
-        self._row_at = self._began
+        self._row_at = self._reported_at = self._began
+        """When the iteration under way began, and when the newest row was reported."""
+        self._blocked_s = 0.0
+        """Since that row."""
         self._saved_at = self._iteration
         self._saved_when = self._began
         shape = random.Random(f"{world.seed} {launch.trial}")  # noqa: S311 - the same in every attempt
         self._iteration_s = shape.uniform(*world.workload.iteration_s)
         self._num_iterations = max(1, round(shape.uniform(*world.workload.trial_s) / self._iteration_s))
+        self._pace: Pace | None = None
+        if world.checkpoints.is_auto:
+            self._pace = Pace(launch.outlook or Outlook(), lambda: self._finishing is not None)
         self._triggers: Triggers | None = None
         self._stop: StopTrial | None = None
         self._leaves: bool | None = None
@@ -106,7 +117,7 @@ class SpotAttempt:
         self._waiting: tuple[int, float, float] | None = None
         """Saves on their way: iteration, ``time_total_s``, when they began."""
         self._is_copying = False
-        self._last_words: Event | None = None
+        self._last_words: TrialReturned | TrialHalted | TrialPreempted | None = None
         world.timeline.after(world.rng.uniform(*world.workload.restore_s), self._start)
 
     @property
@@ -117,6 +128,11 @@ class SpotAttempt:
     def stop(self, command: StopTrial) -> None:
         """Stop at the next report."""
         self._stop = command
+
+    def heed(self, outlook: Outlook) -> None:
+        """Choose by this how often it saves."""
+        if self._pace is not None:
+            self._pace.outlook = outlook
 
     def leave(self, *, saves: bool) -> None:
         """Leave the machine at the next report."""
@@ -136,10 +152,16 @@ class SpotAttempt:
     def _start(self) -> None:
         if self.is_over:
             return
-        self._triggers = self._world.make_triggers()
+        self._triggers = Triggers(self._world.checkpoints, lambda: self._world.timeline.now, self._pace)
         self._row_at = self._saved_when = self._world.timeline.now
-        place = Place(node=str(self.node))
-        self._say(TrialStarted(trial=self.trial, attempt=self.attempt, restored_from=self._resume_from, place=place))
+        started = TrialStarted(
+            trial=self.trial,
+            attempt=self.attempt,
+            restored_from=self._resume_from,
+            place=Place(node=str(self.node)),
+            took_s=self._row_at - self._began,
+        )
+        self._say(started)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -154,6 +176,7 @@ class SpotAttempt:
         if self.is_over or self._triggers is None:
             return
         took = self._world.timeline.now - self._row_at
+        self._reported_at = self._world.timeline.now
         self._iteration += 1
         self._time_total_s += took
         is_final = self._iteration >= self._num_iterations
@@ -166,10 +189,12 @@ class SpotAttempt:
                 metrics={METRIC: 1.0 / self._iteration},
                 time_this_iter_s=took,
                 time_total_s=self._time_total_s,
+                blocked_s=self._blocked_s,
                 final=is_final,
                 saves=is_final,
             )
         )
+        self._blocked_s = 0.0
         if is_final:
             self._leave_with(TrialReturned(trial=self.trial, attempt=self.attempt), saves=True)
         elif self._stop is not None:
@@ -194,7 +219,10 @@ class SpotAttempt:
         if self.is_over or self._triggers is None:
             return
         self._is_copying = False
+        self._blocked_s = self._world.workload.block_s
         self._triggers.restart()
+        if self._pace is not None and self._last_words is None:
+            self._pace.note_blocked(self._world.workload.block_s)
         self._hand_over()
         if self._last_words is None:
             self._go_on()
@@ -202,7 +230,7 @@ class SpotAttempt:
             self._settle()
 
     def _hand_over(self) -> None:
-        self._saved_at, self._saved_when = self._iteration, self._row_at
+        self._saved_at, self._saved_when = self._iteration, self._reported_at
         save = (self._iteration, self._time_total_s, self._world.timeline.now - self._world.workload.block_s)
         self._totals.num_saves += 1
         if self._finishing is None:
@@ -219,10 +247,18 @@ class SpotAttempt:
             return
         iteration, time_total_s, began = self._finishing
         self.save_s = self._world.timeline.now - began
+        blocked_s = self._world.workload.block_s if self._last_words is None else 0.0
+        if self._pace is not None and blocked_s:
+            self._pace.note_durable(self.save_s)
         manifest = {"iteration": iteration, "time_total_s": time_total_s, "files": []}
         self._say(
             CheckpointStaged(
-                trial=self.trial, attempt=self.attempt, iteration=iteration, manifest=manifest, took_s=self.save_s
+                trial=self.trial,
+                attempt=self.attempt,
+                iteration=iteration,
+                manifest=manifest,
+                took_s=self.save_s,
+                blocked_s=blocked_s,
             )
         )
         self._finishing = None
@@ -233,7 +269,7 @@ class SpotAttempt:
 
     # -- its end -------------------------------------------------------------------------------------------------------
 
-    def _leave_with(self, words: Event, *, saves: bool) -> None:
+    def _leave_with(self, words: TrialReturned | TrialHalted | TrialPreempted, *, saves: bool) -> None:
         self._last_words = words
         if saves and self._saved_at != self._iteration:
             self._save()
@@ -243,7 +279,8 @@ class SpotAttempt:
     def _settle(self) -> None:
         """Say the last words once all saves are durable."""
         if self._last_words is not None and self._finishing is None and not self._is_copying:
-            self._say(self._last_words)
+            waited_s = self._world.timeline.now - self._reported_at
+            self._say(msgspec.structs.replace(self._last_words, blocked_s=waited_s))
             self._end()
 
     def _end(self) -> None:
