@@ -106,6 +106,9 @@ class PreemptionInfo:
     """Who said so, such as ``SIGTERM``."""
     node: str
     """Name of the machine."""
+    ends: bool = True
+    """Whether the trial is to come to a report and leave. False: it is saved at its next report, and goes on; there may
+    be time for much more, or the machine may stay."""
 
     @property
     def remaining_s(self) -> float | None:
@@ -219,12 +222,13 @@ def interrupt(trial: int, attempt: int) -> None:
 
 
 def preempted() -> bool:
-    """Return whether the end of this process or its machine was announced; False outside of a trial.
+    """Return whether this process is to end soon, or its machine, so that the trial leaves; False outside of a trial.
 
     A trial that reports with an object that can save needs not ask: it is saved at its next report, and ends there. Ask
     where a step takes minutes, to come to a report in time; or to decide whether to write a folder for one.
     """
-    return get_preemption_info() is not None
+    info = get_preemption_info()
+    return info is not None and info.ends
 
 
 def get_preemption_info() -> PreemptionInfo | None:

@@ -50,7 +50,7 @@ class Service:
             return 400, ""
         return (200, self.pages[path]) if path in self.pages else (404, "not found")
 
-    def give_notice(self, cloud: str, after_s: float = 120.0) -> None:
+    def give_notice(self, cloud: str, after_s: float = 50.0) -> None:
         """Have this machine go after so many seconds, as that cloud says it."""
         at = datetime.fromtimestamp(time.time() + after_s, UTC)
         match cloud:

@@ -15,6 +15,7 @@ from tunekit.runtime.preemption_drain import POLL_S, DrainWatch
 from tunekit.runtime.preemption_plan import AtRisk, NodeNotice, Notices, plan_saves
 from tunekit.runtime.shapes import Node, Offers, shape_of
 from tunekit.runtime.wire import Assign, MachineNotice, Warn
+from tunekit.testing.events import row
 
 SHAPE = shape_of({"CPU": 1.0})
 HERE, THERE = Node("here", {"CPU": 1.0}), Node("there", {"CPU": 3.0})
@@ -143,6 +144,102 @@ def test_nothing_is_placed_on_a_machine_that_is_to_go(world: World) -> None:
         world.pool.lost(worker)
     world.pool.submit(Assign(trial=9, attempt=1, spec=b""), SHAPE)
     assert world.pool.plan().start == []
+
+
+AWS = NodeNotice("AWS", deadline=1120.0)
+
+
+def told(world: World) -> list[tuple[int, bool]]:
+    """Return who was told since the last time, and whether to leave."""
+    orders = [(worker, order.ends) for worker, order in world.mailbox.orders]
+    world.mailbox.orders.clear()
+    return orders
+
+
+def report(world: World, worker: int, took_s: float) -> None:
+    world.machines.follow(row(world.trial(worker), 1, time_this_iter_s=took_s))
+
+
+def test_trials_without_another_place_train_on_until_it_takes_the_rest_to_save_them(world: World) -> None:
+    """They are saved at once, whatever happens then, and again as they leave."""
+    for worker, took_s in ((2, 4.0), (3, 8.0), (4, 0.0)):
+        world.save(worker, took_s)
+    world.machines.hear("there", AWS)
+    assert sorted(told(world)) == [(2, False), (3, False), (4, False)]
+    assert {world.workers[worker].notice for worker in (2, 3, 4)} == {"AWS: its machine is taken away"}
+    for world.now in (1010.0, 1020.0):
+        for worker in (2, 3, 4):
+            report(world, worker, 10.0)
+    world.now = 1120 - 15 - 1.25 * 12 - 1.5 * 10.0 - 1
+    for worker in (2, 3, 4):
+        report(world, worker, 10.0)
+    world.machines.look()
+    assert told(world) == []
+    world.now += 1
+    world.machines.look()
+    assert sorted(told(world)) == [(2, True), (3, True), (4, True)]
+    world.machines.look()
+    assert told(world) == []
+
+
+def test_a_row_that_takes_long_is_begun_in_time(world: World) -> None:
+    """How long it takes shows only as it goes on."""
+    world.machines.hear("there", AWS)
+    told(world)
+    world.now = 1041.0
+    world.machines.look()
+    assert told(world) == [], "15 s and one and a half times 41 s are left"
+    world.now = 1043.0
+    world.machines.look()
+    assert len(told(world)) == 3
+
+
+def test_who_has_a_place_elsewhere_leaves_for_it_those_with_most_to_lose_first(world: World) -> None:
+    for worker in (4, 2, 3):
+        world.start(worker)
+        world.now += 1
+    world.pool.ended((world.trial(1), 1))
+    world.machines.hear("there", AWS)
+    assert told(world) == [(4, True), (2, False), (3, False)]
+    world.machines.look()
+    assert told(world) == [], "the one place is that of the one who goes"
+    world.pool.lost(4)
+    world.pool.submit(Assign(trial=9, attempt=1, spec=b""), SHAPE)
+    world.pool.plan()
+    world.machines.look()
+    assert told(world) == []
+    world.pool.ended((9, 1))
+    world.machines.look()
+    assert told(world) == [(2, True)]
+
+
+def test_a_worker_whose_trial_is_done_does_not_stay(world: World) -> None:
+    world.machines.hear("there", AWS)
+    told(world)
+    world.pool.ended((world.trial(3), 1))
+    world.pool.lost(2)
+    world.machines.look()
+    assert told(world) == [(3, True)]
+
+
+def test_a_machine_that_is_gone_soon_is_left_at_once(world: World) -> None:
+    world.machines.hear("there", AWS._replace(deadline=1059.0))
+    world.machines.hear("here", AWS._replace(deadline=None))
+    assert {ends for _, ends in told(world)} == {True}
+
+
+def test_a_notice_that_is_taken_back_has_its_trials_stay_for_good(world: World) -> None:
+    world.machines.hear("there", NodeNotice("Azure", deadline=1120.0))
+    told(world)
+    world.machines.withdraw("there", "Azure")
+    assert not world.workers[2].notice
+    assert world.pool.capacity() == 4
+    world.now = 1110.0
+    world.machines.look()
+    assert told(world) == []
+    world.pool.ended((world.trial(2), 1))
+    world.pool.submit(Assign(trial=9, attempt=1, spec=b""), SHAPE)
+    assert [worker for worker, _ in world.pool.plan().assign] == [2]
 
 
 def test_a_worker_that_comes_up_there_all_the_same_is_told(world: World) -> None:

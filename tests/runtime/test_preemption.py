@@ -17,6 +17,7 @@ import pytest
 from tunekit import session
 from tunekit.runtime.preemption import EXIT_CODE, Notice
 from tunekit.runtime.wire import Note, Terminating
+from tunekit.session import PreemptionInfo
 
 
 class FakeLink:
@@ -194,3 +195,15 @@ def test_slurm_may_send_another_signal(make: Callable[..., Stage], monkeypatch: 
         assert stage.link.was_told.wait(10)
         assert stage.link.was_woken
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+def test_who_is_only_saved_for_the_time_being_is_not_preempted() -> None:
+    """User code that comes to a report whenever it is would do so at every batch, for as long as the machine stays."""
+    info = PreemptionInfo(deadline=None, source="AWS rebalance recommendation", node="n", ends=False)
+    session.announce(info)
+    try:
+        with session.activate(object()):  # type: ignore[arg-type] # is not called
+            assert session.preempted() is False
+            assert session.get_preemption_info() is info
+    finally:
+        session.announce(None)

@@ -383,7 +383,8 @@ class Link:
             case Leave():
                 self._leaves = True
             case Warn():
-                announce(PreemptionInfo(deadline=order.deadline, source=order.source, node=socket.gethostname()))
+                here = socket.gethostname()
+                announce(PreemptionInfo(deadline=order.deadline, source=order.source, node=here, ends=order.ends))
                 if order.ends:
                     self.terminate(f"{order.source}: its machine is taken away", saves=order.saves)
             case Recall():

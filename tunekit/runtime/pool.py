@@ -216,6 +216,13 @@ class Pool:
             places = min(places, self._max_workers)
         return places * (1 + self._prefetch) if self._is_brief else places
 
+    def num_places(self) -> int:
+        """Return how many attempts more would find a place at once; below 0: so many wait."""
+        free = self._room_for(self._usual)[1]
+        free = free if self._max_workers is None else min(free, self._max_workers - len(self._staying()))
+        num_idle = sum(record.is_idle for record in self.workers.values())
+        return num_idle + free - sum(len(waiting) for waiting in self._waiting.values())
+
     def starving(self) -> dict[Shape, int]:
         """Return how many attempts wait of each shape that nothing runs of, though not for want of room beside ours."""
         served = {record.shape for record in self._staying() if record.is_up}
@@ -381,10 +388,11 @@ class Pool:
         self._room.clear()
 
     def give_notice(self, worker: int, reason: str) -> None:
-        """Give a worker nothing more whose process was told to end."""
+        """Give a worker nothing more whose process is to end; without a reason, take that back."""
         if (record := self.workers.get(worker)) is not None:
-            record.notice = reason
-            self.leave(record)
+            record.notice, record.is_leaving = reason, bool(reason)
+            self._room.clear()
+            self._note_idle(record)
 
     def _room_for(self, shape: Shape, avoid: Sequence[str] = ()) -> tuple[frozenset[int], int]:
         """Return which workers have a place, and how many more of this shape would; counting only what is ours."""
