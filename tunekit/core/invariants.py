@@ -57,6 +57,9 @@ def _check_indexes(state: State) -> Iterator[str]:
         yield f"nobody looks at trials {unwatched} in time"
     yield from _check_limit(state)
     yield from _check_order(state)
+    num_running = sum(trial.started_at is not None for trial in state.trials)
+    if state.exposure.num_running != num_running:
+        yield f"counts {state.exposure.num_running} trials that run, but must {num_running}"
     if staged != publishing:
         yield f"{publishing} publications are open, but trials count {staged}"
 
