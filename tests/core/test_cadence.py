@@ -203,7 +203,7 @@ def test_any_history_counts_as_the_oracle_says(steps: list[tuple[float, str]]) -
 
 
 def _weight(at: float, now: float) -> float:
-    return 0.5 ** (now // HALF_LIFE_S - at // HALF_LIFE_S)
+    return math.pow(0.5, now // HALF_LIFE_S - at // HALF_LIFE_S)
 
 
 def _halved(span: tuple[float, float, int], now: float) -> float:

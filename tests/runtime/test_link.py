@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from lines import Line, assign, row
 
-from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial
+from tunekit.core.cadence import Outlook
+from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial, TellOutlook
 from tunekit.core.events import (
     Event,
     ResultReported,
@@ -102,6 +103,19 @@ def test_an_answer_that_the_pump_brings_ends_the_wait(line: Line) -> None:
     link._wire.release()
     thread.join(timeout=5)
     assert answers == [answer]
+
+
+def test_what_a_trial_may_expect_is_for_that_attempt_alone(line: Line) -> None:
+    line.order(assign(1), assign(2))
+    line.link.next_assignment()
+    assert line.link.outlook() is None
+    news = Outlook(losses=2.0, blocked_s=0.5)
+    line.order(TellOutlook(trial=1, attempt=1, outlook=news), TellOutlook(trial=2, attempt=1, outlook=Outlook()))
+    line.link.send(TrialStarted(trial=1, attempt=2))  # An exchange.
+    assert line.link.outlook() == news
+    line.link.send(TrialReturned(trial=1, attempt=1))
+    line.link.next_assignment()
+    assert line.link.outlook() is None
 
 
 def test_a_stop_beats_an_answer(line: Line) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, TextIO
 
-from tunekit.core.cadence import LONGEST_S, SHORTEST_S, Outlook, waste
+from tunekit.core.cadence import LARGEST_SHARE, LONGEST_S, SHORTEST_S, Outlook, waste
 from tunekit.core.events import CheckpointStaged, Event
 from tunekit.core.rows import ENDINGS
 from tunekit.core.state import State
@@ -63,6 +63,8 @@ def _bound(outlook: Outlook, interval_s: float) -> str:
         return " (the shortest)"
     if interval_s <= outlook.durable_s:
         return " (no faster than one is durable)"
+    if interval_s <= outlook.blocked_s / LARGEST_SHARE:
+        return " (a fifth of the time at most)"
     return " (the longest)" if interval_s == LONGEST_S else ""
 
 
@@ -73,7 +75,7 @@ def _seen(outlook: Outlook) -> str:
 
 def _shown(seconds: float) -> str:
     """Return seconds as people say them."""
-    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length:
+    for unit, length, least in (("d", 86400.0, 2), ("h", 3600.0, 2), ("min", 60.0, 5)):
+        if seconds >= least * length:
             return f"{seconds / length:.3g} {unit}"
     return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.3g} s"
