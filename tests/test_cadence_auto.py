@@ -9,6 +9,7 @@ import pytest
 from trainables import Counter, Make, maker
 
 import tunekit as tk
+from tunekit import session
 from tunekit.core.cadence import Outlook
 from tunekit.core.commands import LaunchTrial, TellOutlook
 from tunekit.core.events import CheckpointStaged
@@ -44,24 +45,39 @@ def test_a_sweep_finds_its_interval_and_says_so_in_one_line(
     make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The first trial finds out what a save costs; those after it know, and after a loss go on from what it saved."""
-    tuner = make(Counter, {"fail_at": 4, "flags": tmp_path}, run=run_of("exp", "auto", verbose=1), num_samples=3)
+    tuner = make(Counter, {"fail_at": 4, "flags": tmp_path}, run=run_of("exp", "auto", verbose=1), num_samples=2)
     results = tk.inline(tuner)
-    assert [result.status for result in results] == [TrialStatus.COMPLETED] * 3
+    assert [result.status for result in results] == [TrialStatus.COMPLETED] * 2
     launches = records(tmp_path, "exp", LaunchTrial)
     assert [(launch.trial, launch.resume_from) for launch in launches] == [
-        (0, None), (0, 1), (1, None), (1, None), (2, None), (2, None)
+        (0, None), (0, 1), (1, None), (1, None)
     ]  # fmt: skip
     (staged,) = records(tmp_path, "exp", CheckpointStaged)
     assert 0 < staged.blocked_s <= staged.took_s
     assert launches[0].outlook == Outlook()
-    assert [launch.outlook.losses for launch in launches] == [0, 1, 1, 2, 2, 3]
+    assert [launch.outlook.losses for launch in launches] == [0, 1, 1, 2]
     assert all(launch.outlook.blocked_s == staged.blocked_s for launch in launches[1:])
     (told,) = records(tmp_path, "exp", TellOutlook)
     assert (told.trial, told.outlook.blocked_s) == (0, staged.blocked_s)
     lines = [line for line in capsys.readouterr().err.splitlines() if "checkpoint every" in line]
     assert len(lines) == 1
     assert "one loss in 4 h is expected (seen: 0 in " in lines[0]
-    assert len(tk.inline(tuner)) == 3, "a second run replays what was told, to the last digit"
+    assert len(tk.inline(tuner)) == 2, "a second run replays what was told, to the last digit"
+
+
+def test_a_trial_is_told_after_each_save(make: Make, tmp_path: Path) -> None:
+    def train(config: dict[str, Any]) -> None:
+        saver = Counter(config)
+        saving = session._active.session._run.saving  # type: ignore[union-attr]
+        for _ in range(3):
+            saver.step()
+            tk.report({"count": saving.pace.outlook.blocked_s, "should_checkpoint": True}, checkpoint=saver)
+            saving.settle()
+
+    (result,) = tk.inline(make(train, {}, run=run_of("exp", "auto")))
+    told = [record.outlook.blocked_s for record in records(tmp_path, "exp", TellOutlook)]
+    assert len(told) == 3
+    assert [row["count"] for row in result.rows] == [0.0, 0.0, told[0]], "it hears of it at its next report"
 
 
 @pytest.mark.parametrize("trainable", [Counter, count])

@@ -312,7 +312,7 @@ class Saving:
             staged=lambda manifest: msgspec.structs.replace(
                 event,
                 manifest=manifest,
-                took_s=round(self.clock() - began_at, 4),
+                took_s=round(self.clock() - began_at, 6),
                 blocked_s=round(save.blocked_s, 6),
             ),
             is_replaceable=reason is SaveReason.TIME and not pin,
