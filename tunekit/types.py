@@ -45,19 +45,16 @@ class TrialStatus(StrEnum):
 
     __hash__ = str.__hash__  # An Enum's own is a function in Python, and every event looks something up by its status.
 
-    @property
-    def is_live(self) -> bool:
-        """Whether a worker may be holding the trial."""
-        return self in _LIVE
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether the trial will never run again by itself."""
-        return self in _ENDED
+    # Set once for each member below: properties would be calls, and every change of a status asks both.
+    is_live: bool
+    """Whether a worker may be holding the trial."""
+    is_ended: bool
+    """Whether the trial will never run again by itself."""
 
 
-_LIVE = frozenset({TrialStatus.LAUNCHING, TrialStatus.RUNNING, TrialStatus.STOPPING})
-_ENDED = frozenset({TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED})
+for _status in TrialStatus:
+    _status.is_live = _status in {TrialStatus.LAUNCHING, TrialStatus.RUNNING, TrialStatus.STOPPING}
+    _status.is_ended = _status in {TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED}
 
 
 class Intent(IntEnum):

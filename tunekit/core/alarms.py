@@ -36,8 +36,14 @@ class Alarms:
 
     def watch(self, trial: TrialId) -> None:
         """Take note that a trial may want to be looked at earlier than before."""
-        due, entry = self._due(trial), self._entries.get(trial)
-        if due is not None and (entry is None or due < entry):
+        due = self._due(trial)
+        if due is not None:
+            self.watch_until(due, trial)
+
+    def watch_until(self, due: float, trial: TrialId) -> None:
+        """Take note of when a trial wants to be looked at, by somebody who knows."""
+        entry = self._entries.get(trial)
+        if entry is None or due < entry:
             self._enter(due, trial)
 
     def next(self) -> float | None:

@@ -185,7 +185,11 @@ class Exposure(msgspec.Struct):
         )
 
     def _count_to(self, now: float) -> None:
-        self.uptime_s, self.losses, self.spared = self._at(now)
+        since = self.counted_to
+        if now < (since // HALF_LIFE_S + 1.0) * HALF_LIFE_S:
+            self.uptime_s += self.num_running * (now - since)
+        else:
+            self.uptime_s, self.losses, self.spared = self._at(now)
         self.counted_to = now
 
     def _at(self, now: float) -> tuple[float, float, float]:

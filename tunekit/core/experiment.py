@@ -84,14 +84,17 @@ class Experiment:
             handler(state, event, out)
         else:
             self._handle_trial_event(event, out)
-        _wind_up(state, out)
-        if state.order is None:
-            _launch(state, out)
-        else:
+        # What nearly every event leaves alone is not called for it.
+        if state.outcome is not None or state.settings.time_budget_s is not None:
+            _wind_up(state, out)
+        if state.order is not None:
             ordering.go_on(state, state.order, out)
+        elif len(state.live) < state.max_live:
+            _launch(state, out)
         if state.limit is not None and type(event) not in _TAKING_OVER:
             ledger.make_room(state, out)
-        _end(state, out)
+        if not state.live:
+            _end(state, out)
         return out
 
     def next_deadline(self) -> float | None:
@@ -109,9 +112,10 @@ class Experiment:
             msg = f"{event!r} is about a trial that was never made ({len(state.trials)} trials)"
             raise InvalidTransitionError(msg)
         trial = state.trials[event.trial]
-        handler = _STORE.get(type(event))
+        kind = type(event)
+        handler = _STORE.get(kind)
         if handler is None:
-            handler = lifecycle.TRANSITIONS.get(trial.status, {}).get(type(event))
+            handler = lifecycle.TRANSITIONS.get(trial.status, _NOTHING).get(kind)
             if handler is None or event.attempt != trial.attempt:
                 state.num_stale += 1
                 return
@@ -286,6 +290,7 @@ _EXPERIMENT: dict[type, ExperimentHandler] = {
 }
 _TAKING_OVER = frozenset({DriverStarted, CheckpointAdopted, CheckpointMissing})
 """What a new driver says first. Until it is said, it is not known which checkpoints there are to give up others for."""
+_NOTHING: dict[type, lifecycle.Handler] = {}
 _STORE: dict[type, lifecycle.Handler] = {
     CheckpointPublished: ledger.on_published,
     PublishFailed: ledger.on_publish_failed,

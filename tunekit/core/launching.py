@@ -8,22 +8,24 @@ from tunekit.core.state import State
 from tunekit.core.trial import TrialState
 from tunekit.types import Intent, TrialStatus
 
+_LAUNCHING, _RUN = TrialStatus.LAUNCHING, Intent.RUN  # The members of an enum are slow to look up.
+
 
 def launch(state: State, trial: TrialState, out: list[Command]) -> None:
     """Start the next attempt of a trial, from its newest checkpoint, unless that is suspect."""
-    entry = checkpoints.start(trial.checkpoints)
+    entry = checkpoints.start(trial.checkpoints) if trial.checkpoints else None
     trial.attempt += 1
     trial.resume_from = entry.iteration if entry else None
     if state.order is None:
         trial.until = state.scheduler.horizon(trial.trial, trial.resume_from or 0)
     else:  # What was decided need not be asked again.
         trial.until = state.order.seats[trial.trial].until
-    trial.intent = Intent.RUN
+    trial.intent = _RUN
     trial.own_stop = trial.is_assigned = False
     trial.doom = None
     trial.saved_at = trial.owes_at = 0
     trial.reason = trial.node = ""
-    state.move(trial, TrialStatus.LAUNCHING)
+    state.move(trial, _LAUNCHING)
     out.append(
         LaunchTrial(
             trial=trial.trial,

@@ -45,12 +45,14 @@ from tunekit.core.failures import note_loss
 from tunekit.core.preparing import on_assigned
 from tunekit.core.retries import again, charge, end, fail, leave_slot, note_likeness, pay
 from tunekit.core.scheduling import decide, value_of
+from tunekit.core.sequencer import Sequencer
 from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus, TrialState
 from tunekit.types import Intent, LossCause, Outcome, TrialStatus
 
 # The members of an enum are slow to look up, and these are looked up at every row.
 _LAUNCHING, _RUNNING, _STOPPING = TrialStatus.LAUNCHING, TrialStatus.RUNNING, TrialStatus.STOPPING
+_COMPLETED, _STOPPED = TrialStatus.COMPLETED, TrialStatus.STOPPED
 _PAUSE, _STOP = Intent.PAUSE, Intent.STOP
 
 
@@ -66,20 +68,24 @@ def on_started(state: State, trial: TrialState, event: TrialStarted, out: list[C
         state.num_stale += 1
 
 
-def on_result(state: State, trial: TrialState, event: ResultReported, out: list[Command]) -> None:
+def on_result(  # noqa: C901 - at every row; calls would cost more than what they do
+    state: State, trial: TrialState, event: ResultReported, out: list[Command]
+) -> None:
     """Record the row, then the trial's own stop, then the horizon."""
     last = trial.last
     if last is not None and last.attempt == event.attempt and event.iteration <= last.iteration:
         state.num_stale += 1
         return
-    _record(state, trial, event)
+    trial.last = event
+    state.has_rows = True
+    if event.saves:
+        trial.owes_at = event.iteration
     if trial.status is _LAUNCHING:
         state.move(trial, _RUNNING)
     elif state.settings.hang_timeout_s is not None:
         state.hear(trial)
     if state.order is not None:
-        is_final = event.final or bool(event.stop)
-        state.order.report(trial.trial, event.iteration, is_final=is_final, value=value_of(state, event))
+        _report_in_order(state, state.order, event)
     if (trial.beginning is not None or event.iteration == 1) and look_back(state, trial, event):
         stop(state, trial, _STOP, "it began anew", out)
     if event.final or trial.intent is _STOP:
@@ -93,11 +99,9 @@ def on_result(state: State, trial: TrialState, event: ResultReported, out: list[
         _go_on(state, trial, out)
 
 
-def _record(state: State, trial: TrialState, event: ResultReported) -> None:
-    trial.last = event
-    state.has_rows = True
-    if event.saves:
-        trial.owes_at = event.iteration
+def _report_in_order(state: State, order: Sequencer, event: ResultReported) -> None:
+    is_final = event.final or bool(event.stop)
+    order.report(event.trial, event.iteration, is_final=is_final, value=value_of(state, event))
 
 
 def _answer(state: State, trial: TrialState, event: ResultReported, out: list[Command]) -> None:
@@ -136,8 +140,7 @@ def _go_on(state: State, trial: TrialState, out: list[Command]) -> None:
     """Answer a trial that waits, unless it was told to pause: then that is its answer."""
     if trial.status is not _STOPPING:
         until = worker_horizon(state, trial) if state.settings.asks_every_result else trial.until
-        state.hear(trial)  # It could not speak while it waited, and nobody looked.
-        state.deadlines.watch(trial.trial)
+        state.attend(trial)  # It could not speak while it waited, and nobody looked.
         out.append(ContinueTrial(trial=trial.trial, attempt=trial.attempt, until=until))
 
 
@@ -195,7 +198,7 @@ def on_returned(state: State, trial: TrialState, event: TrialReturned, out: list
     if is_doomed(state, trial, out):
         return
     trial.reason = event.reason
-    end(state, trial, TrialStatus.COMPLETED, out)
+    end(state, trial, _COMPLETED, out)
 
 
 def on_halted(state: State, trial: TrialState, event: TrialHalted, out: list[Command]) -> None:
@@ -203,7 +206,7 @@ def on_halted(state: State, trial: TrialState, event: TrialHalted, out: list[Com
     del event
     if is_doomed(state, trial, out):
         return
-    if trial.status is TrialStatus.STOPPING and trial.intent is Intent.STOP:
+    if trial.status is _STOPPING and trial.intent is _STOP:
         end(state, trial, _stopped_status(trial), out)
     elif _is_over(state, trial, out):
         return
@@ -357,7 +360,7 @@ def _owes_save(state: State, trial: TrialState) -> bool:
 
 
 def _stopped_status(trial: TrialState) -> TrialStatus:
-    return TrialStatus.COMPLETED if trial.own_stop else TrialStatus.STOPPED
+    return _COMPLETED if trial.own_stop else _STOPPED
 
 
 Handler: TypeAlias = Callable[[State, TrialState, Any, list[Command]], None]

@@ -140,4 +140,5 @@ def end(state: State, trial: TrialState, status: TrialStatus, out: list[Command]
     if status is not TrialStatus.FAILED:
         trial.error = trial.beginning = None
     state.end(trial, status, out)
-    ledger.retain(state, trial, out)
+    if trial.checkpoints:
+        ledger.retain(state, trial, out)

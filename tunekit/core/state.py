@@ -28,6 +28,11 @@ For a failure checkpoint the first is ``publish failure`` or ``delete failure``.
 """
 
 
+_PENDING, _RUNNING = TrialStatus.PENDING, TrialStatus.RUNNING
+_RUN = Intent.RUN
+"""The members of an enum are slow to look up."""
+
+
 @dataclass(slots=True)
 class State:
     """The state of one experiment."""
@@ -105,20 +110,21 @@ class State:
     def move(self, trial: TrialState, status: TrialStatus) -> None:
         """Change a trial's status: the only place that does."""
         was, trial.status = trial.status, status
-        self.num_open += was.is_ended - status.is_ended
+        if was.is_ended is not status.is_ended:
+            self.num_open += was.is_ended - status.is_ended
         if status.is_live:
             self.live[trial.trial] = None
-            if status is TrialStatus.RUNNING:
+            if status is _RUNNING:
                 trial.started_at = self.now
                 self.exposure.begin(self.now)
-                self.hear(trial)
-                self.deadlines.watch(trial.trial)
-        else:
-            self.live.pop(trial.trial, None)
-            self._end_attempt(trial)
-            if self.limit is not None and trial.resume_from is not None:
-                self.limit.offer(self.trials, trial, trial.checkpoints.get(trial.resume_from))
-        self.enqueue(trial)
+                self.attend(trial)
+            return
+        self.live.pop(trial.trial, None)
+        self._end_attempt(trial)
+        if self.limit is not None and trial.resume_from is not None:
+            self.limit.offer(self.trials, trial, trial.checkpoints.get(trial.resume_from))
+        if not status.is_ended:
+            self.enqueue(trial)
         if trial.retry_at is not None:
             self.deadlines.watch(trial.trial)
 
@@ -136,6 +142,13 @@ class State:
         trial.heard_at = self.now
         trial.suspected_at = None
 
+    def attend(self, trial: TrialState) -> None:
+        """Take note of a sign of life after which the trial is to be looked at in time."""
+        trial.heard_at = self.now
+        trial.suspected_at = None
+        if self.settings.hang_timeout_s is not None or self.settings.time_limit_s is not None:
+            self.deadlines.watch(trial.trial)
+
     def hold_back(self, trial: TrialState, wait_s: float) -> None:
         """Have a trial wait before it is launched again; called before it is moved to PENDING."""
         trial.retry_at = self.now + wait_s if wait_s > 0 else None
@@ -149,7 +162,7 @@ class State:
         """Queue a waiting trial that is wanted. One that is being published a checkpoint waits for that first."""
         if trial.num_staged or trial.retry_at is not None or not self.is_wanted(trial):
             return
-        if trial.status is TrialStatus.PENDING:
+        if trial.status is _PENDING:
             heapq.heappush(self.queue, trial.trial)
         elif trial.status is TrialStatus.PAUSED:
             self.paused.append(trial.trial)
@@ -158,7 +171,7 @@ class State:
         """End a trial for good."""
         self.move(trial, status)
         self.just_ended.append(trial.trial)
-        trial.intent = Intent.RUN
+        trial.intent = _RUN
         if self.order is None:
             self.tell_end(trial, out)
         else:
@@ -191,9 +204,9 @@ class State:
             self.outcome, self.error, self.culprit = outcome, error, culprit
 
     def set_deadline(self, trial: TrialState, deadline: float) -> None:
-        """Ask to be woken for this trial."""
+        """Ask to be woken for this trial, which is STOPPING."""
         trial.deadline = deadline
-        self.deadlines.watch(trial.trial)
+        self.deadlines.watch_until(deadline, trial.trial)
 
     def publish(self, trial: TrialState, entry: CheckpointState, out: list[Command]) -> None:
         """Issue the command that makes a staged checkpoint visible."""
