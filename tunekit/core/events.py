@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Failures that a trial survives; -1: any number."""
     max_preemption_failures: int = -1
     """How often a trial survives that its machine is taken away or lost; -1: any number."""
+    max_futile_preemptions: int | None = None
+    """More preemptions in a row on one node, with no new row in between, are crashes. None: any number are none."""
     backoff_s: float = 0.0
     """Seconds that a trial waits after its first failure, twice that after its second, and so on."""
     max_identical_failures: int | None = None

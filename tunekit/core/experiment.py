@@ -174,7 +174,7 @@ def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
     elif trial.status is TrialStatus.FAILED and (settings.resume_errored or settings.restart_errored):
         trial.num_failures = trial.num_preemptions = trial.num_storage_faults = 0
         trial.ruled.clear()
-        trial.error = None
+        trial.error = trial.evicted = None
         if state.order is not None:
             state.order.call_back(trial.trial)
             ordering.note(state, f"trial {trial.trial} had failed and is tried again, at a moment that somebody chose")

@@ -5,6 +5,9 @@ charged to ``max_failures``; what was done to it (a machine that was taken away 
 What is neither its own fault nor bad luck of its place (the driver died, another trial was the reason, a checkpoint was
 damaged) is charged to nobody. A storage that cannot be read is nobody's fault either, but not for ever.
 
+A machine that is taken away does not come back. So when a trial's process is told to end again and again on the same
+node, and the trial comes no further, then either it does that itself or somebody wants it gone: that is a crash.
+
 Before that, rules of the user are asked about what the trial may have brought about, and about the storage: to try
 again for nothing, to give up at once, to keep away from the node. A rule that has been used up has no say, except that
 the trial keeps away from the node all the same.
@@ -17,12 +20,14 @@ from collections.abc import Iterable
 
 from tunekit.core.events import ErrorInfo, Rule, Settings
 from tunekit.core.rng import uniform
-from tunekit.core.trial import Likeness, TrialState
+from tunekit.core.trial import Eviction, Likeness, TrialState
 from tunekit.types import LossCause
 
 MAX_STORAGE_FAULTS = 8
 """So many times in a row a trial waits for a storage that cannot be read; then it fails."""
 STORAGE_BACKOFF_S = 0.5
+MAX_FUTILE_PREEMPTIONS = 3
+"""Of the settings of a new sweep."""
 _MAX_TEXT = 1000
 """Characters of an error that rules are asked about."""
 MAX_BACKOFF_S = 600.0
@@ -41,6 +46,15 @@ def is_charged(cause: LossCause) -> bool:
 def is_preemption(cause: LossCause) -> bool:
     """Return whether a loss of this cause consumes ``max_preemption_failures``: the trial's machine is gone."""
     return cause in _PREEMPTIONS
+
+
+def is_own_doing(settings: Settings, trial: TrialState) -> bool:
+    """Return whether a trial that was preempted has probably brought that about itself, and count it."""
+    before, limit = trial.evicted, settings.max_futile_preemptions
+    is_futile = before is not None and before.node == trial.node != "" and trial.iteration <= before.iteration
+    count = before.times + 1 if before is not None and is_futile else 1
+    trial.evicted = Eviction(trial.node, trial.iteration, count)
+    return limit is not None and count > limit
 
 
 def is_exhausted(num_failures: int, max_failures: int) -> bool:

@@ -41,7 +41,7 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.core.exposure import exposed
-from tunekit.core.failures import note_loss
+from tunekit.core.failures import is_own_doing, note_loss
 from tunekit.core.preparing import on_assigned
 from tunekit.core.retries import again, charge, end, fail, leave_slot, note_likeness, pay
 from tunekit.core.scheduling import decide, value_of
@@ -250,6 +250,8 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
     if trial.is_hung and cause is LossCause.KILLED:
         what = "not begun" if trial.status is _LAUNCHING else "no report"
         cause, detail = LossCause.HUNG, f"{what} within hang_timeout_s={state.settings.hang_timeout_s:g}"
+    if cause is LossCause.PREEMPTED and is_own_doing(state.settings, trial):
+        cause, detail, how = LossCause.CRASHED, f"{detail}, again and again on one machine, and no new row", "SIGTERM"
     note_loss(trial, cause, how)
     trial.error = ErrorInfo(type=str(cause), message=detail)
     if is_doomed(state, trial, out):

@@ -69,6 +69,15 @@ class Fault(NamedTuple):
     likeness: Likeness
 
 
+class Eviction(NamedTuple):
+    """Preemptions in a row that have hit a trial on one node, and between which it has come no further."""
+
+    node: str
+    iteration: int
+    """The row that the newest of these attempts came to."""
+    times: int
+
+
 class CheckpointName(Protocol):
     """What says of which checkpoint of a trial it speaks."""
 
@@ -119,6 +128,8 @@ class TrialState(msgspec.Struct):
     """How often its machine was taken away or lost."""
     num_storage_faults: int = 0
     """How often in a row its checkpoint could not be read although it may be whole."""
+    evicted: Eviction | None = None
+    """The newest preemptions, which may be its own doing."""
     last_fault: Fault | None = None
     """The newest failure of an attempt that had started from a checkpoint."""
     retry_at: float | None = None

@@ -13,6 +13,7 @@ from tunekit import __version__
 from tunekit.config import CheckpointConfig, RunConfig, TuneConfig
 from tunekit.config.durations import AUTO
 from tunekit.core.events import ResultReported, Rule, Settings
+from tunekit.core.failures import MAX_FUTILE_PREEMPTIONS
 from tunekit.errors import ConfigError
 from tunekit.logs import logger_of
 from tunekit.runtime.spec import AttemptSpec, SweepSpec
@@ -168,6 +169,7 @@ class Plan:
             time_budget_s=self.tune.budget_s,
             max_failures=failure.max_failures,
             max_preemption_failures=failure.max_preemption_failures,
+            max_futile_preemptions=MAX_FUTILE_PREEMPTIONS,
             backoff_s=failure.backoff_s,
             max_identical_failures=failure.max_identical_failures,
             rules=[Rule(rule.pattern, rule.action, rule.max_times) for rule in failure.rules],

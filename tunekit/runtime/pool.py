@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from tunekit.core.events import TrialAssigned
 from tunekit.runtime.avoiding import Avoidance
+from tunekit.runtime.durations import Durations
 from tunekit.runtime.heads import Heads, Held
 from tunekit.runtime.room import count_room
 from tunekit.runtime.shapes import Node, Shape, is_held
@@ -29,8 +30,6 @@ BRIEF_S = 0.1
 """Trials that last less on average are prefetched …"""
 LONG_S = 0.3
 """… until they last more than this."""
-_MEMORY = 0.8
-"""How much of the average a new duration leaves."""
 
 
 @dataclass(slots=True)
@@ -108,8 +107,7 @@ class Pool:
         self._holders: dict[AttemptKey, int] = {}
         self._usual = usual
         self._next_id = 1
-        self._duration_s: float | None = None
-        self._is_brief = False
+        self._durations = Durations(BRIEF_S, LONG_S)
         self.workers: dict[int, WorkerRecord] = {}
         self.avoidance = Avoidance(clock)
 
@@ -166,7 +164,7 @@ class Pool:
         if record is None:
             return
         if record.held[key].is_started:
-            self._learn(self._clock() - record.busy_since)
+            self._durations.note(self._clock() - record.busy_since)
         self._drop(record, key)
 
     def returned(self, key: AttemptKey) -> None:
@@ -214,7 +212,7 @@ class Pool:
         places = max(1, len(placed) + free) + self._shows_demand
         if self._max_workers is not None:
             places = min(places, self._max_workers)
-        return places * (1 + self._prefetch) if self._is_brief else places
+        return places * (1 + self._prefetch) if self._durations.are_brief else places
 
     def num_places(self) -> int:
         """Return how many attempts more would find a place at once; below 0: so many wait."""
@@ -306,7 +304,7 @@ class Pool:
 
     def _least_busy(self, shape: Shape) -> WorkerRecord | None:
         """Return the worker at which an attempt may wait, if it may anywhere."""
-        if not self._prefetch or not self._is_brief:
+        if not self._prefetch or not self._durations.are_brief:
             return None
         now = self._clock()
         fit = [
@@ -333,11 +331,6 @@ class Pool:
                     held.is_recalled = True
                     num_idle -= 1
                     yield record.id, key
-
-    def _learn(self, duration_s: float) -> None:
-        mean = self._duration_s
-        self._duration_s = duration_s if mean is None else _MEMORY * mean + (1 - _MEMORY) * duration_s
-        self._is_brief = self._duration_s < (LONG_S if self._is_brief else BRIEF_S)
 
     # -- room ----------------------------------------------------------------------------------------------------------
 
