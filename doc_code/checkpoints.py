@@ -167,6 +167,12 @@ def main():
     # endregion
     assert config.every_s == 1800
 
+    # region: auto
+    config = tk.CheckpointConfig(checkpoint_every_s="auto", num_to_keep=2)
+    # endregion
+    assert (config.is_auto, config.every_s) == (True, None)
+    assert saved(run(Walk, "auto", checkpoint_every_s="auto")) == [1, 6]
+
     result = run(Walk, "read", checkpoint_frequency=2, num_to_keep=2)
     # region: read
     checkpoint = result.checkpoint  # the newest; result.best_checkpoints are all that were kept
