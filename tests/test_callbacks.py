@@ -90,7 +90,7 @@ tk.inline(tk.Tuner(
 def run(folder: Path, kill_after_s: float = 0.0) -> int:
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", SCRIPT, str(folder), str(folder / "logs"), str(kill_after_s)]
-    return subprocess.run(command, check=False, timeout=60).returncode
+    return subprocess.run(command, check=False, timeout=240).returncode
 
 
 def logged(folder: Path) -> dict[str, list[dict[str, Any]]]:

@@ -43,7 +43,7 @@ def start(folder: Path, *arguments: str, ray: bool = True, rest: bool = True) ->
 
 def run(folder: Path, *arguments: str, ray: bool = True, rest: bool = True) -> tuple[int, str]:
     process = start(folder, *arguments, ray=ray, rest=rest)
-    said, _ = process.communicate(timeout=100)
+    said, _ = process.communicate(timeout=240)
     return process.returncode, said
 
 
@@ -70,7 +70,7 @@ def test_ctrl_c_ends_both_in_their_own_way(tmp_path: Path) -> None:
         "import pathlib, time\n"
         "def pytest_runtest_call(item):\n"
         "    pathlib.Path(item.name).touch()\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
         "def pytest_sessionfinish(session):\n"
         "    time.sleep(0.5)\n"
         "    print('cleaned up')\n"
@@ -80,7 +80,7 @@ def test_ctrl_c_ends_both_in_their_own_way(tmp_path: Path) -> None:
         assert process.poll() is None
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=240)
     assert process.returncode == 1
     assert said.count("cleaned up") == 2
     assert said.count("to show a full traceback on KeyboardInterrupt") == 2

@@ -18,7 +18,7 @@ HEAVY = {"fsspec", "numpy", "optuna", "pandas", "pyarrow", "ray", "sklearn", "to
 def modules_after(code: str) -> set[str]:
     """Return the top-level modules that a fresh interpreter has loaded after running ``code``."""
     code = f"{code}\nimport sys\nprint(*sorted(name.partition('.')[0] for name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
     return set(done.stdout.split())
 
 
@@ -36,7 +36,7 @@ def test_configuring_a_sweep_loads_no_framework() -> None:
 def test_a_worker_loads_what_it_needs_for_its_first_line() -> None:
     """Each import delays it: what reads journals, buckets and saved dicts is loaded by trials that use it."""
     code = "import sys, tunekit.runtime.worker; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
     unneeded = {"journal.folder", "store.dicts", "store.arrays", "store.objects", "core.experiment"}
     assert not {f"tunekit.{name}" for name in unneeded} & set(done.stdout.split())
 

@@ -45,7 +45,7 @@ class Large(tk.Trainable):
 
 def has_appeared(path: Path) -> bool:
     """Wait for a file, but not for ever."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.001)
     return path.exists()

@@ -110,7 +110,7 @@ def test_child_process_is_refused() -> None:
     with activate(Nobody()):
         process = fork.Process(target=child, args=(theirs,))
         process.start()
-        assert ours.poll(20)
+        assert ours.poll(120)
         assert "child process" in ours.recv()
         process.join()
 

@@ -127,7 +127,7 @@ def test_a_save_that_hangs_does_not_hold_its_trial(tmp_path: Path, monkeypatch: 
         def fsync(self, path: Path) -> None:
             if not hung and "Walk_00000.2.1" in str(path):
                 hung.append(path)
-                assert moment.wait(60)
+                assert moment.wait(120)
             super().fsync(path)
 
     monkeypatch.setattr("tunekit.store.local.Ops", Hanging)

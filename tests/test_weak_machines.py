@@ -170,15 +170,15 @@ def test_a_process_that_gets_no_more_of_something(tmp_path: Path, name: str) -> 
     options = ["--numbers", "2000", "--samples", "2"]
     sweeps.finish(sweeps.start("save_sweep.py", str(tmp_path / "undisturbed"), *options))
     undisturbed = sweeps.table(tmp_path / "undisturbed" / "saves")
-    process = sweeps.start("save_sweep.py", str(tmp_path), *options)
+    process = sweeps.start("save_sweep.py", str(tmp_path), *options, "--wait")
     assert process.stdout is not None
     process.stdout.readline()
     which, value = LIMITS[name](process.pid)
     resource.prlimit(process.pid, which, (value, value))
-    process.communicate(timeout=60)
+    process.communicate("\n", timeout=sweeps.PATIENCE_S)
     assert process.returncode >= 0 or name != "descriptors"
     before = sweeps.table(tmp_path / "saves")
-    sweeps.start("save_sweep.py", str(tmp_path), *options).communicate(timeout=60)
+    sweeps.start("save_sweep.py", str(tmp_path), *options).communicate(timeout=sweeps.PATIENCE_S)
     after = sweeps.table(tmp_path / "saves")
     assert before.items() <= after.items()
     assert after.items() <= undisturbed.items() if name == "memory" else after == undisturbed

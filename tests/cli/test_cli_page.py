@@ -41,7 +41,7 @@ def test_the_page_is_true(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
         )
         status = _STATUS.search(command)
         assert done.returncode == (int(status[1]) if status else 0), f"{command}\n{done.stdout}{done.stderr}"

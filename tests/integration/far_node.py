@@ -86,7 +86,7 @@ def far_node() -> Iterator[FarNode]:
             for process in reversed(processes):
                 process.send_signal(signal.SIGTERM)
             for process in reversed(processes):
-                process.wait(timeout=60)
+                process.wait(timeout=240)
             cable.remove()
 
 
@@ -106,7 +106,7 @@ def _ray_start(options: list[str], *before: str) -> subprocess.Popen[bytes]:
 
 def _await(process: subprocess.Popen[bytes], host: str) -> None:
     """Wait until the head's port is open."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
         try:
             socket.create_connection((host, PORT), 1).close()

@@ -36,7 +36,7 @@ def flaky_proxy(endpoint: str, trouble: Callable[[str, str, bool], Trouble]) -> 
             if what == "busy":
                 self.reply(503, [], b"<Error><Code>SlowDown</Code></Error>")
                 return
-            connection = http.client.HTTPConnection(behind, timeout=60)
+            connection = http.client.HTTPConnection(behind, timeout=240)
             try:
                 connection.request(self.command, self.path, body, dict(self.headers))
                 found = connection.getresponse()

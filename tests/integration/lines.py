@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
+
 from tunekit.core.events import Event, ResultReported
+from tunekit.runtime import lease
 from tunekit.runtime.link import Link
 from tunekit.runtime.mailbox import Mailbox
 from tunekit.runtime.wire import Assign, Hello, Note, Order, decode_said
+
+
+class Clock:
+    """The time as leases see it, for as long as a test takes: it passes only when it is told to."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        patch.setattr(lease, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
 
 
 class Line:

@@ -67,10 +67,10 @@ class Nodes:
 
 
 @contextmanager
-def nodes(num: int = 2, *clouds: str, **environment: str) -> Iterator[Nodes]:
-    """Run a cluster with a head and so many other nodes, and one of each of these clouds."""
+def nodes(num: int = 2, *options: str, **environment: str) -> Iterator[Nodes]:
+    """Run a cluster with a head and so many other nodes, and one of each cloud among the options; see ``nodes.py``."""
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        process = sweeps.start("nodes.py", str(num), *clouds, address="", RAY_TMPDIR=folder, **environment)
+        process = sweeps.start("nodes.py", str(num), *options, address="", RAY_TMPDIR=folder, **environment)
         try:
             yield Nodes(process)
         finally:

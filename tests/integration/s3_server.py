@@ -23,7 +23,7 @@ from obstore.store import S3Store
 
 BUCKET = "tunekit-tests"
 KEY = "tests"
-_PATIENCE_S = 60.0
+_PATIENCE_S = 240.0
 _TRIES = 3
 _PORTS = ("master", "volume", "filer", "s3")
 

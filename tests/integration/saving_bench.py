@@ -34,7 +34,7 @@ class Gate(LocalStore):
     def persist(self, staging: str, files: Any) -> None:
         self.threads.append(threading.current_thread())
         self.arrived.release()
-        assert self.gate.wait(60)
+        assert self.gate.wait(200)
         super().persist(staging, files)
 
 

@@ -9,13 +9,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tunekit.core.commands import ContinueTrial, LaunchTrial, StopTrial
-from tunekit.core.events import ResultReported, TrialStarted
+from tunekit.core.events import ResultReported, StopRequested, TrialStarted
 from tunekit.core.experiment import Experiment
 from tunekit.core.invariants import check
 from tunekit.core.policies import Scheduler
@@ -27,6 +27,8 @@ from tunekit.store import CheckpointIO, layout, open_store
 from tunekit.types import Mode
 
 SCRIPTS = Path(__file__).parent / "scripts"
+PATIENCE_S = 240.0
+"""What is not there by then never comes, on whatever machine, with whatever else it has to do."""
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def ray_head(num_cpus: int = 2, environment: Mapping[str, str] | None = None) ->
             assert head.stdout is not None
             yield head.stdout.readline().strip()
         finally:
-            head.communicate("", timeout=60)
+            head.communicate("", timeout=PATIENCE_S)
 
 
 def start(script: str, *arguments: str, address: str | None = None, **environment: str) -> subprocess.Popen[str]:
@@ -81,9 +83,9 @@ def start(script: str, *arguments: str, address: str | None = None, **environmen
     )
 
 
-def finish(process: subprocess.Popen[str], timeout_s: float = 120.0) -> str:
+def finish(process: subprocess.Popen[str]) -> str:
     """Wait for a sweep to end well, and return what it printed."""
-    out, err = process.communicate(timeout=timeout_s)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     return out
 
@@ -91,7 +93,14 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 120.0) -> str:
 def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> None:
     """Kill a driver, and reap it."""
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_S)
+
+
+def open_gate(gate: Path, below: int | None = None) -> None:
+    """Let the trials of ``walk_sweep.py`` end, all or those below an index."""
+    new = gate.with_suffix(".new")
+    new.write_text("" if below is None else str(below))
+    new.replace(gate)  # At once: what is half written would let all pass.
 
 
 def journal(experiment: Path | str) -> list[Any]:
@@ -99,16 +108,27 @@ def journal(experiment: Path | str) -> list[Any]:
     return list(experiment_folder(experiment).records())
 
 
-def wait_for(experiment: Path | str, process: subprocess.Popen[str], num_results: int, timeout_s: float = 90.0) -> bool:
-    """Wait until so many more results are journalled than now; False if the sweep has ended first."""
+def wait_for(experiment: Path | str, process: subprocess.Popen[str], num_results: int) -> None:
+    """Wait until so many more results are journalled than now. Whoever then wants to find it running holds it."""
     target = count_results(experiment) + num_results
-    deadline = time.monotonic() + timeout_s
-    while process.poll() is None:
-        if count_results(experiment) >= target:
-            return True
-        assert time.monotonic() < deadline, "the sweep makes no progress"
-        time.sleep(0.02)
-    return False
+    wait_until(process, lambda: count_results(experiment) >= target)
+
+
+def wait_until(process: subprocess.Popen[str], condition: Callable[[], object]) -> None:
+    """Wait for something that happens while a sweep runs."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.05)
+
+
+def wait_until_stopping(experiment: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a driver that was sent a signal has heard it. It may end at any moment then."""
+    deadline = time.monotonic() + PATIENCE_S
+    while process.poll() is None and not any(isinstance(record, StopRequested) for record in journal(experiment)):
+        assert time.monotonic() < deadline, "the signal is not heard"
+        time.sleep(0.05)
 
 
 def count_results(experiment: Path | str) -> int:

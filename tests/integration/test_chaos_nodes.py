@@ -29,7 +29,7 @@ Rig = tuple[nemesis.Nodes, Path]
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("undisturbed")
     reference = sweeps.start("torch_sweep.py", str(folder), "--inline")
-    with nemesis.nodes() as cluster:
+    with nemesis.nodes(2, "--hasty") as cluster:
         sweeps.finish(reference)
         yield cluster, folder / "mlps"
 

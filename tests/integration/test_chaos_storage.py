@@ -7,7 +7,7 @@ import os
 import resource
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,8 +56,10 @@ def failed_saves(experiment: Path) -> list[SaveFailed]:
 @pytest.mark.parametrize("form", ["dict", "folder"])
 def test_files_that_may_not_grow_cost_saves_and_nothing_else(tmp_path: Path, undisturbed: Path, form: str) -> None:
     """A limit that every user may set: each save fails, no trial does, and nothing is left of them."""
-    process = sweeps.start("save_sweep.py", str(tmp_path), *OPTIONS, "--form", form)
+    process = sweeps.start("save_sweep.py", str(tmp_path), *OPTIONS, "--form", form, "--wait")
+    go_on = begun(process)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (SAVED // 2, SAVED // 2))
+    go_on()
     sweeps.finish(process)
     experiment = tmp_path / "saves"
     assert sweeps.table(experiment) == sweeps.table(undisturbed)
@@ -73,7 +75,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, undisturbed: Path, disk: Path, on_
     experiment = disk / "saves"
     with sweeps.ray_head() as address:
         process = sweeps.start("save_sweep.py", str(disk), *OPTIONS, on_ray, address=address)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=sweeps.PATIENCE_S)
         if process.returncode == 0:
             assert failed_saves(experiment), "the disk was not full"
         else:
@@ -90,9 +92,10 @@ def test_a_full_disk_stops_the_journal_and_the_sweep_says_so(
 ) -> None:
     """What cannot be written down has not happened: the driver ends with one clear error and can be run again."""
     experiment = disk / "saves"
-    process = sweeps.start("save_sweep.py", str(disk), *OPTIONS)
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = sweeps.start("save_sweep.py", str(disk), *OPTIONS, "--wait")
+    go_on = begun(process)
+    fill(disk)
+    go_on()
     while process.poll() is None:
         fill(disk)
         time.sleep(0.001)
@@ -107,6 +110,20 @@ def test_a_full_disk_stops_the_journal_and_the_sweep_says_so(
     assert sweeps.table(experiment) == sweeps.table(undisturbed)
     assert before.items() <= sweeps.table(experiment).items()
     assert sweeps.weights(experiment) == sweeps.weights(undisturbed)
+
+
+def begun(process: subprocess.Popen[str]) -> Callable[[], None]:
+    """Wait until the first save has begun, and return what lets it go on."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.readline()
+    stdin = process.stdin
+
+    def go_on() -> None:
+        stdin.write("\n")
+        stdin.flush()
+
+    return go_on
 
 
 def fill(disk: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sweeps
 
-from tunekit.core.events import ResultReported
+from tunekit.core.events import ResultReported, WorkerLost
 from tunekit.core.trial import TrialState
 from tunekit.schedulers import ASHA
 
@@ -35,17 +35,18 @@ def ends(experiment: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("cpus", [1, 2], ids=["two workers", "one worker"])
-@pytest.mark.timeout(180)
 def test_a_killed_worker_and_the_number_of_workers_change_nothing(
     tmp_path: Path, ray_address: str, inline: Path, cpus: int
 ) -> None:
     """Promise 1, for a scheduler that decides by comparison."""
     experiment = tmp_path / "walks"
-    process = sweeps.start(
-        "walk_sweep.py", str(tmp_path), *OPTIONS, "--cpus", str(cpus), "--step-s", "0.02", address=ray_address
-    )
-    assert sweeps.wait_for(experiment, process, 6)
+    gate = tmp_path / "gate"
+    options = [*OPTIONS, "--cpus", str(cpus), "--step-s", "0.02", "--gate", str(gate)]
+    process = sweeps.start("walk_sweep.py", str(tmp_path), *options, address=ray_address)
+    sweeps.wait_for(experiment, process, 6)
     os.kill(sweeps.worker_pids(experiment)[-1], signal.SIGKILL)
+    sweeps.wait_until(process, lambda: any(isinstance(one, WorkerLost) for one in sweeps.journal(experiment)))
+    sweeps.open_gate(gate)
     sweeps.finish(process)
     assert sweeps.table(experiment, SCHEDULER) == sweeps.table(inline, SCHEDULER)
     assert ends(experiment) == ends(inline)

@@ -29,20 +29,21 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "walks"
 
 
-def kill_driver_until_done(folder: Path, address: str, kills: int, *options: str) -> int:
-    """Run the script, kill it after a random number of results, and so on; then let it finish. Return the kills."""
+def kill_driver_until_done(folder: Path, address: str, kills: int, *options: str) -> None:
+    """Run the script, kill it after a random number of results, and so on; then let it finish.
+
+    Each time two trials more may end, so that there are results to come, and it is not done before the last kill.
+    """
     chance = random.Random(kills)
-    experiment = folder / "walks"
-    killed = 0
-    while killed < kills:
+    gate = folder / "gate"
+    options = (*options, "--gate", str(gate))
+    for killed in range(kills):
+        sweeps.open_gate(gate, below=2 * killed)
         process = sweeps.start("walk_sweep.py", str(folder), *options, address=address)
-        if not sweeps.wait_for(experiment, process, chance.randrange(12)):
-            sweeps.finish(process)
-            break
+        sweeps.wait_for(folder / "walks", process, chance.randrange(12))
         sweeps.kill(process)
-        killed += 1
+    sweeps.open_gate(gate)
     sweeps.finish(sweeps.start("walk_sweep.py", str(folder), *options, address=address))
-    return killed
 
 
 def assert_each_once(experiment: Path, num_trials: int, iterations: int) -> None:
@@ -55,17 +56,16 @@ def assert_each_once(experiment: Path, num_trials: int, iterations: int) -> None
 def test_a_killed_driver_changes_nothing(tmp_path: Path, ray_address: str, undisturbed: Path, kills: int) -> None:
     """S003-2, S003-12, S004-12: exactly-once results and exact resume after SIGKILLs of the driver."""
     kills = kills if kills > 5 else min(kills, 3)  # Each takes seconds: few will do where nobody asks for many.
-    samples = max(6, 2 * kills)
+    samples = max(6, 2 * kills + 2)
     if samples > 6:
         undisturbed = tmp_path / "reference" / "walks"
         reference = ["--inline", "--step-s", "0", "--samples", str(samples)]
         sweeps.finish(sweeps.start("walk_sweep.py", str(tmp_path / "reference"), *reference))
-    killed = kill_driver_until_done(tmp_path, ray_address, kills, "--samples", str(samples), "--step-s", "0.05")
-    assert killed == kills, "the sweep was too short for so many kills"
+    kill_driver_until_done(tmp_path, ray_address, kills, "--samples", str(samples), "--step-s", "0.05")
     assert sweeps.table(tmp_path / "walks") == sweeps.table(undisturbed)
     wasted = sum(sum(repeats(tmp_path / "walks", trial).values()) for trial in range(samples))
-    assert wasted <= 2 * INTERVAL * killed, "more than an interval of each of two running trials"
-    print(f"{killed} kills of the driver: {wasted} steps were computed again")
+    assert wasted <= 2 * INTERVAL * kills, "more than an interval of each of two running trials"
+    print(f"{kills} kills of the driver: {wasted} steps were computed again")
 
 
 @pytest.mark.chaos
@@ -73,10 +73,8 @@ def test_a_killed_driver_changes_nothing(tmp_path: Path, ray_address: str, undis
 def test_asha_replays_decision_by_decision(tmp_path: Path, ray_address: str, kills: int) -> None:
     """Promise 1: an asynchronous scheduler decides by arrival order, and the recorded order is replayed exactly."""
     scheduler = ASHA(max_t=9, reduction_factor=2)
-    killed = kill_driver_until_done(
-        tmp_path, ray_address, max(2, kills // 2), "--scheduler", "asha", "--samples", "16", "--step-s", "0.05"
-    )
-    assert killed >= 1
+    options = ["--scheduler", "asha", "--samples", "16", "--step-s", "0.05"]
+    kill_driver_until_done(tmp_path, ray_address, max(2, kills // 2), *options)
     records = sweeps.journal(tmp_path / "walks")
     core = sweeps.replayed(tmp_path / "walks", scheduler)  # compares each recorded command with the one computed anew
     assert len(sweeps.decisions(records)) >= 16
@@ -93,15 +91,17 @@ def test_asha_replays_decision_by_decision(tmp_path: Path, ray_address: str, kil
 def test_killed_workers_repeat_at_most_one_interval(tmp_path: Path, ray_address: str, undisturbed: Path) -> None:
     """S003-12: four workers die by SIGKILL; nothing changes, and each death costs one checkpoint interval at most."""
     experiment = tmp_path / "walks"
-    process = sweeps.start(
-        "walk_sweep.py", str(tmp_path), "--step-s", "0.08", "--max-failures", "4", address=ray_address
-    )
+    gate = tmp_path / "gate"
+    options = ["--step-s", "0.05", "--max-failures", "4", "--gate", str(gate)]
+    process = sweeps.start("walk_sweep.py", str(tmp_path), *options, address=ray_address)
     victims: list[int] = []
     while len(victims) < 4:
-        assert sweeps.wait_for(experiment, process, 4), "the sweep ended too early"
-        pid = next(pid for pid in reversed(sweeps.worker_pids(experiment)) if pid not in victims)
-        os.kill(pid, signal.SIGKILL)
-        victims.append(pid)
+        sweeps.open_gate(gate, below=len(victims))
+        sweeps.wait_for(experiment, process, 4)
+        sweeps.wait_until(process, lambda: sweeps.worker_pids(experiment)[-1] not in victims)
+        os.kill(victim := sweeps.worker_pids(experiment)[-1], signal.SIGKILL)
+        victims.append(victim)
+    sweeps.open_gate(gate)
     sweeps.finish(process)
     assert sweeps.table(experiment) == sweeps.table(undisturbed)
     launches = [record for record in sweeps.journal(experiment) if isinstance(record, LaunchTrial)]
@@ -125,14 +125,18 @@ def repeats(experiment: Path, trial: int) -> dict[int, int]:
 def test_ctrl_c_saves_and_the_same_script_goes_on(tmp_path: Path, ray_address: str, undisturbed: Path) -> None:
     """S004-11: interrupted once, exit 130, nothing failed; the rest is done by the next run."""
     experiment = tmp_path / "walks"
-    process = sweeps.start("walk_sweep.py", str(tmp_path), "--step-s", "0.08", address=ray_address)
-    assert sweeps.wait_for(experiment, process, 8)
+    gate = tmp_path / "gate"
+    options = ["--step-s", "0.05", "--gate", str(gate)]
+    process = sweeps.start("walk_sweep.py", str(tmp_path), *options, address=ray_address)
+    sweeps.wait_for(experiment, process, 8)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    sweeps.wait_until_stopping(experiment, process)
+    sweeps.open_gate(gate)
+    _, err = process.communicate(timeout=sweeps.PATIENCE_S)
     assert process.returncode == 130, err
     assert "Run the same script again" in err
     before = sweeps.count_results(experiment)
-    sweeps.finish(sweeps.start("walk_sweep.py", str(tmp_path), "--step-s", "0.08", address=ray_address))
+    sweeps.finish(sweeps.start("walk_sweep.py", str(tmp_path), *options, address=ray_address))
     assert sweeps.table(experiment) == sweeps.table(undisturbed)
     assert before <= sweeps.count_results(experiment) <= 6 * 9 + 1, "what was saved is not computed again"
 

@@ -28,10 +28,10 @@ def test_a_sweep_on_ray_moves_to_a_bucket_and_back_and_ends_bit_for_bit(
     places = [str(tmp_path / "here"), s3_uri, str(tmp_path / "back")]
     for old, new in pairwise(places):
         process = sweeps.start("walk_sweep.py", old, *sweep, address=ray_address_s3)
-        assert sweeps.wait_for(f"{old}/walks", process, 3)
+        sweeps.wait_for(f"{old}/walks", process, 3)
         sweeps.kill(process)
         assert copy(f"{old}/walks", f"{new}/walks", verify=True).verified
-    gate.touch()
+    sweeps.open_gate(gate)
     last = sweeps.start("walk_sweep.py", places[-1], *sweep, address=ray_address_s3)
     assert json.loads(sweeps.finish(last).splitlines()[-1]) == {"trials": 4, "errors": 0}
     sweeps.finish(undisturbed)

@@ -94,11 +94,12 @@ def test_a_bucket_that_is_gone_for_good_ends_the_sweep_and_costs_nothing_that_wa
 ) -> None:
     """S003-24: after the deadline there is one error that says what to do; with the bucket back, the same end."""
     network.left = 60
-    monkeypatch.setattr("tunekit.store.objects.Patience", lambda: Patience(0.5))
-    monkeypatch.setattr("tunekit.journal.remote._ENOUGH_S", 0.1)
-    monkeypatch.setattr("tunekit.journal.lease._FAREWELL_S", 0.1)
-    with pytest.raises(StorageError, match="run the script again"):
-        run(s3_uri)
+    with monkeypatch.context() as patch:
+        patch.setattr("tunekit.store.objects.Patience", lambda: Patience(0.5))
+        patch.setattr("tunekit.journal.remote._ENOUGH_S", 0.1)
+        patch.setattr("tunekit.journal.lease._FAREWELL_S", 0.1)
+        with pytest.raises(StorageError, match="run the script again"):
+            run(s3_uri)
     network.left, network.is_cut = float("inf"), False
     results = run(s3_uri)
     assert not results.errors

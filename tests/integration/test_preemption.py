@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import metadata
 import nemesis
@@ -19,7 +17,6 @@ from tunekit.core.events import (
     CheckpointStaged,
     ResultReported,
     TrialPreempted,
-    TrialReturned,
     TrialStarted,
     WorkerLost,
 )
@@ -27,47 +24,35 @@ from tunekit.core.events import (
 pytestmark = pytest.mark.ray
 
 STEP_S = 0.4
+ITERATIONS = 60
+"""More than are made before the last signal, however slow the one who sends it."""
 CLOUDS: Final = {"aws": "AWS", "gcp": "GCP", "azure": "Azure"}  # How they are named in the environment, and in notices.
-
-T = TypeVar("T")
 
 
 def of(records: list[Any], kind: Any, trial: int, attempt: int) -> list[Any]:
     return [one for one in records if isinstance(one, kind) and (one.trial, one.attempt) == (trial, attempt)]
 
 
-def running(experiment: Path, *, fresh: bool) -> int:
-    """Wait for an attempt that runs and has come to a row, or for a fresh one; return its process."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        records = sweeps.journal(experiment)
-        ended = {(one.trial, one.attempt) for one in records if isinstance(one, TrialPreempted | TrialReturned)}
-        with_rows = {(one.trial, one.attempt) for one in records if isinstance(one, ResultReported)}
-        for one in records:
-            key = (getattr(one, "trial", -1), getattr(one, "attempt", 0))
-            if isinstance(one, TrialStarted) and key not in ended and (key in with_rows) is not fresh:
-                return one.place.pid
-        time.sleep(0.02)
-    pytest.fail("nothing runs")
-
-
-@pytest.mark.timeout(300)
 def test_sigterm_in_the_middle_of_a_step_costs_nothing_but_the_way(tmp_path: Path, ray_address: str) -> None:
     """S003-10: the step is saved and not computed again, no failure is charged, and every bit is the same."""
     (tmp_path / "calm").mkdir()
     (tmp_path / "told").mkdir()
-    sweeps.finish(sweeps.start("walk_sweep.py", str(tmp_path / "calm"), "--samples", "3", "--inline"))
-    arguments = (str(tmp_path / "told"), "--samples", "3", "--step-s", str(STEP_S))
+    options, gate = ("--samples", "3", "--iterations", str(ITERATIONS)), tmp_path / "gate"
+    calm = sweeps.start("walk_sweep.py", str(tmp_path / "calm"), *options, "--inline", "--step-s", "0")
+    arguments = (str(tmp_path / "told"), *options, "--step-s", str(STEP_S), "--gate", str(gate))
     process = sweeps.start("walk_sweep.py", *arguments, address=ray_address)
     experiment = tmp_path / "told" / "walks"
-    for count in range(2):
-        assert sweeps.wait_for(experiment, process, 1)
-        pid = running(experiment, fresh=count == 1)  # The second one before it has come to a row.
+    sweeps.wait_for(experiment, process, 1)
+    for attempt in (1, 2):  # The second one before it has come to a row.
+        sweeps.wait_until(process, lambda: of(told(experiment, TrialStarted), TrialStarted, 0, attempt))  # noqa: B023
         time.sleep(STEP_S / 2)
-        os.kill(pid, signal.SIGTERM)
+        os.kill(of(told(experiment, TrialStarted), TrialStarted, 0, attempt)[0].place.pid, signal.SIGTERM)
+        sweeps.wait_until(process, lambda: len(told(experiment, TrialPreempted)) >= attempt)  # noqa: B023
+    sweeps.open_gate(gate)
     sweeps.finish(process)
+    sweeps.finish(calm)
     records = sweeps.journal(experiment)
-    farewells = [one for one in records if isinstance(one, TrialPreempted)]
+    farewells = told(experiment, TrialPreempted)
     assert len(farewells) == 2, "max_failures is 0, so a failure would have ended the trial"
     assert not [one for one in records if isinstance(one, WorkerLost)], "they ended in peace"
     for farewell in farewells:
@@ -77,12 +62,11 @@ def test_sigterm_in_the_middle_of_a_step_costs_nothing_but_the_way(tmp_path: Pat
         before, after = of(records, TrialStarted, trial, attempt)[0], of(records, TrialStarted, trial, attempt + 1)[0]
         assert after.restored_from == last
         assert after.place.pid != before.place.pid
-    assert sweeps.count_results(experiment) == 3 * 9, "no row is computed twice"
+    assert sweeps.count_results(experiment) == 3 * ITERATIONS, "no row is computed twice"
     assert sweeps.table(experiment) == sweeps.table(tmp_path / "calm" / "walks")
     assert sweeps.weights(experiment) == sweeps.weights(tmp_path / "calm" / "walks")
 
 
-@pytest.mark.timeout(300)
 def test_each_cloud_is_heard_and_its_machine_left_with_the_last_row_saved(tmp_path: Path) -> None:
     """W17: a machine of AWS, one of Google and one of Azure go. Their trials end on the one that is left."""
     calm = sweeps.start("walk_sweep.py", str(tmp_path / "calm"), "--samples", "4", "--inline")
@@ -92,11 +76,11 @@ def test_each_cloud_is_heard_and_its_machine_left_with_the_last_row_saved(tmp_pa
         here = {"TUNEKIT_CLOUD": "none", "TUNEKIT_METADATA_ADDRESS": service.address}
         with nemesis.nodes(0, *CLOUDS, **here) as cluster:
             process = sweeps.start("walk_sweep.py", str(tmp_path / "told"), *options, address=cluster.address)
-            until(process, lambda: len({one.trial for one in told(experiment, ResultReported)}) == 4)
+            sweeps.wait_until(process, lambda: len({one.trial for one in told(experiment, ResultReported)}) == 4)
             for cloud in CLOUDS:
                 service.give_notice(cloud)
-            until(process, lambda: len(told(experiment, TrialPreempted)) == len(CLOUDS))
-            gate.touch()
+            sweeps.wait_until(process, lambda: len(told(experiment, TrialPreempted)) == len(CLOUDS))
+            sweeps.open_gate(gate)
             sweeps.finish(process)
     sweeps.finish(calm)
     farewells = told(experiment, TrialPreempted)
@@ -118,13 +102,3 @@ def test_each_cloud_is_heard_and_its_machine_left_with_the_last_row_saved(tmp_pa
 
 def told(experiment: Path, kind: Any) -> list[Any]:
     return [one for one in sweeps.journal(experiment) if isinstance(one, kind)]
-
-
-def until(process: subprocess.Popen[str], found: Callable[[], T | None]) -> T:
-    """Return what is found, while the sweep runs."""
-    deadline = time.monotonic() + 120
-    while not (one := found()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return one

@@ -39,7 +39,7 @@ def kill_while_saving(chance: random.Random, *arguments: str) -> dict[str, int]:
         began[trial] = int(iteration)
     time.sleep(chance.uniform(0, 0.03))
     process.send_signal(signal.SIGKILL)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=sweeps.PATIENCE_S)
     for trial, iteration in map(str.split, out.splitlines()):
         began[trial] = int(iteration)
     return began

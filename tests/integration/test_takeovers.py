@@ -19,8 +19,6 @@ from tunekit.store import open_store
 
 Start: TypeAlias = Callable[..., "subprocess.Popen[str]"]
 
-STEP = ["--step-s", "0.1", "--samples", "7"]
-
 
 @pytest.fixture
 def start() -> Iterator[Start]:
@@ -37,6 +35,7 @@ def start() -> Iterator[Start]:
 
 
 def stop(process: subprocess.Popen[str]) -> None:
+    assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGSTOP)
     while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
         time.sleep(0.01)
@@ -51,19 +50,10 @@ def content(experiment: str) -> dict[str, bytes]:
 
 def assert_replaced(process: subprocess.Popen[str], by: subprocess.Popen[str]) -> None:
     """A driver has ended, with an error that says who took over from it."""
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=sweeps.PATIENCE_S)
     assert process.returncode == 1
     assert "ExperimentExistsError: another driver has taken over the experiment" in err, err
     assert f"process {by.pid} on " in err
-
-
-def wait_for_generation(experiment: str, process: subprocess.Popen[str], generation: int) -> None:
-    """Wait until the driver of this generation has begun and reported two rows more."""
-    end = time.monotonic() + 90
-    while generation not in generations(experiment):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "it does not begin"
-        time.sleep(0.05)
 
 
 def generations(experiment: str) -> list[int]:
@@ -71,30 +61,32 @@ def generations(experiment: str) -> list[int]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_one_driver_is_stopped_and_the_next_is_alive_when_they_are_replaced(tmp_path: Path, start: Start) -> None:
     """Promise 1; the workers of a driver that was replaced are gone when it is."""
-    experiment = tmp_path / "walks"
-    undisturbed = start(str(tmp_path / "undisturbed"), "--inline", *STEP[2:], "--step-s", "0")
+    experiment, gate = tmp_path / "walks", tmp_path / "gate"
+    undisturbed = start(str(tmp_path / "undisturbed"), "--inline", "--samples", "4", "--step-s", "0")
+    options = ["--samples", "4", "--step-s", "0.1", "--gate", str(gate)]
     with sweeps.ray_head(num_cpus=6) as address:
-        first = start(str(tmp_path), *STEP, address=address)
-        assert sweeps.wait_for(experiment, first, 5)
+        first = start(str(tmp_path), *options, address=address)
+        sweeps.wait_for(experiment, first, 5)
         stop(first)
-        refused = start(str(tmp_path), *STEP, address=address)
-        _, err = refused.communicate(timeout=60)
+        refused = start(str(tmp_path), *options, address=address)
+        _, err = refused.communicate(timeout=sweeps.PATIENCE_S)
         assert refused.returncode == 1
         assert f"another driver is running the experiment in {experiment}: process {first.pid} on " in err
-        second = start(str(tmp_path), *STEP, "--takeover", address=address)
-        wait_for_generation(str(experiment), second, 2)
-        assert sweeps.wait_for(experiment, second, 5)
-        third = start(str(tmp_path), *STEP, "--takeover", address=address)
+        second = start(str(tmp_path), *options, "--takeover", address=address)
+        sweeps.wait_until(second, lambda: 2 in generations(str(experiment)))
+        sweeps.wait_for(experiment, second, 3)
+        third = start(str(tmp_path), *options, "--takeover", address=address)
         assert_replaced(second, third)
+        sweeps.open_gate(gate)
         sweeps.finish(third)
         before, pids = content(str(experiment)), set(sweeps.worker_pids(experiment))
         first.send_signal(signal.SIGCONT)
         assert_replaced(first, third)
         assert content(str(experiment)) == before
-        end = time.monotonic() + 20
+        end = time.monotonic() + sweeps.PATIENCE_S
         while any(process_start(pid) is not None for pid in pids):
             assert time.monotonic() < end, "a worker lives on"
             time.sleep(0.05)
@@ -110,16 +102,17 @@ def test_a_driver_that_wakes_writes_nothing(
     """Nobody waits for its death, in a bucket neither; and neither does it write when it wakes."""
     root = str(tmp_path) if place == "folder" else request.getfixturevalue("s3_uri")
     experiment = f"{root}/walks"
-    options = ["--inline", "--samples", "3", "--step-s", "0.05"]
-    undisturbed = start(str(tmp_path / "undisturbed"), *options)
+    gate = tmp_path / "gate"
+    options = ["--inline", "--samples", "3", "--step-s", "0.05", "--gate", str(gate)]
     first = start(root, *options)
-    wait_for_generation(experiment, first, 1)
-    time.sleep(0.5)
+    sweeps.wait_for(experiment, first, 2)
     stop(first)
+    sweeps.open_gate(gate)
+    undisturbed = start(str(tmp_path / "undisturbed"), *options)
     sweeps.finish(start(root, *options, "--takeover"))
     before = content(experiment)
     first.send_signal(signal.SIGCONT)
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=sweeps.PATIENCE_S)
     assert first.returncode == 1
     assert "another driver has taken over the experiment" in err
     after = content(experiment)

@@ -142,7 +142,7 @@ def test_a_process_of_this_machine_that_is_gone_is_not_waited_for() -> None:
         "h = Holder(token='t', generation=4, pid=os.getpid(), host='here', machine=this_machine(),\n"
         "           started=process_start(os.getpid()) or '', since=1.0, lease_s=30.0)\n"
         "print(msgspec.json.encode(h).decode(), flush=True)\n"
-        "time.sleep(60)\n"
+        "time.sleep(600)\n"
     )
     store, world = new_store(), World()
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
@@ -254,7 +254,7 @@ def test_a_store_that_does_not_answer_keeps_nobody(monkeypatch: pytest.MonkeyPat
     lease = world.lease(store)
     lease.acquire()
     monkeypatch.setattr("tunekit.journal.lease._FAREWELL_S", 0.01)
-    monkeypatch.setattr(store, "read_tagged", lambda _: answers.wait(30) and pytest.fail("nobody waits for this"))
+    monkeypatch.setattr(store, "read_tagged", lambda _: answers.wait(120) and pytest.fail("nobody waits for this"))
     lease.release()
     assert not answers.is_set()
     monkeypatch.undo()

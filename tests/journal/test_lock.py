@@ -29,12 +29,12 @@ if "fork" in sys.argv:
     if os.fork() == 0:
         print(os.getpid(), flush=True)
         os.close(1)
-        time.sleep(60)
+        time.sleep(600)
 if "spawn" in sys.argv:
     import subprocess
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=subprocess.DEVNULL)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdout=subprocess.DEVNULL)
     print(child.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

@@ -203,7 +203,7 @@ def test_thread_of_an_earlier_trial_cannot_report(tmp_path: Path) -> None:
     go, errors = threading.Event(), []
 
     def late() -> None:
-        go.wait(10)
+        go.wait(120)
         try:
             tk.report({"x": "of the first"})
         except tk.SessionError as error:
@@ -246,7 +246,7 @@ def test_a_report_under_way_in_a_thread_is_finished_before_the_trial_ends(
     def train(config: dict[str, Any]) -> None:
         saver = SlowSaver()
         threading.Thread(target=tk.report, args=({"x": 1},), kwargs={"checkpoint": saver}).start()
-        saver.has_begun.wait(10)
+        saver.has_begun.wait(120)
         if raises:
             raise ValueError
 
@@ -257,7 +257,7 @@ def test_a_report_under_way_in_a_thread_is_finished_before_the_trial_ends(
 
 def test_a_thread_that_reports_all_the_time_ends_with_its_trial(tmp_path: Path) -> None:
     """Its process is not used again: the thread may be anywhere."""
-    ended, go = threading.Event(), threading.Event()
+    ended, go, over = threading.Event(), threading.Event(), threading.Event()
 
     def report_for_ever() -> None:
         try:
@@ -265,19 +265,20 @@ def test_a_thread_that_reports_all_the_time_ends_with_its_trial(tmp_path: Path) 
                 tk.report({"x": 1})
                 go.set()
         except (TrialStopped, tk.SessionError):
-            time.sleep(0.2)  # It is still there when the trial has ended.
+            over.wait(120)  # It is still there when the trial has ended.
             ended.set()
 
     thread = threading.Thread(target=report_for_ever)
 
     def train(config: dict[str, Any]) -> None:
         thread.start()
-        go.wait(10)
+        go.wait(120)
 
     trial = RecordedTrial(tmp_path, train)
     channel = trial.run()
     assert not trial.is_reusable
-    thread.join(10)
+    over.set()
+    thread.join(120)
     assert ended.is_set()
     assert channel.kinds[-1] == "TrialReturned"
 
@@ -298,7 +299,7 @@ def test_interrupt_reaches_code_that_does_not_report(tmp_path: Path) -> None:
         tk.report({"x": 1})
         timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
         timer.start()
-        time.sleep(30)
+        time.sleep(200)
 
     trial = RecordedTrial(tmp_path, train)
     assert trial.run().kinds == ["TrialStarted", "ResultReported 1", "TrialHalted"]
@@ -330,7 +331,7 @@ def test_interrupt_waits_for_the_save_of_another_thread(tmp_path: Path) -> None:
     saver, has_ended = SlowSaver(), threading.Event()
 
     def interrupt_until_the_end() -> None:
-        saver.has_begun.wait(10)
+        saver.has_begun.wait(120)
         while not has_ended.wait(0.05):
             os.kill(os.getpid(), signal.SIGUSR1)
 
@@ -341,7 +342,7 @@ def test_interrupt_waits_for_the_save_of_another_thread(tmp_path: Path) -> None:
         reporter.start()
         interrupter.start()
         try:
-            time.sleep(30)
+            time.sleep(200)
         finally:
             has_ended.set()
 

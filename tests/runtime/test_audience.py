@@ -47,7 +47,7 @@ def follow(callback: Slow, folder: Path, error: Exception | None) -> None:
             play(event)
             telling.witness(event, play.experiment.state)
         telling.observe([], play.experiment.state)
-        assert callback.is_in.wait(10)
+        assert callback.is_in.wait(120)
         threading.Timer(0.1, callback.gate.set).start()
         if error is not None:
             raise error

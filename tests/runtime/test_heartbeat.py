@@ -53,7 +53,7 @@ def test_it_beats_until_the_block_is_left() -> None:
     beats = threading.Semaphore(0)
     with beating(beats.release, 0.001):
         for _ in range(3):
-            assert beats.acquire(timeout=30)
+            assert beats.acquire(timeout=120)
     before = threading.active_count()
     assert not any(thread.name == "tunekit-heartbeat" for thread in threading.enumerate()), before
 
@@ -75,7 +75,7 @@ def test_a_trial_that_waits_for_slow_storage_is_heard(tmp_path: Path, monkeypatc
     seal = CheckpointIO.seal
 
     def slowly(self: CheckpointIO, *args: Any, **options: Any) -> Any:
-        assert ears.has_heard.wait(timeout=30)
+        assert ears.has_heard.wait(timeout=120)
         return seal(self, *args, **options)
 
     monkeypatch.setattr(CheckpointIO, "seal", slowly)
@@ -91,6 +91,7 @@ def test_user_code_that_saves_is_not_covered(tmp_path: Path) -> None:
     saving = saving_of(tmp_path, ears, 0.03)
 
     def write(path: str) -> dict[str, int]:
+        ears.has_heard.clear()  # Of what was done before.
         assert not ears.has_heard.wait(timeout=0.3)
         return {"x": 1}
 

@@ -83,7 +83,7 @@ def test_how_long_a_save_takes_is_told(make: Make) -> None:
             super().save_checkpoint(path)
 
     (staged,) = make(Slow).run(RecordingChannel(stop_at=2, stop=TOLD)).staged
-    assert 0.02 <= staged.took_s < 10
+    assert staged.took_s >= 0.02
 
 
 @pytest.mark.parametrize("trainable", [Unsaved, count_silently])

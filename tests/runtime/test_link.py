@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from lines import Line, assign, row
+from lines import Clock, Line, assign, row
 
 from tunekit.core.cadence import Outlook
 from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial, TellOutlook
@@ -38,7 +38,7 @@ def pumped(line: Line) -> Iterator[Line]:
 
 
 def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -101,7 +101,7 @@ def test_an_answer_that_the_pump_brings_ends_the_wait(line: Line) -> None:
     time.sleep(0.05)
     link._exchange_locked(0.0)
     link._wire.release()
-    thread.join(timeout=5)
+    thread.join(timeout=120)
     assert answers == [answer]
 
 
@@ -157,14 +157,14 @@ def test_a_thread_that_a_trial_left_behind_takes_no_answer_of_the_next(line: Lin
 
     stray = threading.Thread(target=wait, daemon=True)
     stray.start()
-    time.sleep(0.05)
+    eventually(lambda: line.link._poller)
     line.begin(2)
     answer = ContinueTrial(trial=2, attempt=1, until=5)
     line.order(answer)
-    stray.join(5)
+    stray.join(120)
     main = threading.Thread(target=wait, daemon=True)
     main.start()
-    main.join(5)
+    main.join(120)
     assert ends == ["stopped", answer]
 
 
@@ -183,7 +183,7 @@ def test_an_interrupt_is_repeated_until_the_attempt_has_ended(pumped: Line) -> N
     pumped.begin(2)
     count = len(pumped.interrupts)
     time.sleep(2 * link_module.PUMP_S)
-    assert len(pumped.interrupts) == count
+    assert len(pumped.interrupts) <= count + 1, "one may have been under way"
 
 
 @pytest.mark.parametrize("place", ["encode", "put before", "put after", "take"])
@@ -285,18 +285,24 @@ def test_a_worker_far_ahead_of_the_driver_waits(pumped: Line, monkeypatch: pytes
     assert [said for said in heard if isinstance(said, ResultReported)] == [row(number) for number in range(1, 301)]
 
 
-def test_without_word_from_the_driver_the_trial_stops_and_then_the_process() -> None:
-    line = Line(lease_s=0.05, grace_s=0.1)
+def test_without_word_from_the_driver_the_trial_stops_and_then_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, line = Clock(monkeypatch), Line(lease_s=60.0, grace_s=10.0)
     line.begin()
     assert line.link.pending_stop() is None
     line.is_cut = True
-    time.sleep(0.06)
+    clock.pass_by(61)
     stop = line.link.pending_stop()
     assert stop is not None
     assert "no word from the driver" in stop.reason
     assert line.link.wait() is stop
+    assert not line.deaths
     line.link.start_pump()
-    eventually(lambda: line.deaths)
+
+    def has_died() -> bool:
+        clock.pass_by(1)
+        return bool(line.deaths)
+
+    eventually(has_died)
     line.link.close()
 
 
@@ -314,10 +320,10 @@ def test_a_mailbox_that_has_lost_the_driver_renews_nothing() -> None:
 
 def test_an_exchange_renews_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_REARM_S", 0.0)
-    line = Line(lease_s=0.2)
+    clock, line = Clock(monkeypatch), Line(lease_s=60.0)
     line.begin()
     for _ in range(10):
-        time.sleep(0.05)
+        clock.pass_by(50)
         line.hear()
         line.link.flush()
         assert line.link.pending_stop() is None

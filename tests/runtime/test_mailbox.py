@@ -114,15 +114,15 @@ def test_orders_stay_until_the_worker_has_heeded_them(mailbox: Mailbox) -> None:
 def test_a_drain_ends_where_it_is_large_and_loses_nothing(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailbox_module, "MAX_DRAIN_BYTES", 1)
     exchange(mailbox, b"aa", b"bb")
-    assert [letter.message for letter in mailbox.drain(30.0)] == [b"aa"]
-    assert [letter.message for letter in mailbox.drain(30.0)] == [b"bb"]
+    assert [letter.message for letter in mailbox.drain(100.0)] == [b"aa"]
+    assert [letter.message for letter in mailbox.drain(100.0)] == [b"bb"]
 
 
 def test_those_who_wait_are_woken(mailbox: Mailbox) -> None:
     answers: list[object] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(exchange(mailbox, wait_s=30.0))),
-        threading.Thread(target=lambda: answers.append(mailbox.drain(30.0))),
+        threading.Thread(target=lambda: answers.append(exchange(mailbox, wait_s=100.0))),
+        threading.Thread(target=lambda: answers.append(mailbox.drain(100.0))),
     ]
     for thread in threads:
         thread.start()
@@ -130,13 +130,13 @@ def test_those_who_wait_are_woken(mailbox: Mailbox) -> None:
     mailbox.deliver()
     mailbox.wake()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=200)
     assert len(answers) == 2
 
 
 def test_who_waits_gets_all_orders_of_a_turn_at_once(mailbox: Mailbox) -> None:
     answers: list[Download] = []
-    thread = threading.Thread(target=lambda: answers.append(exchange(mailbox, wait_s=30.0)))
+    thread = threading.Thread(target=lambda: answers.append(exchange(mailbox, wait_s=100.0)))
     thread.start()
     while not mailbox._boxes[1].turn:
         time.sleep(0.001)
@@ -145,29 +145,29 @@ def test_who_waits_gets_all_orders_of_a_turn_at_once(mailbox: Mailbox) -> None:
     mailbox.order(1, order(2))
     assert answers == []
     mailbox.deliver()
-    thread.join(timeout=10)
+    thread.join(timeout=200)
     assert len(answers[0].orders) == 2
 
 
 def test_a_wake_that_comes_before_the_drain_is_not_lost(mailbox: Mailbox) -> None:
     mailbox.wake()
     before = time.monotonic()
-    mailbox.drain(30.0)
-    assert time.monotonic() - before < 15
+    mailbox.drain(100.0)
+    assert time.monotonic() - before < 90
 
 
 def test_a_newer_exchange_releases_the_older_one(mailbox: Mailbox) -> None:
     thread = threading.Thread(target=exchange, args=(mailbox,), kwargs={"wait_s": 30.0})
     thread.start()
     exchange(mailbox, wait_s=0.2)
-    thread.join(timeout=10)
+    thread.join(timeout=200)
     assert not thread.is_alive()
 
 
 def test_who_has_no_thread_to_wait_on_is_answered_at_once(mailbox: Mailbox) -> None:
     before = time.monotonic()
     answer = mailbox.exchange_at_once(encode(Upload(1, 1, [b"a"], 0, 30.0)))
-    assert time.monotonic() - before < 15
+    assert time.monotonic() - before < 90
     assert msgspec.msgpack.decode(answer, type=Download).orders == []
     assert [letter.message for letter in mailbox.drain(0.0)] == [b"a"]
 
@@ -196,7 +196,7 @@ def test_a_worker_that_was_given_up_is_not_heard_and_told_so_for_ever(mailbox: M
     mailbox.deliver()
     assert mailbox.drain(0.0) == []
     assert mailbox.accept(1, 2, [b"b"]) == []
-    answer = exchange(mailbox, b"b", first=2, wait_s=30.0)
+    answer = exchange(mailbox, b"b", first=2, wait_s=100.0)
     assert answer.is_gone
     assert answer.orders == []
     assert mailbox.drain(0.0) == []
@@ -215,12 +215,12 @@ def test_nothing_is_kept_of_workers_that_were_given_up(mailbox: Mailbox) -> None
 
 def test_who_is_given_up_while_he_waits_is_told_at_once(mailbox: Mailbox) -> None:
     answers: list[Download] = []
-    thread = threading.Thread(target=lambda: answers.append(exchange(mailbox, wait_s=30.0)))
+    thread = threading.Thread(target=lambda: answers.append(exchange(mailbox, wait_s=100.0)))
     thread.start()
     while not mailbox._boxes[1].turn:
         time.sleep(0.001)
     mailbox.give_up(1)
-    thread.join(timeout=10)
+    thread.join(timeout=200)
     assert answers[0].is_gone
 
 

@@ -42,7 +42,7 @@ class FakeLink:
 class Stage:
     """A notice whose process is this one, and what came of it."""
 
-    def __init__(self, grace_s: float = 60.0) -> None:
+    def __init__(self, grace_s: float = 600.0) -> None:
         self.link = FakeLink()
         self.deaths: list[tuple[str, int]] = []
         self.has_died = threading.Event()
@@ -89,8 +89,8 @@ def test_the_first_word_ends_the_process_in_peace(make: Callable[..., Stage]) ->
         terminate()
         assert stage.link.termination == "SIGTERM"
         assert stage.link.was_woken
-        assert stage.link.was_told.wait(10)
-        assert 55 < stage.notice.remaining_s < 60
+        assert stage.link.was_told.wait(120)
+        assert 300 < stage.notice.remaining_s < 600
     assert not stage.rays
     assert not stage.deaths
 
@@ -103,29 +103,33 @@ def test_the_second_word_is_that_of_the_handler_before(make: Callable[..., Stage
             terminate()
         assert caught.value.code == EXIT_CODE == 143
         assert stage.rays == [signal.SIGTERM]
-        assert stage.has_died.wait(10), "what catches the exception does not keep the process alive"
+        assert stage.has_died.wait(120), "what catches the exception does not keep the process alive"
     assert stage.deaths[0][1] == 143
 
 
 def test_the_process_ends_with_its_grace(make: Callable[..., Stage]) -> None:
     stage = make(grace_s=0.2)
     with stage.heeded():
-        terminate()
         began_at = time.monotonic()
-        assert stage.has_died.wait(10)
+        terminate()
+        assert stage.has_died.wait(120)
         assert time.monotonic() - began_at > 0.1
     assert stage.deaths == [("it did not come to an end within 0.2 s of SIGTERM", 143)]
 
 
 def test_the_driver_is_told_while_the_main_thread_cannot_handle_signals(make: Callable[..., Stage]) -> None:
-    stage = make()
-    was_handled: list[bool] = []
-    with stage.heeded():
-        stage.link.on_told = lambda: was_handled.append(stage.notice._num_handled > 0)
-        threading.Timer(0.1, terminate).start()
-        hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000)  # One call of C code, without the interpreter lock.
-        assert stage.link.was_told.wait(10)
-    assert was_handled == [False]
+    def tell() -> bool:
+        """Return whether the signal had been handled by the time that the driver was told."""
+        stage = make()
+        was_handled: list[bool] = []
+        with stage.heeded():
+            stage.link.on_told = lambda: was_handled.append(stage.notice._num_handled > 0)
+            threading.Timer(0.1, terminate).start()
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000)  # One call of C code, without the interpreter lock.
+            assert stage.link.was_told.wait(120)
+        return was_handled[0]
+
+    assert not all(tell() for _ in range(20)), "once at least the timer rings in the middle of the call"
 
 
 def test_user_code_keeps_a_handler_of_its_own(make: Callable[..., Stage]) -> None:
@@ -147,7 +151,7 @@ def test_a_handler_that_passes_the_signal_on_is_heard(make: Callable[..., Stage]
         ours: Any = signal.getsignal(signal.SIGTERM)
         signal.signal(signal.SIGTERM, lambda number, frame: ours(number, frame))  # noqa: PLW0108 - another object
         terminate()
-        assert stage.link.was_told.wait(10)
+        assert stage.link.was_told.wait(120)
         signal.signal(signal.SIGTERM, ours)
     assert stage.link.termination == "SIGTERM"
 
@@ -180,7 +184,7 @@ def test_user_code_finds_what_was_announced_and_nothing_outside_of_a_trial(make:
         assert info is not None
         assert info.source == "SIGTERM"
         assert info.remaining_s is not None
-        assert 55 < info.remaining_s <= 60
+        assert 300 < info.remaining_s <= 600
         assert session.get_preemption_info() is None
 
 
@@ -192,7 +196,7 @@ def test_slurm_may_send_another_signal(make: Callable[..., Stage], monkeypatch: 
     stage = make()
     with stage.heeded():
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert stage.link.was_told.wait(10)
+        assert stage.link.was_told.wait(120)
         assert stage.link.was_woken
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 

@@ -118,7 +118,7 @@ class SlowIO(FakeIO):
 
     def _note(self, *call: Any) -> None:
         self.stands.set()
-        assert self.goes_on.wait(30)
+        assert self.goes_on.wait(120)
         super()._note(*call)
 
 
@@ -130,7 +130,7 @@ def test_publications_do_not_wait_for_deletions_unless_they_are_about_the_same_p
     io = SlowIO()
     publisher = ThreadedPublisher(direct(io), queue.SimpleQueue())
     publisher.submit([publish(0, 9)])
-    assert io.stands.wait(30)
+    assert io.stands.wait(120)
     delete = [DeleteCheckpoint(trial=0, attempt=1, iteration=iteration) for iteration in (1, 2, 3)]
     publisher.submit([*delete, publish(0, 8), publish(0, 2, 2)])
     publisher.submit([publish(1, 1)])
@@ -165,7 +165,7 @@ def test_a_driver_that_has_failed_leaves_what_it_has_not_begun_to_the_next_one()
     publisher = ThreadedPublisher(direct(io), queue.SimpleQueue(), num_threads=2)
     publisher.submit([publish(0, 9), publish(0, 10)])
     publisher.submit([publish(0, 11), DeleteCheckpoint(trial=0, attempt=1, iteration=1)])
-    assert io.stands.wait(30)
+    assert io.stands.wait(120)
     closing = threading.Thread(target=publisher.close, kwargs={"finish": False})
     closing.start()
     while not all(lane.is_given_up for lane in publisher._lanes):

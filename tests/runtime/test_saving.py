@@ -29,7 +29,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def test_the_trial_goes_on_while_its_save_is_finished(bench: Bench) -> None:
     bench.save(1)
-    assert bench.store.arrived.acquire(timeout=60)
+    assert bench.store.arrived.acquire(timeout=120)
     assert bench.kinds == []
     assert bench.saving.saved_at == 1
     bench.save(2)
@@ -45,11 +45,12 @@ def test_a_third_save_waits_for_a_place(bench: Bench) -> None:
     bench.save(1)
     bench.save(2, SaveReason.DEMAND)
     third = bench.in_thread(3)
+    while bench.staged() != [f"{TRIAL}.{iteration}.1" for iteration in (1, 2, 3)]:
+        assert third.is_alive()
     third.join(0.1)
     assert third.is_alive()
-    assert bench.staged() == [f"{TRIAL}.{iteration}.1" for iteration in (1, 2, 3)]
     bench.store.gate.set()
-    third.join(60)
+    third.join(120)
     bench.saving.settle()
     assert bench.channel.saved == [1, 2, 3]
     bench.check_content(1, 2, 3)
@@ -58,15 +59,15 @@ def test_a_third_save_waits_for_a_place(bench: Bench) -> None:
 @pytest.mark.parametrize("newer", [SaveReason.TIME, SaveReason.DEMAND, SaveReason.AT_END])
 def test_a_save_by_time_that_waits_gives_way_to_a_newer_one(bench: Bench, newer: SaveReason) -> None:
     bench.save(1, SaveReason.TIME)
-    assert bench.store.arrived.acquire(timeout=60)
+    assert bench.store.arrived.acquire(timeout=120)
     bench.save(2, SaveReason.TIME)
     third = bench.in_thread(3, newer)
     if newer is not SaveReason.AT_END:
-        third.join(60)
+        third.join(120)
     while f"{TRIAL}.2.1" in bench.staged():
         assert third.is_alive()
     bench.store.gate.set()
-    third.join(60)
+    third.join(120)
     bench.saving.settle()
     assert bench.channel.saved == [1, 3]
     bench.check_content(1, 3)
@@ -75,24 +76,24 @@ def test_a_save_by_time_that_waits_gives_way_to_a_newer_one(bench: Bench, newer:
 @pytest.mark.parametrize("second", [SaveReason.DEMAND, SaveReason.FREQUENCY, SaveReason.USER])
 def test_only_saves_by_time_give_way(bench: Bench, second: SaveReason) -> None:
     bench.save(1, SaveReason.TIME)
-    assert bench.store.arrived.acquire(timeout=60)
+    assert bench.store.arrived.acquire(timeout=120)
     bench.save(2, second)
     third = bench.in_thread(3, SaveReason.TIME)
     third.join(0.05)
     assert third.is_alive()
     bench.store.gate.set()
-    third.join(60)
+    third.join(120)
     bench.saving.settle()
     assert bench.channel.saved == [1, 2, 3]
 
 
 def test_a_pinned_save_never_gives_way(bench: Bench) -> None:
     bench.save(1, SaveReason.TIME)
-    assert bench.store.arrived.acquire(timeout=60)
+    assert bench.store.arrived.acquire(timeout=120)
     bench.save(2, SaveReason.TIME, pin=True)
     third = bench.in_thread(3, SaveReason.TIME)
     bench.store.gate.set()
-    third.join(60)
+    third.join(120)
     bench.saving.settle()
     assert [(event.iteration, event.pinned) for event in bench.channel.staged] == [(1, False), (2, True), (3, False)]
 

@@ -149,7 +149,7 @@ class Struck(BaseException):
     """Raised by a signal handler."""
 
 
-@pytest.mark.timeout(120, method="thread")  # The other method needs the timer itself.
+@pytest.mark.timeout(300, method="thread")  # The other method needs the timer itself.
 def test_an_interruption_while_it_waits_leaves_nothing(bench: Bench) -> None:
     """Whoever waits for a place can be struck by a signal; what was in flight is finished all the same."""
 
@@ -173,7 +173,7 @@ def test_an_interruption_while_it_waits_leaves_nothing(bench: Bench) -> None:
     assert SLOTS.num_used == 0
 
 
-@pytest.mark.timeout(120, method="thread")  # The other method needs the timer itself.
+@pytest.mark.timeout(300, method="thread")  # The other method needs the timer itself.
 def test_interruptions_at_any_moment_leave_nothing(tmp_path: Path) -> None:
     """Struck by a signal here and there, with real threads: what is told is whole, and the rest is gone."""
 
@@ -212,14 +212,14 @@ def _strike_once(folder: Path, after_s: float) -> None:
 
 def test_close_drops_what_is_in_flight(bench: Bench) -> None:
     bench.save(1)
-    assert bench.store.arrived.acquire(timeout=60)
+    assert bench.store.arrived.acquire(timeout=120)
     bench.save(2)
     closing = threading.Thread(target=bench.saving.close)
     closing.start()
     while f"{TRIAL}.2.1" in bench.staged():
         assert closing.is_alive()
     bench.store.gate.set()
-    closing.join(60)
+    closing.join(120)
     assert bench.kinds == []
     assert bench.staged() == []
 

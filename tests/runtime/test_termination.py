@@ -79,7 +79,7 @@ def test_last_words_are_delivered_when_the_driver_has_journalled_them(line: Line
     line.link.send(row())
     heard: list[object] = []
     threading.Timer(0.1, lambda: heard.extend(line.hear())).start()
-    line.link.deliver(10)
+    line.link.deliver(120)
     assert heard[1:] == [row()]
 
 

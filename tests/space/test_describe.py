@@ -31,7 +31,7 @@ def test_fingerprints_are_equal_in_every_process() -> None:
     def run(hash_seed: str) -> str:
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, env=environment, timeout=60
+            [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, env=environment, timeout=240
         )
         return done.stdout
 

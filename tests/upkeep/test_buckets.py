@@ -106,7 +106,7 @@ def test_sigkill_at_random_moments(tmp_path: Path, s3_uri: str, kills: int) -> N
 
     process = start(f"{s3_uri}-undisturbed")
     began = time.monotonic()
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     takes = time.monotonic() - began
     chance = random.Random(3)
     partial = complete = 0
@@ -115,7 +115,7 @@ def test_sigkill_at_random_moments(tmp_path: Path, s3_uri: str, kills: int) -> N
         process = start(target)
         time.sleep(chance.uniform(0, takes))
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
         try:
             report = verify(target)
         except NothingHereError:

@@ -99,7 +99,7 @@ def test_sigkill_at_random_moments(tmp_path: Path, kills: int) -> None:
 
     process = start(tmp_path / "undisturbed")
     began = time.monotonic()
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     takes = time.monotonic() - began
     chance = random.Random(7)
     partial = complete = 0
@@ -107,7 +107,7 @@ def test_sigkill_at_random_moments(tmp_path: Path, kills: int) -> None:
         process = start(target)
         time.sleep(chance.uniform(0, takes))
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
         seen = whole(target) if target.exists() else 0
         partial += 0 < seen < 16
         if seen < 16:

@@ -99,7 +99,8 @@ def test_a_running_sweep_is_copied_again_and_again_and_each_copy_goes_on(tmp_pat
     """It saves, publishes and deletes meanwhile; every copy is an earlier state of it, and whole."""
     source = tmp_path / "live" / "walks"
     copies: list[Path] = []
-    command = [sys.executable, moving_sweep.__file__, str(source.parent), "--pause", "0.03"]
+    gate = tmp_path / "gate"
+    command = [sys.executable, moving_sweep.__file__, str(source.parent), "--pause", "0.03", "--gate", str(gate)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             if not (source / "journal/000000000001.jsonl").exists():
@@ -111,6 +112,8 @@ def test_a_running_sweep_is_copied_again_and_again_and_each_copy_goes_on(tmp_pat
             assert report.problems == []
             assert verify(source).problems == []
             copies.append(target)
+            if len(copies) == 3:
+                gate.touch()
             time.sleep(0.05)
         assert process.stdout is not None
         assert json.loads(process.stdout.read()) == undisturbed

@@ -208,14 +208,16 @@ class WritesLate(Honest):
 
     def save_checkpoint(self, path: str) -> Any:
         self.file = Path(path, "state").open("wb", buffering=0)  # noqa: SIM115 - that it stays open is the point
-        self.file.write(b"some")
+        self.file.write(b"x" * self.config["num_bytes"])
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         pass
 
 
-def test_files_that_are_written_to_later(refused: Refused) -> None:
-    refused(WritesLate, "changed checkpoint", "after it was saved", "close all files")
+@pytest.mark.parametrize("num_bytes", [4, 1_000_000])
+def test_files_that_are_written_to_later(refused: Refused, num_bytes: int) -> None:
+    """Found whatever the machine is at: no save is finished behind the trial."""
+    refused(WritesLate, "changed checkpoint", "after it was saved", "close all files", config={"num_bytes": num_bytes})
 
 
 class LocksWhatItReads(Honest):

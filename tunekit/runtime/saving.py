@@ -250,7 +250,7 @@ class Saving:
 
     def _finish_or_leave(self, save: PendingSave, *, is_last: bool) -> None:
         is_small = self._is_fast and self._persister.is_idle and save.is_cheap()
-        if is_last or is_small or not self._leave_behind(save):
+        if is_last or is_small or not self._sweep.saves_behind or not self._leave_behind(save):
             self._persister.make_room()
             self._persister.settle()
             self._finish(save, is_small=is_small, is_last=is_last)

@@ -36,6 +36,8 @@ class SweepSpec:
     """Whether each trial gets a process of its own."""
     deterministic: bool = False
     """Whether trials may be parked through a checkpoint, so that each must be able to save one at any row."""
+    saves_behind: bool = True
+    """Whether a trial may go on while its checkpoint is finished. False: what a save holds does not depend on time."""
     capture_output: bool = True
     """Whether what a trial prints goes to its log file."""
     preemption_grace_s: float = 30.0

@@ -144,6 +144,7 @@ class Attempt:
                 checkpoint_frequency=1 if is_class and self._run.saves else 0,
                 checkpoint_at_end=True if is_class else None,
             ),
+            saves_behind=False,
             capture_output=False,
         )
         spec = AttemptSpec(

@@ -16,6 +16,7 @@ from sweeps import ancestors
 import tunekit as tk
 from tunekit.core.commands import LaunchTrial
 from tunekit.core.events import CapacityChanged, Event, TrialStarted
+from tunekit.runtime import pool
 from tunekit.runtime.ray_executor import RayExecutor
 from tunekit.runtime.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSpec
 
@@ -72,7 +73,7 @@ class Rig:
         if delivery.token is not None:
             self.executor.acknowledge([delivery.token])
 
-    def until(self, condition: Callable[[], Any], timeout_s: float = 40.0) -> Any:
+    def until(self, condition: Callable[[], Any], timeout_s: float = 240.0) -> Any:
         """Take deliveries until the condition holds, and return what it returned."""
         deadline = time.monotonic() + timeout_s
         while not (value := condition()):
@@ -100,7 +101,7 @@ class Rig:
 
     def until_gone(self, pid: int) -> None:
         """Wait until a process has ended."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 240
         while Path(f"/proc/{pid}").exists():
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -128,6 +129,10 @@ def make_reporter() -> Callable[[dict[str, Any]], None]:
     """Return a function by value: workers cannot import a test's file."""
 
     def reporter(config: dict[str, Any]) -> None:
+        if "begun" in config:
+            Path(config["begun"]).touch()
+        while "gate" in config and not Path(config["gate"]).exists():
+            time.sleep(0.01)
         for i in range(config.get("rows", 0)):
             tk.report({"i": i})
             time.sleep(config.get("pause_s", 0.0))
@@ -145,8 +150,15 @@ def shared_rig(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
+def all_are_brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have trials wait at a worker behind another one, however slow this machine is."""
+    monkeypatch.setattr(pool, "BRIEF_S", 1000.0)
+    monkeypatch.setattr(pool, "LONG_S", 1000.0)
+
+
+@pytest.fixture
 def reporter() -> Callable[[dict[str, Any]], None]:
-    """A function that reports ``rows`` rows and sleeps, as its config says."""
+    """A function that notes its begin, waits for a file, reports ``rows`` rows and sleeps, as its config says."""
     return make_reporter()
 
 

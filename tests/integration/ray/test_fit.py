@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def python(code: str, *arguments: str, **environment: str) -> str:
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=sweeps.PATIENCE_S,
         env=kept | environment,
         check=False,
     )
@@ -114,14 +115,18 @@ def make_tuner(folder: Path) -> Any:
 def test_sigterm_ends_a_sweep_cleanly_and_the_same_script_goes_on(tmp_path: Path) -> None:
     """Also where tunekit starts Ray itself, which would handle the signal in its own way."""
     experiment = tmp_path / "walks"
-    process = sweeps.start("walk_sweep.py", str(tmp_path), "--step-s", "0.05", address="local")
-    assert sweeps.wait_for(experiment, process, 4)
+    gate = tmp_path / "gate"
+    options = ["--step-s", "0.05", "--gate", str(gate)]
+    process = sweeps.start("walk_sweep.py", str(tmp_path), *options, address="local")
+    sweeps.wait_for(experiment, process, 4)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    sweeps.wait_until_stopping(experiment, process)
+    sweeps.open_gate(gate)
+    _, err = process.communicate(timeout=sweeps.PATIENCE_S)
     assert process.returncode == 143, err
     assert "Run the same script again" in err
     assert [record.reason for record in sweeps.journal(experiment) if isinstance(record, StopRequested)] == ["SIGTERM"]
-    sweeps.finish(sweeps.start("walk_sweep.py", str(tmp_path), "--step-s", "0.05", "--inline"))
+    sweeps.finish(sweeps.start("walk_sweep.py", str(tmp_path), *options, "--inline"))
     assert len(sweeps.table(experiment)) == 6 * 9
     assert sweeps.count_results(experiment) <= 6 * 9 + 2, "what was saved is not computed again"
 
@@ -133,7 +138,10 @@ def test_sweeps_in_threads_share_ray_and_the_last_one_ends_it(tmp_path: Path) ->
     assert results == "[('long', 20, 0), ('short', 2, 0)]"
     assert session.startswith("session_")
     assert " " not in session, "they shared it"
-    assert not [folder for folder in Path("/proc").glob("[0-9]*") if session in command(folder)]
+    deadline = time.monotonic() + sweeps.PATIENCE_S
+    while left := [folder for folder in Path("/proc").glob("[0-9]*") if session in command(folder)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
 
 
 def test_a_cluster_that_ray_start_left_running_is_joined(cluster: None, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def iterations(events: list[Any]) -> list[int]:
 
 def test_a_killed_worker_says_its_last_words_first_and_is_replaced(shared_rig: Any) -> None:
     sweep, trial = shared_rig, shared_rig.fresh()
-    sweep.launch(trial, rows=5, sleep_s=60)
+    sweep.launch(trial, rows=5, sleep_s=600)
     pid = sweep.pid(trial)
     sweep.until(lambda: len(iterations(sweep.of(trial))) == 5)
     os.kill(pid, signal.SIGKILL)
@@ -65,7 +65,8 @@ def make_dying() -> Callable[[dict[str, Any]], None]:
             "exit of the process by a thread": lambda: os._exit(6),
         }
         tk.report({"is_alive": 1})
-        time.sleep(0.2)  # One that dies in its first millisecond may be taken for a worker that did not come to it.
+        while not Path(config["known"]).exists():  # Else it may be taken for a worker that did not come to it.
+            time.sleep(0.01)
         thread = threading.Thread(target=ways[config["way"]])
         if "thread" in config["way"]:
             thread.start()
@@ -76,16 +77,18 @@ def make_dying() -> Callable[[dict[str, Any]], None]:
     return dying
 
 
-def test_each_way_to_die_has_its_name(rig: Make) -> None:
+def test_each_way_to_die_has_its_name(rig: Make, tmp_path: Path) -> None:
     """A crash says its exit code or signal. Ray itself does not tell them."""
     sweep = rig(make_dying(), max_concurrent_trials=1)
     ways = {"segmentation fault": "SIGSEGV", "abort": "SIGABRT", "exit of the process by a thread": "exit code 6"}
     for trial, (way, how) in enumerate(ways.items()):
-        sweep.launch(trial, way=way)
+        sweep.launch(trial, way=way, known=str(tmp_path / way))
+        sweep.await_event(ResultReported, trial)
+        (tmp_path / way).touch()
         lost = sweep.await_event(WorkerLost, trial)
         if lost.exit or KERNEL_TELLS:
             assert (lost.cause, lost.exit) == (LossCause.CRASHED, how)
-    sweep.launch(9, way="exit of a thread")
+    sweep.launch(9, way="exit of a thread", known=str(tmp_path))
     sweep.await_event(TrialReturned, 9)
 
 
@@ -114,7 +117,7 @@ def test_a_stop_comes_in_the_middle_of_a_trial(shared_rig: Any) -> None:
 
 def test_a_trial_that_waits_is_stopped_without_being_started(shared_rig: Any) -> None:
     sweep, trial = shared_rig, shared_rig.fresh()
-    sweep.launch(trial, sleep_s=60)
+    sweep.launch(trial, sleep_s=600)
     sweep.pid(trial)
     sweep.launch(trial + 1)
     sweep.do(StopTrial(trial=trial + 1, attempt=1))
@@ -126,7 +129,7 @@ def test_a_trial_that_waits_is_stopped_without_being_started(shared_rig: Any) ->
 
 def test_a_sleeping_function_is_interrupted(shared_rig: Any) -> None:
     sweep, trial = shared_rig, shared_rig.fresh()
-    sweep.launch(trial, sleep_s=60)
+    sweep.launch(trial, sleep_s=600)
     sweep.pid(trial)
     sweep.do(StopTrial(trial=trial, attempt=1), InterruptTrial(trial=trial, attempt=1))
     sweep.await_event(TrialHalted, trial)
@@ -137,38 +140,44 @@ def test_a_sleeping_function_is_interrupted(shared_rig: Any) -> None:
 
 def test_a_stopped_process_is_killed_and_reported_at_once(shared_rig: Any) -> None:
     sweep, trial = shared_rig, shared_rig.fresh()
-    sweep.launch(trial, sleep_s=60)
+    sweep.launch(trial, sleep_s=600)
     pid = sweep.pid(trial)
     os.kill(pid, signal.SIGSTOP)
     sweep.do(KillTrial(trial=trial, attempt=1))
     assert sweep.await_event(WorkerLost, trial).cause is LossCause.KILLED
-    assert Path(f"/proc/{pid}").exists(), "the report does not wait for the process"
     sweep.launch(trial, attempt=2)
     sweep.await_event(TrialReturned, trial, 2)
     sweep.until_gone(pid)
 
 
-def test_a_kill_that_comes_too_late_is_not_charged_to_the_next_trial(rig: Make, reporter: Any) -> None:
+def test_a_kill_that_comes_too_late_is_not_charged_to_the_next_trial(
+    rig: Make, reporter: Any, all_are_brief: None, tmp_path: Path
+) -> None:
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
     sweep = rig(reporter, max_concurrent_trials=1, prefetch=2)
     sweep.launch(0)
     sweep.await_event(TrialReturned)
-    sweep.launch(1, rows=1, pause_s=0.5)
-    sweep.launch(2, sleep_s=60)
+    sweep.launch(1, rows=1, gate=str(gate))
+    sweep.launch(2, attempt=2, begun=str(begun), sleep_s=600)  # Its start is known before any code of the user runs.
     sweep.pid(1)
-    assert sweep.executor._pool.holder((2, 1)) is not None
+    assert sweep.executor._pool.holder((2, 2)) is not None
     with sweep.executor._lock:
-        time.sleep(1.0)  # The first one ends and the second one starts while the driver is busy.
+        gate.touch()  # The first one ends and the second one starts while the driver is busy.
+        deadline = time.monotonic() + 240
+        while not begun.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         sweep.do(KillTrial(trial=1, attempt=1))
-    lost = sweep.await_event(WorkerLost, 2)
+    lost = sweep.await_event(WorkerLost, 2, 2)
     assert lost.cause is LossCause.NOT_STARTED
-    assert sweep.of(2, 1, TrialStarted), "it had started, and is spared all the same"
+    assert sweep.of(2, 2, TrialStarted), "it had started, and is spared all the same"
     assert sweep.of(1, 1, TrialReturned)
 
 
 def test_a_second_sigterm_ends_a_process_at_once(shared_rig: Any) -> None:
     """It is no error of the user, in whose code Ray's handler raises."""
     sweep, trial = shared_rig, shared_rig.fresh()
-    sweep.launch(trial, rows=1, sleep_s=60)
+    sweep.launch(trial, rows=1, sleep_s=600)
     pid = sweep.pid(trial)
     sweep.until(lambda: iterations(sweep.of(trial)))
     os.kill(pid, signal.SIGTERM)
@@ -186,7 +195,7 @@ def test_an_idle_process_leaves_in_peace(shared_rig: Any) -> None:
     pid = sweep.pid(trial)
     sweep.await_event(TrialReturned, trial)
     os.kill(pid, signal.SIGTERM)
-    sweep.take(20)  # It says so, and leaves when that is acknowledged.
+    sweep.take(240)  # It says so, and leaves when that is acknowledged.
     sweep.until_gone(pid)
     sweep.launch(trial + 1)
     sweep.await_event(TrialReturned, trial + 1)
@@ -196,14 +205,14 @@ def test_an_idle_process_leaves_in_peace(shared_rig: Any) -> None:
 
 def test_a_process_that_was_told_to_end_is_preempted_however_it_ends(rig: Make, reporter: Any) -> None:
     """S003-10: by the end of its grace, or by whoever told it and did not wait for that."""
-    sweep = rig(reporter, max_concurrent_trials=1, sweep={"preemption_grace_s": 0.5})
-    for trial in (0, 1):
-        sweep.launch(trial, rows=1, sleep_s=60)
+    for trial, grace_s in enumerate([0.5, 600.0]):
+        sweep = rig(reporter, max_concurrent_trials=1, sweep={"preemption_grace_s": grace_s})
+        sweep.launch(trial, rows=1, sleep_s=600)
         pid = sweep.pid(trial)
-        sweep.until(lambda trial=trial: iterations(sweep.of(trial)))
+        sweep.until(lambda trial=trial, sweep=sweep: iterations(sweep.of(trial)))
         os.kill(pid, signal.SIGTERM)
         if trial == 1:
-            time.sleep(0.2)
+            sweep.until(lambda pool=sweep.executor._pool: any(record.notice for record in pool.workers.values()))
             os.kill(pid, signal.SIGKILL)
         lost = sweep.await_event(WorkerLost, trial)
         assert lost.cause is LossCause.PREEMPTED

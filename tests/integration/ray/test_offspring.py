@@ -28,14 +28,14 @@ def make_parent() -> Any:
         sleeper = (
             "import os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
             "os.write(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND), f'{os.getpid()} '.encode());"
-            "time.sleep(300)"
+            "time.sleep(900)"
         )
         middle = "import subprocess, sys, time; subprocess.Popen(sys.argv[2:]); time.sleep(float(sys.argv[1]))"
         run = [sys.executable, "-c"]
         subprocess.Popen([*run, sleeper, note])
         if not dies:
             subprocess.Popen([*run, sleeper, note], start_new_session=True)
-        subprocess.Popen([*run, middle, "300", *run, sleeper, note])
+        subprocess.Popen([*run, middle, "900", *run, sleeper, note])
         subprocess.Popen([*run, middle, "0", *run, sleeper, note])
         for _ in range(100):
             if os.fork() == 0:
@@ -75,7 +75,7 @@ def test_nothing_that_a_trial_has_started_survives(cluster: None, tmp_path: Path
     assert [result.status for result in results] == [TrialStatus.COMPLETED] * 2
     pids = [int(pid) for note in tmp_path.glob("[01].*") for pid in note.read_text().split()]
     assert len(pids) == 3 + 4 + 4
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while left := [pid for pid in pids if is_running(pid)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)

@@ -52,11 +52,11 @@ def test_each_trial_tells_its_story_once_and_in_order(rig: Make, reporter: Any) 
     assert sweep.capacity in {2, 10}
 
 
-def test_what_waits_behind_a_crash_is_not_charged(rig: Make, reporter: Any) -> None:
+def test_what_waits_behind_a_crash_is_not_charged(rig: Make, reporter: Any, all_are_brief: None) -> None:
     sweep = rig(reporter, max_concurrent_trials=1, prefetch=2)
     sweep.launch(0)
     sweep.await_event(TrialReturned)  # It was brief, so that others are prefetched now.
-    sweep.launch(1, sleep_s=60)
+    sweep.launch(1, sleep_s=600)
     sweep.launch(2)
     os.kill(sweep.pid(1), signal.SIGKILL)
     assert sweep.await_event(WorkerLost, 1).cause is LossCause.CRASHED
@@ -71,32 +71,32 @@ def test_a_killed_relay_loses_and_doubles_nothing(
     """As from another machine, or from a container that does not see the driver's sockets."""
     monkeypatch.setattr(crew, "worker_class", lambda _, relay: worker_class("elsewhere", relay))
     monkeypatch.setattr(ray_executor, "_RELAY_S", 0.5)
+    before = set(find_processes("ray::Relay"))  # Another test's, perhaps, that is about to end.
     sweep = rig(reporter)
     for trial in range(2):
         sweep.launch(trial, until=100, rows=300, pause_s=0.01)
     sweep.until(lambda: len(iterations(sweep.of(0))) > 20 and len(iterations(sweep.of(1))) > 20)
-    before = find_processes("ray::Relay")
-    assert len(before) == 1
-    os.kill(before[0], signal.SIGKILL)
+    (pid,) = set(find_processes("ray::Relay")) - before
+    os.kill(pid, signal.SIGKILL)
     for trial in range(2):  # Ordered while nobody can pass it on.
         sweep.do(ContinueTrial(trial=trial, attempt=1, until=1000))
     for trial in range(2):
         sweep.await_event(TrialReturned, trial)
         assert [row.metrics["i"] for row in sweep.of(trial, 1, ResultReported)] == list(range(300))
-    assert find_processes("ray::Relay") != before
+    assert set(find_processes("ray::Relay")) - before - {pid}
 
 
 def test_a_worker_of_this_machine_needs_no_relay(
     rig: Make, reporter: Any, monkeypatch: pytest.MonkeyPatch, find_processes: Callable[[str], list[int]]
 ) -> None:
-    name = door_name()
+    name, before = door_name(), set(find_processes("ray::Relay"))
     monkeypatch.setattr(crew, "door_name", lambda: name)
     sweep = rig(reporter, max_concurrent_trials=1)
-    sweep.launch(0, rows=1, sleep_s=60)
+    sweep.launch(0, rows=1, sleep_s=600)
     sweep.await_event(ResultReported)
     # The door itself, and its end of the worker's line.
     sweep.until(lambda: Path("/proc/net/unix").read_text().count(f"@{name}\n") == 1 + 1)
-    assert not find_processes("ray::Relay")
+    assert set(find_processes("ray::Relay")) <= before
 
 
 def test_a_process_in_which_user_code_raised_is_not_used_again(rig: Make, reporter: Any) -> None:
@@ -202,7 +202,7 @@ def test_idle_workers_clean_up_before_they_leave(rig: Make, tmp_path: Path) -> N
             time.sleep(2.0)
             (tmp_path / "cleaned").touch()
 
-    sweep = rig(Slow, max_concurrent_trials=1, sweep={"reuse_actors": True}, leave_s=20.0)
+    sweep = rig(Slow, max_concurrent_trials=1, sweep={"reuse_actors": True}, leave_s=240.0)
     sweep.launch(0)
     sweep.await_event(TrialReturned)
     sweep.executor.close()
@@ -226,11 +226,10 @@ def test_shapes_take_turns(rig: Make, reporter: Any) -> None:
 def test_nothing_is_left_behind(rig: Make, reporter: Any, find_processes: Callable[[str], list[int]]) -> None:
     sweep = rig(reporter)
     sweep.launch(0)
-    sweep.launch(1, sleep_s=60)
+    sweep.launch(1, sleep_s=600)
     sweep.await_event(TrialReturned, 0)
     sweep.pid(1)
     sweep.until(lambda: all(record.is_up for record in sweep.executor._pool.workers.values()))
     sweep.executor.close()
-    for pid in find_processes("ray::Worker"):
+    for pid in find_processes("ray::Worker") + find_processes("ray::Relay"):
         sweep.until_gone(pid)
-    assert not find_processes("ray::Relay")

@@ -34,6 +34,7 @@ def compute(config: dict[str, Any]) -> None:
     ctypes.PyDLL(None).sleep(3)
 
 
+HANG_S = 6.0
 TROUBLE = {"stops": stop, "loops": loop, "computes": compute}
 
 
@@ -85,7 +86,7 @@ def main() -> None:
             storage_path=options.folder,
             stop={"training_iteration": 7},
             checkpoint_config=tk.CheckpointConfig(checkpoint_frequency=2),
-            failure_config=tk.FailureConfig(max_failures=1, hang_timeout_s=6),
+            failure_config=tk.FailureConfig(max_failures=-1, hang_timeout_s=HANG_S),
         ),
     )
     results = tk.inline(tuner) if options.fine else tuner.fit()

@@ -49,7 +49,7 @@ def main() -> None:
         make(folder),
         param_space={},
         run_config=tk.RunConfig(
-            name="late", storage_path=folder, failure_config=tk.FailureConfig(max_failures=1, hang_timeout_s=3)
+            name="late", storage_path=folder, failure_config=tk.FailureConfig(max_failures=-1, hang_timeout_s=5)
         ),
     )
     (result,) = tuner.fit()

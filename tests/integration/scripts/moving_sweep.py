@@ -1,6 +1,6 @@
 """A sweep without Ray whose driver is killed after a number of steps, and that can be gone on with anywhere.
 
-Usage: moving_sweep.py STORAGE_PATH [--name NAME] [--die-after STEPS] [--pause SECONDS]
+Usage: moving_sweep.py STORAGE_PATH [--name NAME] [--die-after STEPS] [--pause SECONDS] [--gate FILE]
 
 Prints the table and the digests of all checkpoints, as one line of JSON, when it comes to its end.
 """
@@ -22,6 +22,8 @@ import xxhash
 
 import tunekit as tk
 
+LAST = 7
+
 
 class Walk(tk.Trainable):
     """A random walk."""
@@ -30,6 +32,9 @@ class Walk(tk.Trainable):
     """Of the driver's life; negative: it lives on."""
     pause_s = 0.0
     """That each step takes."""
+
+    gate: Path | None = None
+    """A file without which no trial takes its last step."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.random = random.Random(config["start"])
@@ -40,6 +45,8 @@ class Walk(tk.Trainable):
             os.kill(os.getpid(), signal.SIGKILL)
         Walk.steps_left -= 1
         time.sleep(Walk.pause_s)
+        while Walk.gate is not None and self.iteration == LAST - 1 and not Walk.gate.exists():
+            time.sleep(0.02)
         self.position += self.random.gauss(0.0, 1.0)
         return {"position": self.position}
 
@@ -62,7 +69,7 @@ def tuner(storage_path: str, name: str = "walks", samples: int = 4) -> tk.Tuner:
         run_config=tk.RunConfig(
             name=name,
             storage_path=storage_path,
-            stop={"training_iteration": 7},
+            stop={"training_iteration": LAST},
             checkpoint_config=tk.CheckpointConfig(checkpoint_frequency=2, num_to_keep=2),
             verbose=0,
         ),
@@ -91,7 +98,7 @@ def _digests(checkpoint: tk.Checkpoint) -> list[Any]:
 def live(storage: str | Path, *arguments: str) -> Any:
     """Run the sweep in a process of its own, and return what it came to; None if it was killed."""
     command = [sys.executable, __file__, str(storage), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     if done.returncode == -9:
         return None
     assert done.returncode == 0, done.stderr
@@ -104,7 +111,9 @@ def main() -> None:
     parser.add_argument("--name", default="walks")
     parser.add_argument("--die-after", type=int, default=-1)
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--gate", type=Path)
     options = parser.parse_args()
+    Walk.gate = options.gate
     Walk.pause_s = options.pause
     Walk.steps_left = options.die_after
     results = tk.inline(tuner(options.storage_path, options.name))

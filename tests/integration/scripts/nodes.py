@@ -1,14 +1,14 @@
 """A Ray cluster of several nodes on this machine, whose raylets are there to be killed.
 
-Usage: nodes.py [NUM [CLOUD …]]
+Usage: nodes.py [NUM [--hasty] [CLOUD …]]
 
 There are NUM nodes besides the head, and one for each CLOUD, whose workers take it for a machine of that one.
 
 Prints its address. Then it answers each line with the process numbers of the raylets of all nodes but the head, as one
 line of JSON, after doing what it says: ``raylets`` (nothing), ``mend`` (replace every node whose raylet has ended,
 with all that it left behind, by a new one), ``kill`` (end the newest node and all of its processes by SIGKILL),
-``drain`` (say that the newest node is to be gone in a minute, as a launcher does of a spot machine) or ``add`` (another
-node). A raylet that somebody else has killed stays a zombie until it is mended, and its workers, who
+``drain`` (say that the newest node is to be gone in ten minutes, as a launcher does of a spot machine) or ``add`` (one
+more). A raylet that somebody else has killed stays a zombie until it is mended, and its workers, who
 watch for it, do not notice.
 """
 
@@ -26,19 +26,23 @@ from ray.core.generated import autoscaler_pb2
 DETECTION = {
     "health_check_initial_delay_ms": 500,
     "health_check_period_ms": 500,
-    "health_check_timeout_ms": 1500,
+    "health_check_timeout_ms": 20_000,
     "health_check_failure_threshold": 3,
 }
-"""A dead node is found within seconds instead of a quarter of a minute. Being wrong costs no more than an attempt."""
+"""A dead node, which refuses connections, is found within seconds instead of a quarter of a minute. One that does not
+answer has a minute."""
+HASTY = {**DETECTION, "health_check_timeout_ms": 1500}
+"""One that does not answer is given up as soon. Being wrong costs no more than an attempt."""
 
 
 def main() -> None:
     num = int(sys.argv[1]) if len(sys.argv) > 1 else 2
-    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": DETECTION}
+    detection = HASTY if "--hasty" in sys.argv else DETECTION
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": detection}
     cluster: Any = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(num):
         cluster.add_node(num_cpus=1)
-    for cloud in sys.argv[2:]:
+    for cloud in set(sys.argv[2:]) - {"--hasty"}:
         cluster.add_node(num_cpus=1, env_vars={"TUNEKIT_CLOUD": cloud})
     print(cluster.address, flush=True)
     for line in sys.stdin:
@@ -59,7 +63,7 @@ def drain(address: str, node: str) -> None:
     rpc: Any = autoscaler_pb2  # Neither has stubs.
     client: Any = _raylet
     reason = rpc.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-    deadline_ms = int((time.time() + 60) * 1000)
+    deadline_ms = int((time.time() + 600) * 1000)
     is_accepted, why = client.GcsClient(address=address).drain_node(node, reason, "spot", deadline_ms)
     assert is_accepted, why
 

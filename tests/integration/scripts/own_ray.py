@@ -28,7 +28,7 @@ def main() -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     cluster.leave()
     sys.stdout.write(json.dumps(listening) + "\n")

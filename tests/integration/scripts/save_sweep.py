@@ -1,6 +1,6 @@
 """A sweep that saves at every step, to be killed in the middle of it.
 
-Usage: save_sweep.py STORAGE_PATH [--form dict|folder] [--samples N] [--iterations N] [--numbers N] [--ray]
+Usage: save_sweep.py STORAGE_PATH [--form dict|folder] [--samples N] [--iterations N] [--numbers N] [--ray] [--wait]
 
 Prints ``trial iteration`` whenever a save begins.
 """
@@ -21,6 +21,9 @@ import tunekit as tk
 class Heavy(tk.Trainable):
     """Numbers that each step changes, so that a save which is torn, stale or mixed up shows in all later results."""
 
+    waits = False
+    """Whether the first save of all waits until it is told to go on."""
+
     def setup(self, config: dict[str, Any]) -> None:
         self.form = config["form"]
         self.drift = config["drift"]
@@ -36,6 +39,9 @@ class Heavy(tk.Trainable):
     def save_checkpoint(self, path: str) -> dict[str, Any] | None:
         sys.stdout.write(f"{self.trial_name} {self.state['steps']}\n")
         sys.stdout.flush()
+        if Heavy.waits:
+            Heavy.waits = False
+            sys.stdin.readline()
         if self.form == "dict":
             return self.state
         np.save(Path(path) / "numbers.npy", self.state["numbers"])
@@ -58,7 +64,9 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=8)
     parser.add_argument("--numbers", type=int, default=500_000)
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--wait", action="store_true", help="in the first save, for a line from whoever started it")
     options = parser.parse_args()
+    Heavy.waits = options.wait
     tuner = tk.Tuner(
         Heavy,
         param_space={"drift": tk.uniform(-1, 1), "form": options.form, "numbers": options.numbers},

@@ -44,19 +44,29 @@ def train(config: dict[str, Any]) -> None:
     walk = Walk(config["drift"])
     tk.restore(walk)
     while True:
-        time.sleep(config["step_s"])
-        if tk.get_context().iteration == config["gate_at"]:
-            wait_for_file(config["gate"])
+        pause(config["step_s"], config["gate"])
+        while tk.get_context().iteration == config["gate_at"] and not is_open(config["gate"]):
+            time.sleep(0.05)
         tk.report({"position": walk.step(), "noise": random.random()}, checkpoint=walk)
 
 
-def wait_for_file(path: str) -> None:
-    """Wait until there is such a file, so that a sweep cannot end before it is killed; empty: do not wait.
+def is_open(gate: str) -> bool:
+    """Return whether this trial may go on. A sweep that somebody is about to kill must not end before.
 
-    Nor does a step wait whose machine is to go.
+    The gate is a file: if it is empty, all may pass, else the trials whose index is below the number in it. No gate at
+    all is an open one, and it is open to a step whose machine is to go.
     """
-    while path and not Path(path).exists() and not tk.preempted():
-        time.sleep(0.05)
+    if not gate or tk.preempted():
+        return True
+    path = Path(gate)
+    return path.exists() and tk.get_context().trial_index < int(path.read_text() or 1_000_000)
+
+
+def pause(seconds: float, gate: str) -> None:
+    """Take so long, or less if the gate is opened: then nobody wants to see anything of the sweep but its end."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not (gate and is_open(gate)):
+        time.sleep(min(left, 0.05))
 
 
 def main() -> None:
