@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 AWS, GCP, AZURE = "/latest/", "/computeMetadata/", "/metadata/"
 TOKENS = "/latest/api/token"
@@ -18,6 +20,11 @@ REBALANCE = "/latest/meta-data/events/recommendations/rebalance"
 PREEMPTED = "/computeMetadata/v1/instance/preempted"
 EVENTS = "/metadata/scheduledevents?api-version=2020-07-01"
 NAME = "/metadata/instance/compute/name?api-version=2021-02-01&format=text"
+
+
+def etag(page: str) -> str:
+    """Return a name for a content, with what has to be escaped in it."""
+    return f"{len(page)}/{zlib.crc32(page.encode()):x}"
 
 
 class Service:
@@ -33,6 +40,7 @@ class Service:
         self.status = 200
         self.asked: list[tuple[str, str]] = []
         self.address = ""
+        self.is_over = False
 
     def answer(self, method: str, path: str, headers: Any) -> tuple[int, str]:
         """Answer as the real ones do, headers that they insist on included."""
@@ -48,7 +56,19 @@ class Service:
             return 403, ""
         if path.startswith(AZURE) and headers.get("Metadata") != "true":
             return 400, ""
+        if path.startswith(f"{PREEMPTED}?"):
+            path = self._wait(path)
         return (200, self.pages[path]) if path in self.pages else (404, "not found")
+
+    def _wait(self, path: str) -> str:
+        """Hold the answer back until the page is another one than the client knows, or so many seconds have passed."""
+        path, _, query = path.partition("?")
+        wish = parse_qs(query, strict_parsing=True)
+        assert wish["wait_for_change"] == ["true"]
+        deadline = time.monotonic() + float(wish["timeout_sec"][0])
+        while etag(self.pages[path]) == wish["last_etag"][0] and time.monotonic() < deadline and not self.is_over:
+            time.sleep(0.01)
+        return path
 
     def give_notice(self, cloud: str, after_s: float = 50.0) -> None:
         """Have this machine go after so many seconds, as that cloud says it."""
@@ -75,6 +95,7 @@ def service() -> Iterator[Service]:
         def _answer(self) -> None:
             status, body = said.answer(self.command, self.path, self.headers)
             self.send_response(status)
+            self.send_header("ETag", etag(body))
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body.encode())
@@ -91,6 +112,7 @@ def service() -> Iterator[Service]:
     try:
         yield said
     finally:
+        said.is_over = True
         server.shutdown()
         thread.join()
         server.server_close()

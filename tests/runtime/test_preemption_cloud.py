@@ -63,8 +63,26 @@ def test_gcp_gives_half_a_minute_from_when_it_is_first_seen(service: metadata.Se
     assert gcp.notices(ask) == []
     service.pages[metadata.PREEMPTED] = "TRUE"
     assert gcp.notices(ask) == [NodeNotice("GCP", 130.0)]
-    now[0] = 110.0
+    now[0], gcp._WAIT_S = 110.0, 0
     assert gcp.notices(ask) == [NodeNotice("GCP", 130.0)]
+
+
+def test_gcp_tells_as_soon_as_it_changes(service: metadata.Service) -> None:
+    """Nobody asks again and again; and after trouble, what is there already is asked for."""
+    gcp, ask = GCP(), service_at(service.address)
+    assert gcp.notices(ask) == []
+    gcp._WAIT_S = 60
+    preempt = threading.Timer(0.1, lambda: service.pages.update({metadata.PREEMPTED: "TRUE"}))
+    preempt.start()
+    assert [notice.source for notice in gcp.notices(ask)] == ["GCP"]
+    preempt.join()
+    assert [path.partition("?")[0] for _, path in service.asked] == [metadata.PREEMPTED] * 2
+    service.status = 503
+    with pytest.raises(MetadataError):
+        gcp.notices(ask)
+    service.status = 200
+    assert gcp.notices(ask) != []
+    assert service.asked[-1] == ("GET", metadata.PREEMPTED)
 
 
 def test_azure_names_the_machines_that_an_event_is_about(service: metadata.Service) -> None:

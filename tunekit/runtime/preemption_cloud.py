@@ -1,8 +1,8 @@
 """What the metadata services of clouds say about the end of a spot machine.
 
 Each answers at a link-local address that only the machine itself reaches; nothing here goes through a proxy, follows a
-redirect, or waits for longer than a second. Nothing is asked unless the firmware, or ``TUNEKIT_CLOUD``, says that this
-is a machine of that cloud.
+redirect, or waits for longer than a second for what is there already. Nothing is asked unless the firmware, or
+``TUNEKIT_CLOUD``, says that this is a machine of that cloud.
 
 Sources: the providers' documentation. AWS, "Spot Instance interruption notices" and "EC2 instance rebalance
 recommendations"; Google, "Preemptible VM instances"; Azure, "Scheduled Events for Linux VMs", version 2020-07-01.
@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import quote
 
 from tunekit.runtime.preemption_plan import NodeNotice
 
@@ -41,8 +42,25 @@ class MetadataError(Exception):
     """The service did not answer, or not as it should."""
 
 
-Ask = Callable[[str, str, Mapping[str, str]], tuple[int, str]]
-"""Sends a request of this method, path and headers, and returns the status and the body."""
+class Answer(NamedTuple):
+    """What a service answered."""
+
+    status: int
+    body: str
+    etag: str = ""
+    """Its name for this very content, if it gives it one."""
+
+
+class Ask(Protocol):
+    """Sends a request of this method, path and headers."""
+
+    def __call__(self, method: str, path: str, headers: Mapping[str, str], *, wait_s: float = 0.0) -> Answer:
+        """Return the answer, which the service may hold back for so long.
+
+        Raises:
+            MetadataError: There is none.
+        """
+        ...
 
 
 class Cloud(Protocol):
@@ -71,12 +89,13 @@ def service_at(address: str = _ADDRESS) -> Ask:
     if not (ip.is_link_local or ip.is_loopback):
         raise ValueError(f"{ADDRESS_VARIABLE} must be a loopback or link-local address, got {address}")
 
-    def ask(method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(host, int(port), timeout=_TIMEOUT_S)
+    def ask(method: str, path: str, headers: Mapping[str, str], *, wait_s: float = 0.0) -> Answer:
+        connection = http.client.HTTPConnection(host, int(port), timeout=wait_s + _TIMEOUT_S)
         try:
             connection.request(method, path, headers=dict(headers))
             response = connection.getresponse()
-            return response.status, response.read(_MAX_BYTES).decode()
+            body = response.read(_MAX_BYTES).decode()
+            return Answer(response.status, body, response.headers.get("ETag", ""))
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise MetadataError(str(error)) from error
         finally:
@@ -107,35 +126,51 @@ class AWS:
         """Return what lies at a path; empty if there is nothing."""
         for _ in range(2):
             self._token = self._token or self._new_token(ask)
-            status, body = ask("GET", path, {"X-aws-ec2-metadata-token": self._token})
-            if status != _UNAUTHORIZED:
-                return _body(status, body, absent=True)
+            answer = ask("GET", path, {"X-aws-ec2-metadata-token": self._token})
+            if answer.status != _UNAUTHORIZED:
+                return _body(answer, absent=True)
             self._token = ""  # It has run out.
         raise MetadataError("no token is accepted")
 
     def _new_token(self, ask: Ask) -> str:
-        return _body(*ask("PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "21600"}))
+        return _body(ask("PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "21600"}))
 
 
 class GCP:
-    """Compute Engine: a flag, half a minute ahead. So it is asked often."""
+    """Compute Engine: a flag, half a minute ahead. So the service is asked to answer as soon as it changes.
+
+    One that answers at once all the same is asked every second.
+    """
 
     every_s = 1.0
     _NOTICE_S = 30.0
+    _WAIT_S = 20
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """Begin with a machine that stays."""
         self._clock = clock
         self._deadline: float | None = None
+        self._etag = ""
 
     def notices(self, ask: Ask) -> list[NodeNotice]:
         """Return the preemption, with the time that there usually is from when it was first seen."""
-        path = "/computeMetadata/v1/instance/preempted"
-        if _body(*ask("GET", path, {"Metadata-Flavor": "Google"})).strip() != "TRUE":
+        if self._ask(ask).strip() != "TRUE":
             self._deadline = None
             return []
         self._deadline = self._deadline or self._clock() + self._NOTICE_S
         return [NodeNotice("GCP", self._deadline)]
+
+    def _ask(self, ask: Ask) -> str:
+        """Return the flag, as soon as it is another one than that of the last answer, or after a while."""
+        path, wait_s, headers = "/computeMetadata/v1/instance/preempted", 0, {"Metadata-Flavor": "Google"}
+        if self._etag:
+            wait_s = self._WAIT_S
+            path += f"?wait_for_change=true&timeout_sec={wait_s}&last_etag={quote(self._etag, safe='')}"
+        self._etag = ""  # Should this fail, the next answer is not waited for.
+        answer = ask("GET", path, headers, wait_s=wait_s)
+        body = _body(answer)
+        self._etag = answer.etag
+        return body
 
 
 class Azure:
@@ -153,7 +188,7 @@ class Azure:
     def notices(self, ask: Ask) -> list[NodeNotice]:
         """Return the events that end this machine, as one."""
         self._name = self._name or self._ask_name(ask)
-        document = _body(*ask("GET", "/metadata/scheduledevents?api-version=2020-07-01", self._HEADERS))
+        document = _body(ask("GET", "/metadata/scheduledevents?api-version=2020-07-01", self._HEADERS))
         deadlines = [
             _rfc1123(event.get("NotBefore") or "")
             for event in _field(document, "Events")
@@ -164,7 +199,7 @@ class Azure:
 
     def _ask_name(self, ask: Ask) -> str:
         path = "/metadata/instance/compute/name?api-version=2021-02-01&format=text"
-        return _body(*ask("GET", path, self._HEADERS)).strip()
+        return _body(ask("GET", path, self._HEADERS)).strip()
 
 
 CLOUDS: Final[dict[str, Callable[[], Cloud]]] = {"aws": AWS, "gcp": GCP, "azure": Azure}
@@ -198,12 +233,12 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _body(status: int, body: str, *, absent: bool = False) -> str:
-    if absent and status == _NOT_FOUND:
+def _body(answer: Answer, *, absent: bool = False) -> str:
+    if absent and answer.status == _NOT_FOUND:
         return ""
-    if status != _OK:
-        raise MetadataError(f"status {status}")
-    return body
+    if answer.status != _OK:
+        raise MetadataError(f"status {answer.status}")
+    return answer.body
 
 
 def _field(document: str, name: str) -> Any:
