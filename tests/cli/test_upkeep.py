@@ -19,7 +19,8 @@ from rich.console import Console
 from tunekit.cli import upkeep
 from tunekit.cli.main import main
 from tunekit.cli.upkeep import size
-from tunekit.core.events import Draw, ResultReported, TrialsSuggested, TrialStarted
+from tunekit.core.commands import LaunchTrial
+from tunekit.core.events import Draw, ResultReported, TrialReturned, TrialsSuggested, TrialStarted
 from tunekit.journal.lock import DriverLock
 
 MODEL = "walk_00001/checkpoint_000002/model.bin"
@@ -134,8 +135,10 @@ def test_ls(run: Run, tmp_path: Path) -> None:
     made = Built(exp)
     made.record(
         TrialsSuggested(draws=[Draw(), Draw()]),
-        TrialStarted(trial=0, attempt=2),
-        ResultReported(trial=0, attempt=2, iteration=3, metrics={}),
+        LaunchTrial(trial=0, attempt=2),
+        TrialStarted(trial=0, attempt=2, at=1.0, took_s=0.5),
+        ResultReported(trial=0, attempt=2, iteration=3, metrics={}, at=5.5, blocked_s=0.5),
+        TrialReturned(trial=0, attempt=2, at=5.5),
     )
     made.save(0, 3, attempt=2)
     made.close()
@@ -144,6 +147,10 @@ def test_ls(run: Run, tmp_path: Path) -> None:
     assert [line.split() for line in out.splitlines() if "walk" in line] == [
         ["walk_00000", "2", "3", "1", "3000"], ["walk_00001", "0", "0", "0"]
     ]  # fmt: skip
+    assert out.splitlines()[-2:] == [
+        " useful  4 s, 80.0 %", " lost    1 s, 20.0 % (checkpointing 0.5 s, restoring 0.5 s)"
+    ]  # fmt: skip
+    assert json.loads(run("ls", exp, "--json")[1])["spent_s"]["useful"] == 4.0
     assert json.loads(run("ls", exp / "walk_00000", "--json")[1])["rows"] == [
         {"checkpoint": "checkpoint_000003", "attempt": 2, "reason": "", "bytes": 3000}
     ]

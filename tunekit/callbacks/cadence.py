@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, TextIO
 
+from tunekit.config.durations import in_words
 from tunekit.core.cadence import LARGEST_SHARE, LONGEST_S, SHORTEST_S, Outlook, waste
 from tunekit.core.events import CheckpointStaged, Event
 from tunekit.core.rows import ENDINGS
@@ -50,9 +51,9 @@ def explain(outlook: Outlook, interval_s: float) -> str:
     """Return in one line how often trials save, and why."""
     share = waste(interval_s, outlook.blocked_s, outlook.mean_s)
     return (
-        f"a checkpoint every {_shown(interval_s)}{_bound(outlook, interval_s)}: a save holds a trial up for "
-        f"{_shown(outlook.blocked_s)} and is durable after {_shown(outlook.durable_s)}; "
-        f"one loss in {_shown(outlook.mean_s)} is expected ({_seen(outlook)}); "
+        f"a checkpoint every {in_words(interval_s)}{_bound(outlook, interval_s)}: a save holds a trial up for "
+        f"{in_words(outlook.blocked_s)} and is durable after {in_words(outlook.durable_s)}; "
+        f"one loss in {in_words(outlook.mean_s)} is expected ({_seen(outlook)}); "
         f"saves and lost work take about {100 * share:.2g} % of the time"
     )
 
@@ -70,12 +71,4 @@ def _bound(outlook: Outlook, interval_s: float) -> str:
 
 def _seen(outlook: Outlook) -> str:
     spared = f", and {outlook.spared:.3g} saved before the end" if outlook.spared else ""
-    return f"seen: {outlook.losses:.3g} in {_shown(outlook.uptime_s)}{spared}"
-
-
-def _shown(seconds: float) -> str:
-    """Return seconds as people say them."""
-    for unit, length, least in (("d", 86400.0, 2), ("h", 3600.0, 2), ("min", 60.0, 5)):
-        if seconds >= least * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.3g} s"
+    return f"seen: {outlook.losses:.3g} in {in_words(outlook.uptime_s)}{spared}"

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tunekit.config.durations import parse_duration
 from tunekit.printable import one_line, printable
+from tunekit.results.ledger import in_two_lines
 from tunekit.store.inspection import Problem
 from tunekit.upkeep.clearing import ClearReport, clear
 from tunekit.upkeep.copying import copy
@@ -104,6 +105,8 @@ def run_ls(path: str, *, as_json: bool) -> int:
         view.add_row(*(escape("" if value is None else one_line(str(value))) for value in row))
     console = _console()
     console.print(view, soft_wrap=True)
+    for line in in_two_lines(table.spent):
+        console.print(f" {line}", markup=False, soft_wrap=True)
     return 0
 
 

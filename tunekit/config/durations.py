@@ -45,6 +45,14 @@ def seconds_of(value: float | str | Duration) -> float:
     return float(value.total_seconds() if isinstance(value, Duration) else value)
 
 
+def in_words(seconds: float) -> str:
+    """Return a length of time as people say it: ``0.41 s``, ``212 s``, ``12.3 min``, ``3.4 h``."""
+    for unit, length, least in (("d", 86400.0, 2), ("h", 3600.0, 2), ("min", 60.0, 5)):
+        if seconds >= least * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.3g} s"
+
+
 def check_interval(problems: Problems, field: str, value: Any, *, none_is: str, auto: bool = False) -> None:
     """Check an optional length of time above zero.
 

@@ -31,9 +31,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from tunekit.core.books import NO_LOSS, PAUSED, Book, Lease, Spent, micros, summed
 from tunekit.core.commands import Command, ContinueTrial, KillTrial, LaunchTrial, StopTrial
 from tunekit.core.events import (
     DriverStarted,
@@ -52,156 +52,9 @@ from tunekit.core.events import (
 from tunekit.core.trial import TrialState
 from tunekit.types import LossCause, TrialId, TrialStatus
 
-NO_LOSS: Final = "no loss"
-PAUSED: Final = "paused"
-
 _Ending = TrialReturned | TrialRaised | TrialHalted | TrialPreempted | WorkerLost | LaunchFailed | RestoreFailed
+_COMMANDS: Final = frozenset(get_args(Command))
 _IN_PEACE: Final[dict[type, str]] = {TrialReturned: NO_LOSS, TrialHalted: PAUSED}
-
-
-@dataclass(slots=True)
-class Spent:
-    """Microseconds by what they went into. Each one is counted once."""
-
-    useful: int = 0
-    pruned: int = 0
-    recomputed: int = 0
-    checkpointing: int = 0
-    restoring: int = 0
-    waiting: int = 0
-    queued: int = 0
-
-    @property
-    def leased(self) -> int:
-        """All of them."""
-        return self.held + self.queued
-
-    @property
-    def held(self) -> int:
-        """Those in which a worker was there for the trial."""
-        return self.useful + self.pruned + self.lost
-
-    @property
-    def lost(self) -> int:
-        """Those in which a worker was there and did not train, or what it trained did not last."""
-        return self.recomputed + self.checkpointing + self.restoring + self.waiting
-
-    def by_kind(self) -> dict[str, int]:
-        """Return them by what they went into."""
-        return {name: getattr(self, name) for name in _KINDS}
-
-    def add(self, other: Spent) -> None:
-        """Take the microseconds of another account in."""
-        for name in _KINDS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
-_KINDS: Final = tuple(one.name for one in fields(Spent))
-
-
-@dataclass(slots=True)
-class _Lease:
-    """An attempt that has begun and not ended."""
-
-    attempt: int
-    launched: int
-    until: int | None
-    assigned: int | None = None
-    """When a worker came to it, if that was said."""
-    is_started: bool = False
-    paid: int = 0
-    """Up to this moment everything is accounted for."""
-    iteration: int = 0
-    """Of its newest row; before the first, of the checkpoint that it goes on from."""
-    newest: int | None = None
-    """Iteration of its newest row."""
-    fresh: list[ResultReported] = field(default_factory=list)
-    """Rows that came at ``arrived`` and are not accounted for."""
-    arrived: int = 0
-    is_held: bool = False
-    """Whether it stands at its horizon."""
-    is_stopping: bool = False
-    is_hung: bool = False
-    """Whether it is being killed for its silence."""
-
-
-@dataclass(slots=True)
-class _Book:
-    """One trial."""
-
-    spent: dict[str, Spent] = field(default_factory=dict)
-    """By cause. Training of rows that stand is not in it."""
-    rows: list[tuple[int, int]] = field(default_factory=list)
-    """Iteration and microseconds of training of each row that stands, by iteration."""
-    lease: _Lease | None = None
-    cause: str = NO_LOSS
-    """How the newest attempt has ended."""
-
-    def under(self, cause: str) -> Spent:
-        """Return the account of a cause."""
-        return self.spent.setdefault(cause, Spent())
-
-    def settle(self, lease: _Lease) -> None:
-        """Account for the rows that have come."""
-        if not lease.fresh:
-            return
-        left = lease.arrived - lease.paid
-        for row in lease.fresh:
-            blocked = min(left, _us(row.blocked_s))
-            loaded = min(left - blocked, _us(row.loaded_s))
-            left -= blocked + loaded
-            if blocked:
-                self.under(NO_LOSS).checkpointing += blocked
-            if loaded:
-                self.under(self.cause).restoring += loaded
-        for row, trained in zip(lease.fresh, _shared(left, lease.fresh), strict=True):
-            self.rewind(row.iteration - 1)
-            self.rows.append((row.iteration, trained))
-        lease.paid = lease.arrived
-        lease.fresh.clear()
-
-    def rewind(self, iteration: int) -> None:
-        """Regard training beyond an iteration as lost."""
-        while self.rows and self.rows[-1][0] > iteration:
-            self.under(self.cause).recomputed += self.rows.pop()[1]
-
-    def wait(self, lease: _Lease, now: int) -> None:
-        """Account for a trial that stood at its horizon, if it did."""
-        self.settle(lease)
-        if lease.is_held:
-            self.under(NO_LOSS).waiting += now - lease.paid
-            lease.paid = now
-            lease.is_held = False
-
-    def prepare(self, lease: _Lease, now: int, took_s: float) -> None:
-        """Account for an attempt up to where user code begins, or would have begun."""
-        known = now - lease.assigned if lease.assigned is not None else 0
-        restoring = min(_us(took_s) or known, now - lease.launched)
-        self.under(self.cause).restoring += restoring
-        self.under(self.cause).queued += now - lease.launched - restoring
-        lease.is_started = True
-        lease.paid = now
-
-    def close(self, lease: _Lease, now: int, cause: str | None, blocked_s: float = 0.0) -> None:
-        """Account for the end of an attempt.
-
-        Args:
-            lease: The attempt.
-            now: When it ended.
-            cause: Why it was lost; None: it was not.
-            blocked_s: Seconds of its end in which it waited for saves.
-        """
-        self.wait(lease, now)
-        blocked = min(now - lease.paid, _us(blocked_s))
-        left = now - lease.paid - blocked
-        if blocked:
-            self.under(NO_LOSS).checkpointing += blocked
-        if cause is not None:
-            self.under(cause).recomputed += left
-        elif left:
-            before = self.rows.pop()[1] if self.rows and self.rows[-1][0] == lease.iteration else 0
-            self.rows.append((lease.iteration, before + left))
-        lease.paid = now
 
 
 class Accounts:
@@ -213,7 +66,7 @@ class Accounts:
 
     def __init__(self, records: Iterable[Event | Command] = ()) -> None:
         """Take in records."""
-        self._books: dict[TrialId, _Book] = {}
+        self._books: dict[TrialId, Book] = {}
         self._at = 0.0
         """When the newest event happened."""
         for record in records:
@@ -221,11 +74,12 @@ class Accounts:
 
     def apply(self, record: Event | Command) -> None:
         """Take in the next record of the journal. Commands are given when the event before them happened."""
-        if isinstance(record, DriverStarted):
+        kind = type(record)
+        if kind is DriverStarted:
             self._lose_all()
-        if (at := getattr(record, "at", None)) is not None:
-            self._at = at
-        if (take := _TAKERS.get(type(record))) is not None:
+        if kind not in _COMMANDS:
+            self._at = record.at  # type: ignore[union-attr]
+        if (take := _TAKERS.get(kind)) is not None:
             take(self, record)
 
     def spent(self, trials: Sequence[TrialState] = ()) -> dict[TrialId, dict[str, Spent]]:
@@ -239,18 +93,14 @@ class Accounts:
 
     def total(self, trials: Sequence[TrialState] = ()) -> Spent:
         """Return what all trials have spent together."""
-        total = Spent()
-        for by_cause in self.spent(trials).values():
-            for spent in by_cause.values():
-                total.add(spent)
-        return total
+        return summed(self.spent(trials))
 
     def standing(self, trial: TrialId) -> set[int]:
         """Return the iterations of a trial whose training stands, those of an attempt under way left out."""
         book = self._books.get(trial)
         return set() if book is None else {iteration for iteration, _ in book.rows}
 
-    def _so_far(self, book: _Book, is_pruned: bool) -> dict[str, Spent]:  # noqa: FBT001 - internal, and read once
+    def _so_far(self, book: Book, is_pruned: bool) -> dict[str, Spent]:  # noqa: FBT001 - internal, and read once
         if book.lease is not None:
             book = copy.deepcopy(book)
             assert book.lease is not None  # noqa: S101 - for the type checker
@@ -264,7 +114,7 @@ class Accounts:
             expected.useful += stands
         return spent
 
-    def _lease(self, trial: TrialId, attempt: int) -> tuple[_Book, _Lease] | None:
+    def _lease(self, trial: TrialId, attempt: int) -> tuple[Book, Lease] | None:
         """Return a trial whose attempt is under way. What is said of any other one is void."""
         book = self._books.get(trial)
         if book is None or book.lease is None or book.lease.attempt != attempt:
@@ -278,50 +128,51 @@ class Accounts:
                 self._end(book, book.lease, str(LossCause.DRIVER_LOST))
                 book.cause, book.lease = str(LossCause.DRIVER_LOST), None
 
-    def _end(self, book: _Book, lease: _Lease, cause: str | None, blocked_s: float = 0.0, took_s: float = 0.0) -> None:
-        now = _us(self._at)
+    def _end(self, book: Book, lease: Lease, cause: str | None, blocked_s: float = 0.0, took_s: float = 0.0) -> None:
+        now = micros(self._at)
         if not lease.is_started:
             book.prepare(lease, now, took_s)
         book.close(lease, now, cause, blocked_s)
 
     def _on_launch(self, command: LaunchTrial) -> None:
-        book = self._books.setdefault(command.trial, _Book())
+        book = self._books.setdefault(command.trial, Book())
         start = command.resume_from
         book.rewind(-1 if start is None else start)
-        book.lease = _Lease(command.attempt, _us(self._at), command.until, iteration=start or 0)
+        book.lease = Lease(command.attempt, micros(self._at), command.until, iteration=start or 0)
 
     def _on_assigned(self, event: TrialAssigned) -> None:
         if (found := self._lease(event.trial, event.attempt)) is not None:
-            found[1].assigned = _us(event.at)
+            found[1].assigned = micros(event.at)
 
     def _on_started(self, event: TrialStarted) -> None:
         found = self._lease(event.trial, event.attempt)
         if found is not None and not found[1].is_started:
-            found[0].prepare(found[1], _us(event.at), event.took_s)
+            found[0].prepare(found[1], micros(event.at), event.took_s)
 
     def _on_row(self, event: ResultReported) -> None:
-        found = self._lease(event.trial, event.attempt)
-        if found is None:
+        book = self._books.get(event.trial)
+        lease = book.lease if book is not None else None
+        if book is None or lease is None or lease.attempt != event.attempt:
             return
-        book, lease = found
-        if lease.newest is not None and event.iteration <= lease.newest:
+        iteration = event.iteration
+        if lease.newest is not None and iteration <= lease.newest:
             return
-        now = _us(event.at)
+        now = micros(event.at)
         if not lease.is_started:
             book.prepare(lease, now, 0.0)
         if now != lease.arrived:
             book.settle(lease)
             lease.arrived = now
         lease.fresh.append(event)
-        lease.iteration = lease.newest = event.iteration
-        lease.is_held = lease.until is not None and event.iteration >= lease.until and not event.final
+        lease.iteration = lease.newest = iteration
+        lease.is_held = lease.until is not None and iteration >= lease.until and not event.final
 
     def _on_answer(self, command: ContinueTrial | StopTrial) -> None:
         found = self._lease(command.trial, command.attempt)
         if found is None:
             return
         book, lease = found
-        book.wait(lease, _us(self._at))
+        book.wait(lease, micros(self._at))
         if isinstance(command, ContinueTrial):
             lease.until = command.until
         else:
@@ -352,25 +203,6 @@ def _cause_of(event: _Ending, *, is_hung: bool) -> LossCause:
     if isinstance(event, RestoreFailed):
         return LossCause.RESTORE_FAILED
     return LossCause.PREEMPTED if isinstance(event, TrialPreempted) else LossCause.RAISED
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * 1e6)
-
-
-def _shared(total: int, rows: Sequence[ResultReported]) -> list[int]:
-    """Return whole shares of a total, in proportion to what each row took; equal ones if nobody knows."""
-    weights = [max(0, _us(row.time_this_iter_s - row.loaded_s)) for row in rows]
-    whole = sum(weights)
-    if not whole:
-        weights, whole = [1] * len(rows), len(rows)
-    shares, given, sofar = [], 0, 0
-    for weight in weights:
-        sofar += weight
-        share = total * sofar // whole - given
-        given += share
-        shares.append(share)
-    return shares
 
 
 _TAKERS: Final[Mapping[type, Callable[[Accounts, Any], None]]] = {

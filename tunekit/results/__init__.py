@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tunekit.results.grid import ResultGrid
+from tunekit.results.ledger import Cost, Ledger, Seconds
 from tunekit.results.result import Result
 
-__all__ = ["Result", "ResultGrid"]
+__all__ = ["Cost", "Ledger", "Result", "ResultGrid", "Seconds"]

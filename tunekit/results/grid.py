@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
 from tunekit.config.problems import Problems
+from tunekit.core.accounts import Accounts
 from tunekit.core.failures import tally
 from tunekit.core.metrics import flatten
 from tunekit.core.rows import RowTable
@@ -16,6 +18,7 @@ from tunekit.errors import NoResultError, TrialError, TunekitError
 from tunekit.results.columns import table, with_config
 from tunekit.results.differences import RewrittenRow, as_shown
 from tunekit.results.history import History, Source
+from tunekit.results.ledger import Ledger
 from tunekit.results.questions import check_question, unknown_metric
 from tunekit.results.ranking import SCOPES, best_row, order, standing, value_of
 from tunekit.results.result import Result
@@ -33,6 +36,8 @@ class ResultGrid(Sequence[Result]):
         configs: Makes the configuration of a trial.
         shown_configs: Makes it for tables, where what the script no longer has is there by name; None: as ``configs``.
         rows: Reads the whole table of rows; called at most once, when a question needs it.
+        accounts: Reads what the seconds of the sweep went into; called at most once, too.
+        resources: Says what a trial occupies.
         trainable_name: Names the trials.
         path: The experiment's folder.
         metric: What the sweep optimises, if it does.
@@ -48,6 +53,8 @@ class ResultGrid(Sequence[Result]):
         configs: Callable[[TrialId], dict[str, Any]],
         shown_configs: Callable[[TrialId], dict[str, Any]] | None = None,
         rows: Callable[[], RowTable],
+        accounts: Callable[[], Accounts] = Accounts,
+        resources: Callable[[TrialId], Mapping[str, float]] = lambda _: {},
         trainable_name: str,
         path: str,
         metric: str | None = None,
@@ -65,6 +72,8 @@ class ResultGrid(Sequence[Result]):
         )
         self._histories = [History(trial, self._source) for trial in trials]
         self._results = [Result(history) for history in self._histories]
+        self._accounts = accounts
+        self._resources = resources
         self._metric = metric
         self._mode = mode
         self.experiment_path = path
@@ -108,6 +117,15 @@ class ResultGrid(Sequence[Result]):
     def losses(self) -> dict[str, int]:
         """How often attempts of all trials were lost, by cause, the most frequent first. See ``Result.losses``."""
         return tally(history.state for history in self._histories)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What the seconds of the sweep went into: useful or lost, by trial and by cause. Reads the journal.
+
+        ``ledger.cost({"CPU": 0.04, "GPU": 2.1})`` says it in money, and ``print(ledger)`` shows it as a table.
+        """
+        spent = self._accounts().spent([history.state for history in self._histories])
+        return Ledger(spent, trial_name=self._source.trial_name, resources=self._resources)
 
     @property
     def num_errors(self) -> int:

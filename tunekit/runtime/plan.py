@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -248,9 +248,13 @@ class Plan:
 
     def attempt_spec(self, config: dict[str, Any], **launch: Any) -> AttemptSpec:
         """Return what a worker is told about one attempt."""
-        resources = self.info.resources
-        shape = resources(config) if callable(resources) else resources
+        shape = self.resources(lambda: config)
         return AttemptSpec(trial_name=self.trial_name(launch["trial"]), config=config, resources=shape, **launch)
+
+    def resources(self, config: Callable[[], dict[str, Any]]) -> Mapping[str, float]:
+        """Return what a trial occupies. Its configuration is made only if that depends on it."""
+        resources = self.info.resources
+        return resources(config()) if callable(resources) else resources
 
     def judge(self, row: ResultReported, config: dict[str, Any]) -> str:
         """Ask the script's stop function about a row; return why its trial ends here, or an empty string.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import queue
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tunekit import errors
 from tunekit.callbacks.alarm import Alarm
 from tunekit.callbacks.cadence import Cadence
 from tunekit.callbacks.notices import Notices
 from tunekit.callbacks.progress import Progress
+from tunekit.core.accounts import Accounts
+from tunekit.core.codec import Record
 from tunekit.core.events import DriverStarted, StopRequested
 from tunekit.core.experiment import Experiment
 from tunekit.core.ordering import dependence
@@ -28,6 +31,7 @@ from tunekit.logs import logger_of
 from tunekit.printable import one_line
 from tunekit.results import ResultGrid
 from tunekit.results.differences import as_shown, summary
+from tunekit.results.ledger import in_two_lines
 from tunekit.runtime.clock import Clock
 from tunekit.runtime.comparing import check_identity, check_space, forked, has_work, seed_of
 from tunekit.runtime.driver import Driver, Observer
@@ -40,7 +44,7 @@ from tunekit.runtime.spec import Delivery
 from tunekit.runtime.stocktaking import take_stock
 from tunekit.store.layout import staging_name
 from tunekit.trainable import check_picklable
-from tunekit.types import Json, Outcome
+from tunekit.types import Json, Outcome, TrialId
 
 logger = logger_of("tunekit")
 
@@ -127,6 +131,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     sweep.right.check()
     _sweep_garbage(sweep)
     _warn_of_other_outcomes(sweep, attempts)
+    _sum_up(sweep, attempts)
     _conclude(sweep, interruption.exit_code)
 
 
@@ -194,6 +199,14 @@ def _warn_of_other_outcomes(sweep: OpenSweep, attempts_before: Sequence[int]) ->
             logger.warning("%s", one_line(text))
 
 
+def _sum_up(sweep: OpenSweep, attempts_before: Sequence[int]) -> None:
+    """Say what the seconds of the sweep went into, if any were spent in this run and the user wants to see anything."""
+    trials = sweep.experiment.state.trials
+    if sweep.plan.run.verbose and [trial.attempt for trial in trials] != attempts_before:
+        lines = in_two_lines(Accounts(_records(sweep.plan)).spent(trials))
+        sys.stderr.write("".join(f"  {line}\n" for line in lines))
+
+
 def _conclude(sweep: OpenSweep, exit_code: int) -> None:
     """Raise what the user must not miss."""
     state = sweep.experiment.state
@@ -225,20 +238,16 @@ def _experiment_error(text: str) -> Exception:
 def _results(plan: Plan, experiment: Experiment, spaces: Spaces) -> ResultGrid:
     state = experiment.state
 
-    def rows() -> RowTable:
-        folder = experiment_folder(plan.path)
-        if folder.header() is None:
-            raise ExperimentNotFoundError(
-                f"the rows of the experiment cannot be read: it is no longer at {plan.path}",
-                hint="if the folder was moved: Tuner.restore(new_path, trainable).get_results()",
-            )
-        return RowTable(folder.records())
+    def config(trial: TrialId) -> dict[str, Any]:
+        return spaces.resolve(trial, state.trials[trial].draw.values)
 
     return ResultGrid(
         trials=state.trials,
-        configs=lambda trial: spaces.resolve(trial, state.trials[trial].draw.values),
+        configs=config,
         shown_configs=lambda trial: spaces.resolve(trial, state.trials[trial].draw.values, is_shown=True),
-        rows=rows,
+        rows=lambda: RowTable(_records(plan)),
+        accounts=lambda: Accounts(_records(plan)),
+        resources=lambda trial: plan.resources(lambda: config(trial)),
         trainable_name=plan.info.name,
         path=plan.path,
         metric=plan.tune.metric,
@@ -246,6 +255,16 @@ def _results(plan: Plan, experiment: Experiment, spaces: Spaces) -> ResultGrid:
         outcome=state.outcome,
         depends_on=dependence(state),
     )
+
+
+def _records(plan: Plan) -> Iterator[Record]:
+    folder = experiment_folder(plan.path)
+    if folder.header() is None:
+        raise ExperimentNotFoundError(
+            f"the journal of the experiment cannot be read: it is no longer at {plan.path}",
+            hint="if the folder was moved: Tuner.restore(new_path, trainable).get_results()",
+        )
+    return folder.records()
 
 
 def _not_found(path: str) -> ExperimentNotFoundError:

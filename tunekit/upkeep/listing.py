@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from tunekit.core.accounts import Accounts
+from tunekit.core.books import Spent, summed
 from tunekit.core.codec import Record
 from tunekit.core.events import ResultReported, TrialsSuggested, TrialStarted
 from tunekit.store import layout
@@ -26,11 +29,16 @@ class Table(NamedTuple):
     kind: Kind
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
+    spent: Mapping[int, Mapping[str, Spent]] = MappingProxyType({})
+    """Of an experiment: what the seconds of its trials went into, by cause."""
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON."""
         rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-        return {"path": self.path, "kind": self.kind, "rows": rows}
+        table = {"path": self.path, "kind": self.kind, "rows": rows}
+        if self.kind is not Kind.EXPERIMENT:
+            return table
+        return {**table, "spent_s": {kind: micros / 1e6 for kind, micros in summed(self.spent).by_kind().items()}}
 
 
 @dataclass
@@ -40,10 +48,12 @@ class _Progress(History):
     num_trials: int = 0
     attempts: dict[int, int] = field(default_factory=dict)
     iterations: dict[int, int] = field(default_factory=dict)
+    accounts: Accounts = field(default_factory=Accounts)
 
     def take(self, record: Record) -> None:
         """Fold one record."""
         super().take(record)
+        self.accounts.apply(record)
         match record:
             case TrialsSuggested():
                 self.num_trials += len(record.draws)
@@ -91,7 +101,8 @@ def _trials(place: Place) -> Table:
         saved = {key: inside for key, inside in parts.visible.items() if key.startswith(f"{trial_name}/")}
         attempts, iteration = progress.attempts.get(trial, 0), progress.iterations.get(trial)
         rows.append((trial_name, attempts, iteration, len(saved), sum(map(_size, saved.values()))))
-    return Table(place.uri, place.kind, ("trial", "attempts", "iteration", "checkpoints", "bytes"), rows)
+    columns = ("trial", "attempts", "iteration", "checkpoints", "bytes")
+    return Table(place.uri, place.kind, columns, rows, progress.accounts.spent())
 
 
 def _checkpoints(place: Place, parts: Contents) -> Table:
