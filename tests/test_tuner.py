@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(make: Make, tmp_path:
             if self.count == 5 and not (tmp_path / "done").exists():
                 (tmp_path / "done").touch()
                 file = tmp_path / "exp" / "Damaging_00000" / "checkpoint_000004" / "count.json"
+                while not file.exists():  # It is saved behind the trial where the storage is slow.
+                    time.sleep(0.001)
                 file.write_text("9")
                 raise ValueError("after some damage")
             return super().step()

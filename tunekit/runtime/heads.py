@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,14 @@ class Held:
     def key(self) -> AttemptKey:
         """Which attempt it is."""
         return self.assign.trial, self.assign.attempt
+
+
+def aged(queue: Iterable[Held], head_s: float) -> list[Held]:
+    """Return what a worker that is gone had, the first of which it had been at work on for so many seconds."""
+    held = list(queue)
+    if held and not held[0].is_started:
+        held[0].head_s = head_s
+    return held
 
 
 class Queue(Protocol):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from tunekit.core.events import TrialAssigned
 from tunekit.runtime.avoiding import Avoidance
 from tunekit.runtime.durations import Durations
-from tunekit.runtime.heads import Heads, Held
+from tunekit.runtime.heads import Heads, Held, aged
 from tunekit.runtime.room import count_room
 from tunekit.runtime.shapes import Node, Shape, is_held
 from tunekit.runtime.wire import Assign, AttemptKey
@@ -184,10 +184,7 @@ class Pool:
         self._room.clear()
         for key in record.held:
             self._holders.pop(key, None)
-        held = list(record.held.values())
-        if held and not held[0].is_started:
-            held[0].head_s = self._clock() - record.busy_since
-        return held
+        return aged(record.held.values(), self._clock() - record.busy_since)
 
     def put_back(self, shape: Shape, held: Iterable[Held]) -> list[AttemptKey]:
         """Have attempts that were not begun wait again, before all others.
