@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tunekit.config import CheckpointConfig
-from tunekit.core.accounts import Accounts, Spent
+from tunekit.core.accounts import Accounts
+from tunekit.core.books import Spent
 from tunekit.core.codec import Record
 from tunekit.core.commands import DeleteCheckpoint, LaunchTrial, PublishCheckpoint, StopTrial, TellOutlook
 from tunekit.core.events import (
