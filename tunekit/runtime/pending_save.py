@@ -42,8 +42,8 @@ class PendingSave:
     metadata: dict[str, Json]
     parent: Callable[[], int | None]
     """Iteration of the checkpoint before it, asked for when all saves before it have come to their ends."""
-    staged: Callable[[dict[str, Json]], CheckpointStaged]
-    """Makes the event of a manifest."""
+    staged: Callable[[PendingSave, dict[str, Json]], CheckpointStaged]
+    """Makes the event of the save and its manifest."""
     is_replaceable: bool
     tell: Callable[[PendingSave, dict[str, Json] | BaseException], None]
     """Told of the end by the thread that came to it: the manifest, or what went wrong."""

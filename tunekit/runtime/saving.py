@@ -165,7 +165,7 @@ class Saving:
         try:
             self.settle()
             save.snapshot = written(write, save.begin())
-            self._channel.send(save.staged(save.seal()))
+            self._channel.send(save.staged(save, save.seal()))
         except BaseException as error:
             save.abandon()
             if isinstance(error, KeyboardInterrupt):
@@ -303,22 +303,21 @@ class Saving:
             exact=is_exact,
             interim=reason in INTERIM,
         )
-        save = PendingSave(
+        return PendingSave(
             io=self._io,
             began_at=began_at,
             key=CheckpointKey(*self._key(row.iteration), exact=is_exact),
             metadata=metadata,
             parent=lambda: self._staged_at or None,
-            staged=lambda manifest: msgspec.structs.replace(
+            staged=lambda save, manifest: msgspec.structs.replace(
                 event,
                 manifest=manifest,
-                took_s=round(self.clock() - began_at, 6),
+                took_s=round(self.clock() - save.began_at, 6),
                 blocked_s=round(save.blocked_s, 6),
             ),
             is_replaceable=reason is SaveReason.TIME and not pin,
             tell=self._end,
         )
-        return save
 
     def _end(self, save: PendingSave, result: dict[str, Json] | BaseException) -> None:
         """Take note of how a save has ended behind the trial. On the thread, which nothing may end."""
@@ -341,7 +340,7 @@ class Saving:
 
     def _tell(self, save: PendingSave, manifest: dict[str, Json]) -> None:
         self._staged_at = save.key.iteration
-        event = save.staged(manifest)
+        event = save.staged(save, manifest)
         if self.pace is not None and save.blocked_s:
             self.pace.note_durable(event.took_s)
         self._channel.send(event)
