@@ -207,11 +207,12 @@ class Journal(OpenedJournal):
         try:
             make_folder(self._folder, 0o700)
             for path in detach_end(self._folder) if self._closes else segments(self._folder):
+                number = segment_number(path)
                 for batch in read_segment(path, self._chain, self._num_records):
-                    self._number, self._size, self._chain = segment_number(path), batch.end, batch.chain
+                    self._number, self._size, self._chain = number, batch.end, batch.chain
                     self._num_records += len(batch.payloads)
                     yield batch.payloads
-                if self._number != segment_number(path) and not self._closes:
+                if self._number != number and not self._closes:
                     cut(path, 0)
         except OSError as error:
             if isinstance(error, TunekitError):

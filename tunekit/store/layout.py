@@ -16,6 +16,7 @@ path.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -97,6 +98,7 @@ def leads_outside(key: str) -> bool:
     return "\0" in key or not {"", ".", ".."}.isdisjoint(key.split("/"))
 
 
+@functools.lru_cache
 def safe_trainable_name(name: str) -> str:
     """Return ``name`` reduced to letters, digits, ``_``, ``-`` and ``.``, so that ``<lambda>`` becomes ``lambda``."""
     return _UNSAFE.sub("_", name)[:MAX_TRAINABLE_CHARS].strip("_.-") or "trainable"
