@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class Stopwatch:
@@ -36,12 +37,15 @@ class Stopwatch:
         finally:
             self._loaded_s += self._clock() - began_at
 
-    def take_blocked(self) -> float:
-        """Return the seconds that were waited since the last time that somebody asked."""
-        taken, self._blocked_s = self._blocked_s, 0.0
-        return round(taken, 4)
+    def take_blocked(self) -> dict[str, Any]:
+        """Return ``blocked_s``, the seconds that were waited since the last time that somebody asked.
 
-    def take_loaded(self) -> float:
-        """Return the seconds in which the checkpoint was loaded, likewise."""
-        taken, self._loaded_s = self._loaded_s, 0.0
-        return round(taken, 4)
+        A zero is left out: it would be written into every line of the journal.
+        """
+        taken, self._blocked_s = round(self._blocked_s, 4), 0.0
+        return {"blocked_s": taken} if taken else {}
+
+    def take_loaded(self) -> dict[str, Any]:
+        """Return ``loaded_s``, the seconds in which the checkpoint was loaded, likewise."""
+        taken, self._loaded_s = round(self._loaded_s, 4), 0.0
+        return {"loaded_s": taken} if taken else {}

@@ -202,8 +202,8 @@ class TrialRun:
                 time_total_s=self.time_total_s,
                 final=ends,
                 saves=saves or (ends and self.write is not None and self._saves_at_end),
-                blocked_s=self.watch.take_blocked(),
-                loaded_s=self.watch.take_loaded(),
+                **self.watch.take_blocked(),
+                **self.watch.take_loaded(),
             )
         )
         return ends
@@ -269,7 +269,7 @@ class TrialRun:
     def send_ending(self) -> None:
         """Tell the driver how the attempt ended, after all that it saved."""
         self._settle()
-        about: dict[str, Any] = {**self._about, "blocked_s": self.watch.take_blocked()}
+        about: dict[str, Any] = {**self._about, **self.watch.take_blocked()}
         if self.ending is Ending.HALTED:
             self._channel.send(TrialHalted(**about))
         elif self.ending is Ending.PREEMPTED:
@@ -280,8 +280,8 @@ class TrialRun:
     def send_raised(self, error: ErrorInfo, *, retryable: bool, fatal: bool) -> None:
         """Tell the driver that user code raised, after all that it had saved."""
         self._settle()
-        blocked_s = self.watch.take_blocked()
-        raised = TrialRaised(**self._about, error=error, retryable=retryable, fatal=fatal, blocked_s=blocked_s)
+        blocked = self.watch.take_blocked()
+        raised = TrialRaised(**self._about, error=error, retryable=retryable, fatal=fatal, **blocked)
         self._channel.send(raised)
 
     @property
