@@ -50,6 +50,8 @@ class Books:
     """Failure checkpoints, by iteration and attempt: staged, published, or gone."""
     published: dict[int, int] = field(default_factory=dict)
     """Attempt by iteration, of checkpoints to rely on."""
+    ever_published: set[tuple[int, int]] = field(default_factory=set)
+    """Iteration and attempt of all checkpoints that were ever relied on."""
     doubted: set[tuple[int, int]] = field(default_factory=set)
     """Iteration and attempt of published checkpoints of which nobody knows whether they are still there."""
     given_up: set[tuple[int, int]] = field(default_factory=set)

@@ -13,8 +13,9 @@ from tunekit.errors import InvariantViolationError
 from tunekit.schedulers import ASHA, FIFO
 from tunekit.testing.sim_books import Books
 from tunekit.testing.sim_judge import Judge
+from tunekit.testing.sim_kept import check_kept
 from tunekit.testing.sim_options import METRIC, SimOptions
-from tunekit.testing.sim_workers import is_divisible
+from tunekit.testing.sim_workers import Surroundings
 from tunekit.testing.sim_world import Oracle, SimStore, Visible
 from tunekit.types import TrialId, TrialStatus
 
@@ -97,9 +98,10 @@ def compare(live: State, replayed: State) -> Iterator[str]:
 
 
 def check_end(
-    options: SimOptions, state: State, records: Sequence[Record], judge: Judge, store: SimStore, oracle: Oracle
+    around: Surroundings, state: State, records: Sequence[Record], judge: Judge, oracle: Oracle
 ) -> Iterator[str]:
     """Yield what is wrong with the results of a sweep that has finished."""
+    options, store = around.options, around.store
     if len(state.trials) != options.num_trials:
         yield f"there are {len(state.trials)} trials, but must be {options.num_trials}"
     table = RowTable(records)
@@ -109,14 +111,15 @@ def check_end(
     for (index, iteration), there in store.visible.items():
         visible.setdefault(index, {})[iteration] = there
     for trial in state.trials:
-        if (
-            not options.second_chance
-        ):  # which gives every trial a fresh budget, more than once if a driver dies meanwhile
+        if not options.second_chance:  # It gives every trial a fresh budget, twice if a driver dies meanwhile.
             judge.check_end(trial.trial, trial.status)
         rows = [(row.iteration, row.metrics) for row in table.rows(trial)]
         yield from _check_rows(options, trial, rows, oracle)
         failures = {attempt: iteration for index, iteration, attempt in store.failures if index == trial.trial}
-        yield from _check_checkpoints(options, trial, visible.get(trial.trial, {}), failures, oracle)
+        shown = visible.get(trial.trial, {})
+        yield from _check_checkpoints(trial, shown, failures)
+        if trial.status is TrialStatus.COMPLETED:
+            yield from check_kept(options, trial.trial, shown, judge.of(trial.trial), around.warned, oracle)
     yield from _check_bytes(options, judge)
 
 
@@ -163,13 +166,7 @@ def _may_stop(options: SimOptions, length: int) -> bool:
     return not isinstance(asha, FIFO)  # Of another scheduler nothing is known but its decisions.
 
 
-def _check_checkpoints(
-    options: SimOptions,
-    trial: TrialState,
-    visible: Mapping[int, Visible],
-    failures: Mapping[int, int],
-    oracle: Oracle,
-) -> Iterator[str]:
+def _check_checkpoints(trial: TrialState, visible: Mapping[int, Visible], failures: Mapping[int, int]) -> Iterator[str]:
     known = {
         entry.iteration: entry.attempt
         for entry in trial.checkpoints.values()
@@ -186,32 +183,3 @@ def _check_checkpoints(
     shown = {iteration: there.attempt for iteration, there in visible.items() if iteration not in giving_up}
     if shown != known:
         yield f"trial {trial.trial} has the checkpoints {shown}, but the core believes in {known}"
-    if _is_comparable(options) and trial.status is TrialStatus.COMPLETED:
-        expected = _undisturbed(options, trial.trial, oracle)
-        if expected - set(shown) or (set(shown) - expected and not options.faults.notice):
-            yield f"trial {trial.trial} has the checkpoints {sorted(shown)}, but undisturbed {sorted(expected)}"
-
-
-def _is_comparable(options: SimOptions) -> bool:
-    """Whether nothing costs a checkpoint for good, and nothing asks for one more."""
-    faults = options.faults
-    # Who saves when told to stop says so, and may be killed before that is heard.
-    unheard = options.persist_s > 0 and faults.delay + 0.1 > 2 * options.stop_grace_s
-    costs = faults.save or faults.store or faults.damage or faults.deaf or unheard
-    asks = faults.interrupt or options.time_budget_s or options.fail_fast or options.time_limit_s
-    # Who hears that its machine goes saves once more, which may take the place of another checkpoint.
-    asks = asks or (faults.notice and options.num_to_keep is not None)
-    return isinstance(options.scheduler, FIFO) and not costs and not asks and options.max_bytes is None
-
-
-def _undisturbed(options: SimOptions, trial: TrialId, oracle: Oracle) -> set[int]:
-    """Return the checkpoints that a trial has at the end when nothing happens to it."""
-    last = options.last_iteration
-    pinned = {i for i in range(1, last + 1) if is_divisible(i, options.pin_every)}
-    saved = {i for i in range(1, last + 1) if is_divisible(i, options.save_every)} | pinned
-    if options.saves_at_end:
-        saved.add(last)
-    if options.num_to_keep is None or not saved:
-        return saved
-    ranked = sorted(saved, key=lambda i: (oracle.metric(trial, i) if options.by_score else 0.0, i))
-    return {*ranked[-options.num_to_keep :], max(saved), *pinned}

@@ -83,15 +83,15 @@ class Judge:
         if isinstance(event, DriverStarted):
             self._see_driver(event, commands)
         elif (trial := getattr(event, "trial", None)) is not None:
-            self._see_trial(self._of(trial), event)
+            self._see_trial(self.of(trial), event)
         for command in commands:
             self._see_command(command)
         if isinstance(event, ResultReported):
-            self._check_answer(self._of(event.trial), event, commands)
+            self._check_answer(self.of(event.trial), event, commands)
 
     def check_end(self, trial: TrialId, status: TrialStatus) -> None:
         """Compare how a trial ended with the failures that were told."""
-        book, settings = self._of(trial), self._settings
+        book, settings = self.of(trial), self._settings
         charges = (book.surely_charged, book.perhaps_charged, settings.max_failures)
         preemptions = (book.surely_preempted, book.perhaps_preempted, settings.max_preemption_failures)
         accounts = (charges, preemptions)
@@ -155,6 +155,7 @@ class Judge:
             case CheckpointPublished():
                 if book.staged.get(event.iteration) == event.attempt:
                     book.published[event.iteration] = book.staged.pop(event.iteration)
+                    book.ever_published.add((event.iteration, event.attempt))
                     book.unreadable.discard(event.iteration)
             case PublishFailed():
                 if book.staged.get(event.iteration) == event.attempt:
@@ -251,20 +252,20 @@ class Judge:
     def _see_command(self, command: Command) -> None:
         match command:
             case LaunchTrial():
-                self._see_launch(self._of(command.trial), command)
+                self._see_launch(self.of(command.trial), command)
             case ContinueTrial() | StopTrial():
-                self._see_answer(self._of(command.trial), command)
+                self._see_answer(self.of(command.trial), command)
             case PublishCheckpoint():
-                book = self._of(command.trial)
+                book = self.of(command.trial)
                 if command.exact:
                     known = book.staged.get(command.iteration) == command.attempt
                 else:
                     known = book.failures.get((command.iteration, command.attempt)) == "staged"
                 self._require(known, f"{command!r} publishes what was never staged")
             case DeleteCheckpoint():
-                self._see_delete(self._of(command.trial), command)
+                self._see_delete(self.of(command.trial), command)
             case KillTrial():
-                self._see_kill(self._of(command.trial), command)
+                self._see_kill(self.of(command.trial), command)
             case EndExperiment():
                 busy = [
                     trial
@@ -370,7 +371,8 @@ class Judge:
         goes_on, expected = isinstance(told[0], ContinueTrial), book.decisions[event.iteration]
         self._require(goes_on == expected, f"{told[0]!r} answers {event!r}, but going on must be {expected}")
 
-    def _of(self, trial: TrialId) -> Books:
+    def of(self, trial: TrialId) -> Books:
+        """Return the book of a trial."""
         while len(self.books) <= trial:
             self.books.append(Books())
         return self.books[trial]

@@ -58,6 +58,8 @@ class Faults:
 
     notice: float = 0.0
     """Of a worker to be told that its machine is taken away, per iteration; a trial that does not report dies then."""
+    machine: float = 0.0
+    """Of a machine to go with all that is on it, with notice or without, or to be said to, per turn of the driver."""
 
     @property
     def is_none(self) -> bool:
@@ -74,6 +76,8 @@ class SimOptions:
     """A trial ends by itself there."""
     scheduler: Scheduler = field(default_factory=FIFO)
     max_live: int = 3
+    num_nodes: int = 2
+    """How many machines there are, while none is gone."""
     save_every: int = 2
     """Iterations between checkpoints; 0: none but those at the end."""
     saves_at_end: bool = True
@@ -147,6 +151,7 @@ _RATES: dict[str, float] = {
     "capacity": 0.1,
     "searcher": 0.2,
     "notice": 0.1,
+    "machine": 0.05,
 }
 """The highest rate of each class."""
 
@@ -196,6 +201,7 @@ def draw_options(rng: random.Random) -> SimOptions:
         max_preemption_failures=rng.choice((-1, -1, -1, 0, 2)),
         backoff_s=rng.choice((0.0, 0.0, 2.0)),
         max_identical_failures=rng.choice((None, None, 2)),
+        num_nodes=rng.randint(1, 3),
     )
     if rng.random() < 0.1:  # noqa: PLR2004
         options = replace(options, time_limit_s=rng.uniform(3.0, 20.0))

@@ -19,6 +19,7 @@ from tunekit.core.events import (
     ErrorInfo,
     Event,
     LaunchFailed,
+    Place,
     RestoreFailed,
     ResultReported,
     SaveFailed,
@@ -32,6 +33,7 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.runtime.spec import Delivery
+from tunekit.testing.sim_nodes import SimNodes
 from tunekit.testing.sim_options import METRIC, SimOptions
 from tunekit.testing.sim_world import SimStore, Timeline, first_state, metric_of, next_state, size_of
 from tunekit.types import LossCause, TrialId
@@ -56,6 +58,13 @@ class Surroundings:
     """True with the given probability, and never once calm has come."""
     launched: dict[tuple[TrialId, int], int] = field(default_factory=dict)
     """How often each attempt was launched."""
+    warned: set[tuple[TrialId, int]] = field(default_factory=set)
+    """Attempts that were told that their machine is to go, or may go."""
+    nodes: SimNodes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Have the machines there."""
+        self.nodes = SimNodes(self.options.num_nodes, self.rng, self.timeline)
 
 
 def is_divisible(iteration: int, every: int) -> bool:
@@ -71,6 +80,9 @@ class SimAttempt:
         self.trial, self.attempt = launch.trial, launch.attempt
         self.is_over = False
         """Whether its process will do nothing more."""
+        self._avoid = launch.avoid
+        self._node = ""
+        """The machine that it is on; empty while it waits for one."""
         self._around = around
         self._until = launch.until
         self._resume_from = launch.resume_from
@@ -82,16 +94,18 @@ class SimAttempt:
         self._is_deaf = around.coin(around.options.faults.deaf)
         self._ignores_interrupts = around.rng.random() < 0.5  # noqa: PLR2004
         self._is_waiting = False
-        self._is_hung = self._is_leaving = False
+        self._is_hung = False
+        self._notice: bool | None = None
+        """Whether it is to save before it leaves its machine; None: it stays."""
+        self._saves_once = False
+        """Whether its next row is saved, because its machine may go."""
         self._stop: StopTrial | None = None
         self._outbox: list[Event] = []
         self._saves: deque[tuple[float, Event]] = deque()
         """Saves that are not finished, each with the seconds that it takes: the first is under way."""
         self._last_words: Event | None = None
         """What is said when all saves are finished."""
-        if around.options.hang_timeout_s is not None:
-            around.timeline.after(0.05, self._take_up)
-        around.timeline.after(0.1 + around.rng.random(), self._start)
+        self._settle_down()
 
     # -- what it is told -----------------------------------------------------------------------------------------------
 
@@ -113,6 +127,17 @@ class SimAttempt:
         if self._can_act() and not (self._is_deaf and self._ignores_interrupts):
             self._end(TrialHalted(trial=self.trial, attempt=self.attempt))
 
+    def warn(self, *, ends: bool, saves: bool) -> None:
+        """Be told that the machine is to go: leave it after the next row. Or that it may be: save the next row."""
+        self._around.warned.add((self.trial, self.attempt))
+        if not ends:
+            self._saves_once = True
+        elif self._notice is None:
+            self._notice = saves
+            if self._is_waiting and self._can_act():
+                self._is_waiting = False
+                self._leave()
+
     def die(self) -> None:
         """Vanish, with every message that was not sent yet."""
         self.is_over = True
@@ -125,9 +150,23 @@ class SimAttempt:
 
     # -- what it does --------------------------------------------------------------------------------------------------
 
+    def _settle_down(self) -> None:
+        """Begin on a machine, as soon as there is one."""
+        if self.is_over:
+            return
+        around = self._around
+        self._node = around.nodes.place(self, self._avoid)
+        if not self._node:
+            around.timeline.after(1.0, self._settle_down)
+            return
+        if around.options.hang_timeout_s is not None:
+            around.timeline.after(0.05, self._take_up)
+        around.timeline.after(0.1 + around.rng.random(), self._start)
+
     def _take_up(self) -> None:
         if not self.is_over:
-            self._around.deliver(Delivery([TrialAssigned(trial=self.trial, attempt=self.attempt)]))
+            assigned = TrialAssigned(trial=self.trial, attempt=self.attempt, node=self._node)
+            self._around.deliver(Delivery([assigned]))
 
     def _start(self) -> None:
         if self.is_over:
@@ -135,13 +174,19 @@ class SimAttempt:
         if self._around.options.hang_timeout_s is not None and self._around.coin(self._around.options.faults.hang):
             self._is_hung = True  # While it loads the code of the trial.
             return
+        if self._notice is not None and self._around.rng.random() < 0.5:  # noqa: PLR2004 - nothing was begun
+            self.lose(LossCause.NOT_STARTED)
+            return
         rate = self._around.options.faults.launch
         if self._around.coin(rate):
-            self._end(LaunchFailed(trial=self.trial, attempt=self.attempt, error=ERROR))
+            self._end(LaunchFailed(trial=self.trial, attempt=self.attempt, error=ERROR, node=self._node))
         elif self._around.coin(rate):
             self.lose(LossCause.NOT_STARTED)
         elif self._restore():
-            self._send(TrialStarted(trial=self.trial, attempt=self.attempt, restored_from=self._resume_from))
+            place = Place(node=self._node)
+            self._send(
+                TrialStarted(trial=self.trial, attempt=self.attempt, restored_from=self._resume_from, place=place)
+            )
             self._halt() if self._stop is not None and not self._is_deaf else self._plan_step()
 
     def _restore(self) -> bool:
@@ -169,7 +214,8 @@ class SimAttempt:
         options = self._around.options
         final = self._iteration >= options.iterations
         is_pinned = is_divisible(self._iteration, options.pin_every)
-        is_due = is_divisible(self._iteration, options.save_every) or is_pinned
+        is_due = is_divisible(self._iteration, options.save_every) or is_pinned or self._saves_once
+        self._saves_once = False
         self._send(
             ResultReported(
                 trial=self.trial,
@@ -188,7 +234,7 @@ class SimAttempt:
             self._clean_up(TrialReturned(trial=self.trial, attempt=self.attempt))
         elif self._stop is not None:
             self._halt()
-        elif self._is_leaving:
+        elif self._notice is not None:
             self._leave()
         elif self._until is not None and self._iteration >= self._until:
             self._is_waiting = True
@@ -209,7 +255,7 @@ class SimAttempt:
         elif self._around.options.hang_timeout_s is not None and coin(faults.hang):
             self._is_hung = True
         elif coin(faults.notice):
-            self._is_leaving = True
+            self.warn(ends=True, saves=True)
             self._around.timeline.after(_NOTICE_S, self._run_out)
         return self.is_over or self._is_hung or self._last_words is not None
 
@@ -219,8 +265,9 @@ class SimAttempt:
             self.lose(LossCause.PREEMPTED)
 
     def _leave(self) -> None:
-        """Save the newest row, and leave the machine."""
-        self._save()
+        """Save the newest row if there is time for it, and leave the machine."""
+        if self._notice:
+            self._save()
         self._clean_up(TrialPreempted(trial=self.trial, attempt=self.attempt))
 
     def _raise(self) -> None:
@@ -235,7 +282,8 @@ class SimAttempt:
         self._report_loss(cause)
 
     def _report_loss(self, cause: LossCause) -> None:
-        lost = WorkerLost(trial=self.trial, attempt=self.attempt, cause=cause)
+        node = self._node if self._around.rng.random() < 0.5 else ""  # noqa: PLR2004 - not everybody knows
+        lost = WorkerLost(trial=self.trial, attempt=self.attempt, cause=cause, node=node)
         self._around.timeline.after(self._around.rng.random(), self._around.deliver, Delivery([lost]))
 
     def _halt(self) -> None:

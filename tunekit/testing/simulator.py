@@ -188,7 +188,7 @@ class Simulation:
 
     def _is_rerun(self, state: State, records: list[Record]) -> bool:
         """Check the results of a finished sweep, and say whether it still has to be run once more."""
-        require(check_end(self.options, state, records, self._judge, self.store, self._oracle))
+        require(check_end(self._around, state, records, self._judge, self._oracle))
         require(check_accounts(records, Experiment(self.options.scheduler, Mode.MIN)))
         if not self._launched_before:
             self._launched_before = len(self._around.launched)
@@ -329,6 +329,8 @@ class Simulation:
         if self._coin(self.options.faults.capacity) and self._executor is not None:
             self._executor.announce(self._rng.randrange(5))
             self._timeline.after(5.0, self._executor.announce, self.options.max_live)
+        if self._coin(self.options.faults.machine):
+            self._around.nodes.strike()
 
     def _wind_alarm(self, driver: Driver) -> None:
         """Take a turn when the next deadline has come."""
