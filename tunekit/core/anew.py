@@ -42,7 +42,9 @@ def look_back(state: State, trial: TrialState, row: ResultReported) -> bool:
 
 
 def _note(state: State, trial: TrialState, restart: SilentRestart) -> None:
-    """Remember that an attempt began anew, and have the user told of the first one."""
+    """Remember that an attempt began anew, by its first sign, and have the user told of the first one."""
+    if any(known.attempt == restart.attempt for known in trial.silent_restarts):
+        return
     if not trial.silent_restarts and state.settings.silent_restart == "warn":
         state.started_over.append(trial.trial)
     trial.silent_restarts.append(restart)

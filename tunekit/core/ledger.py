@@ -32,7 +32,7 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
     The trial may have gone on meanwhile: saving is behind the training. Nothing is owed for that, since the worker ends
     no attempt and asks for no way out of one before all that it saves has been told.
     """
-    if event.iteration <= trial.saved_at if event.exact else event.attempt in trial.failures_saved:
+    if event.iteration <= trial.saved_at if event.exact else event.attempt <= trial.failure_saved_by:
         state.num_stale += 1
         return
     entry = _entry(event, time_total_s=_time_total_s(trial, event), size=num_bytes(event.manifest))
@@ -43,6 +43,8 @@ def on_staged(state: State, trial: TrialState, event: CheckpointStaged, out: lis
         trial.saved_at = event.iteration
         if event.iteration >= trial.owes_at:  # Saves come in the order of their rows.
             trial.owes_at = 0
+    else:
+        trial.failure_saved_by = event.attempt
     trial.enter(entry)
     state.hear(trial)
     state.publish(trial, entry, out)

@@ -135,9 +135,10 @@ class ByteLimit:
         if not entry.exact:
             return False
         best = self.find_best(trials)
+        is_started_from = trial.status.is_live or trial.doom is not None  # In doubt, whoever mends the code needs it.
         return (
             self.newest.get(trial.trial) == entry.iteration
-            or (trial.status.is_live and trial.resume_from == entry.iteration)
+            or (is_started_from and trial.resume_from == entry.iteration)
             or (best is not None and best[-3:] == (trial.trial, entry.iteration, entry.attempt))
         )
 

@@ -140,6 +140,8 @@ class TrialState(msgspec.Struct):
     """Failure checkpoints, by attempt."""
     has_interim: bool = False
     """Whether any of its checkpoints may be an interim one."""
+    failure_saved_by: int = 0
+    """The newest attempt that has staged one; 0: none has."""
     resume_from: int | None = None
     """Iteration of the checkpoint that the current attempt started from, or will start from."""
     until: int | None = None

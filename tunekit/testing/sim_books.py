@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunekit.testing.sim_budgets import Budgets
+from tunekit.testing.sim_restarts import Restarts
 from tunekit.testing.sim_seconds import Seconds
 
 
@@ -27,11 +29,13 @@ class Books:
     """Whether it stands at its horizon without an answer."""
     resumed_from: int | None = None
     seconds: Seconds = field(default_factory=Seconds)
-    surely_charged: int = 0
-    perhaps_charged: int = 0
-    """Failures while it was being stopped, or after its last row: charged or not, as it turns out."""
-    surely_preempted: int = 0
-    perhaps_preempted: int = 0
+    doom: tuple[int, int] = (0, 0)
+    """Iteration and attempt of the checkpoint that it was given, once it is seen to have made nothing of it where that
+    is not wanted; until it is launched again."""
+    reported: dict[int, int] = field(default_factory=dict)
+    """By iteration: the newest attempt that has reported it."""
+    restarts: Restarts = field(default_factory=Restarts)
+    budgets: Budgets = field(default_factory=Budgets)
     last_fault: tuple[Any, ...] = ()
     """Checkpoint and kind of the newest failure that is surely charged."""
     suspects: set[tuple[int, int]] = field(default_factory=set)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
 
 from tunekit.core.codec import Record
+from tunekit.core.events import ResultReported
 from tunekit.core.rows import RowTable
 from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus, TrialState
@@ -15,7 +15,7 @@ from tunekit.testing.sim_books import Books
 from tunekit.testing.sim_judge import Judge
 from tunekit.testing.sim_kept import check_kept
 from tunekit.testing.sim_options import METRIC, SimOptions
-from tunekit.testing.sim_workers import Surroundings
+from tunekit.testing.sim_surroundings import Surroundings
 from tunekit.testing.sim_world import Oracle, SimStore, Visible
 from tunekit.types import TrialId, TrialStatus
 
@@ -35,37 +35,36 @@ def require(problems: Iterator[str]) -> None:
 
 
 def check_boot(
+    around: Surroundings,
     judge: Judge,
-    store: SimStore,
     oracle: Oracle,
     *,
-    launched: Mapping[tuple[TrialId, int], int],
     acknowledged: Collection[tuple[TrialId, int, int]],
 ) -> Iterator[str]:
     """Yield what the world and the journal disagree about.
 
     Args:
+        around: The world as it is.
         judge: Has seen the whole journal.
-        store: The store as it is.
         oracle: Knows what a checkpoint must hold.
-        launched: How often each attempt was launched.
         acknowledged: Rows that workers were told to forget.
     """
     lost = [row for row in acknowledged if row not in judge.rows]
     if lost:
         yield f"acknowledged rows (trial, attempt, iteration) are not in the journal: {lost}"
-    for key, times in launched.items():
+    for key, times in around.launched.items():
         if times != 1 or key not in judge.launched:
             yield f"attempt {key} was launched {times} times; in the journal: {key in judge.launched}"
-    yield from _check_visible(judge, store, oracle)
-    yield from _check_relied_on(judge, store)
+    yield from _check_visible(around, judge, oracle)
+    yield from _check_relied_on(judge, around.store)
 
 
-def _check_visible(judge: Judge, store: SimStore, oracle: Oracle) -> Iterator[str]:
+def _check_visible(around: Surroundings, judge: Judge, oracle: Oracle) -> Iterator[str]:
+    store = around.store
     for (trial, iteration), there in store.visible.items():
         if not _is_known(judge.books[trial], iteration, there.attempt):
             yield f"checkpoint {iteration} of trial {trial}, attempt {there.attempt}, is not known to the journal"
-        if there.state != oracle.state(trial, iteration):
+        if there.state != oracle.state(trial, around.trained(trial, there.attempt, iteration)):
             yield f"checkpoint {iteration} of trial {trial} does not hold the state of that iteration"
     for trial, iteration, attempt in store.failures:
         if (iteration, attempt) not in judge.books[trial].failures:
@@ -105,19 +104,21 @@ def check_end(
     if len(state.trials) != options.num_trials:
         yield f"there are {len(state.trials)} trials, but must be {options.num_trials}"
     table = RowTable(records)
-    if table.rewritten:
-        yield f"rows were computed again with another outcome: {table.rewritten}"
+    for row, again, _ in table.rewritten:
+        lags = {around.lags.get((row.trial, attempt), 0) for attempt in (row.attempt, again.attempt)}
+        if len(lags) == 1:
+            yield f"{row!r} was computed again with another outcome: {again!r}"
     visible: dict[TrialId, dict[int, Visible]] = {}
     for (index, iteration), there in store.visible.items():
         visible.setdefault(index, {})[iteration] = there
     for trial in state.trials:
         if not options.second_chance:  # It gives every trial a fresh budget, twice if a driver dies meanwhile.
             judge.check_end(trial.trial, trial.status)
-        rows = [(row.iteration, row.metrics) for row in table.rows(trial)]
-        yield from _check_rows(options, trial, rows, oracle)
+        yield from _check_rows(around, trial, table.rows(trial), judge.of(trial.trial), oracle)
+        yield from _check_restarts(around, trial, judge.of(trial.trial))
         failures = {attempt: iteration for index, iteration, attempt in store.failures if index == trial.trial}
         shown = visible.get(trial.trial, {})
-        yield from _check_checkpoints(trial, shown, failures)
+        yield from _check_checkpoints(trial, shown, failures, judge.of(trial.trial))
         if trial.status is TrialStatus.COMPLETED:
             yield from check_kept(options, trial.trial, shown, judge.of(trial.trial), around.warned, oracle)
     yield from _check_bytes(options, judge)
@@ -135,7 +136,8 @@ def _check_bytes(options: SimOptions, judge: Judge) -> Iterator[str]:
         num_failures += list(book.failures.values()).count("published")
         for key in book.published.items():
             is_best = best is not None and book.scores.get(key) == best
-            if key not in book.pinned and key[0] != max(book.published) and not is_best:
+            is_given = any(book.doom) and key[0] == book.resumed_from
+            if key not in book.pinned and key[0] != max(book.published) and not is_best and not is_given:
                 idle.append((trial, key[0]))
     if num_failures and num_bytes > options.max_bytes:
         yield f"{num_failures} failure checkpoints stay although the others take {num_bytes} bytes"
@@ -144,11 +146,19 @@ def _check_bytes(options: SimOptions, judge: Judge) -> Iterator[str]:
 
 
 def _check_rows(
-    options: SimOptions, trial: TrialState, rows: list[tuple[int, dict[str, Any]]], oracle: Oracle
+    around: Surroundings, trial: TrialState, rows: Sequence[ResultReported], book: Books, oracle: Oracle
 ) -> Iterator[str]:
-    length = len(rows)
-    expected = [(i, {METRIC: oracle.metric(trial.trial, i)}) for i in range(1, length + 1)]
-    if rows != expected:
+    """Yield it when the table does not have each row that counts once, by the attempt and with the value it must."""
+    options, length = around.options, len(rows)
+    end = book.newest or book.resumed_from or 0
+    if trial.status is TrialStatus.FAILED:
+        end = max(book.reported, default=0)
+    by = {iteration: attempt for iteration, attempt in sorted(book.reported.items()) if iteration <= end}
+    if [(row.iteration, row.attempt) for row in rows] != list(by.items()) or list(by) != list(range(1, end + 1)):
+        yield f"trial {trial.trial} has rows of {[(row.iteration, row.attempt) for row in rows]}, but must have {by}"
+    trained = [around.trained(trial.trial, row.attempt, row.iteration) for row in rows]
+    expected = [{METRIC: oracle.metric(trial.trial, iteration)} for iteration in trained]
+    if [row.metrics for row in rows] != expected:
         yield f"trial {trial.trial} has the rows {rows}, but undisturbed {expected}"
     last = options.last_iteration
     if trial.status is TrialStatus.COMPLETED and length != last and not (options.time_limit_s and length < last):
@@ -159,6 +169,16 @@ def _check_rows(
         yield f"trial {trial.trial} is {trial.status} with {length} rows"
 
 
+def _check_restarts(around: Surroundings, trial: TrialState, book: Books) -> Iterator[str]:
+    """Yield it when somebody is said to have begun anew who has not, or is not said to have though it shows."""
+    told = [tuple(restart) for restart in trial.silent_restarts]
+    if told != book.restarts.told:
+        yield f"attempts of trial {trial.trial} began anew: {told}, but must be {book.restarts.told}"
+    for attempt, _, _ in book.restarts.told:
+        if (trial.trial, attempt) not in around.anew:
+            yield f"attempt {attempt} of trial {trial.trial} is said to have begun anew, and has not"
+
+
 def _may_stop(options: SimOptions, length: int) -> bool:
     asha = options.scheduler
     if isinstance(asha, ASHA):
@@ -166,11 +186,14 @@ def _may_stop(options: SimOptions, length: int) -> bool:
     return not isinstance(asha, FIFO)  # Of another scheduler nothing is known but its decisions.
 
 
-def _check_checkpoints(trial: TrialState, visible: Mapping[int, Visible], failures: Mapping[int, int]) -> Iterator[str]:
+def _check_checkpoints(
+    trial: TrialState, visible: Mapping[int, Visible], failures: Mapping[int, int], book: Books
+) -> Iterator[str]:
     known = {
         entry.iteration: entry.attempt
         for entry in trial.checkpoints.values()
         if entry.status is CheckpointStatus.PUBLISHED
+        if entry.iteration in visible or (entry.iteration, entry.attempt) not in book.doubted
     }
     failed = {
         attempt: entry.iteration

@@ -9,7 +9,8 @@ from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, Laun
 from tunekit.core.events import CapacityChanged, Event
 from tunekit.runtime.spec import Delivery, ExecutorCommand
 from tunekit.testing.sim_journal import DriverDiedError
-from tunekit.testing.sim_workers import SimAttempt, Surroundings
+from tunekit.testing.sim_surroundings import Surroundings
+from tunekit.testing.sim_workers import SimAttempt
 from tunekit.types import LossCause, TrialId
 
 

@@ -40,17 +40,16 @@ from tunekit.core.events import (
     TrialReturned,
     TrialSaving,
     TrialStarted,
+    TrialStartedOver,
     WorkerLost,
 )
 from tunekit.errors import InvariantViolationError
 from tunekit.schedulers import ASHA
 from tunekit.testing.sim_books import Books
 from tunekit.testing.sim_options import METRIC, SimOptions
-from tunekit.types import LossCause, TrialId, TrialStatus
+from tunekit.types import TrialId, TrialStatus
 
 _ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, WorkerLost, LaunchFailed, RestoreFailed)
-_PREEMPTIONS = {LossCause.PREEMPTED, LossCause.NODE_LOST}
-_NOBODYS_FAULT = {LossCause.DRIVER_LOST, LossCause.NOT_STARTED, LossCause.RESTORE_FAILED}
 
 
 class Judge:
@@ -66,10 +65,12 @@ class Judge:
         self.rows: set[tuple[TrialId, int, int]] = set()
         """Trial, attempt and iteration of each row in the journal, whether it counts or not."""
         self.launched: set[tuple[TrialId, int]] = set()
+        self.num_lost = 0
+        """How many attempts were lost: ended without ending their trial, and nobody had told them to."""
         self._settings = Settings()
         self._now = 0.0
-        self._doubles = not options.second_chance
-        """Whether each wait is twice the one before; a second chance begins with a short one again."""
+        self._follows_budgets = not options.second_chance
+        """Whether budgets and waits can be followed; a second chance begins anew with both."""
         self._asha = options.scheduler if isinstance(options.scheduler, ASHA) else None
         self._rungs: dict[int, list[float]] = {}
 
@@ -87,25 +88,24 @@ class Judge:
         for command in commands:
             self._see_command(command)
         if isinstance(event, ResultReported):
-            self._check_answer(self.of(event.trial), event, commands)
+            book = self.of(event.trial)
+            self._check_answer(book, event, commands)
+            may_go_on = not any(book.doom) or book.is_stopping
+            self._require(may_go_on, f"trial {event.trial} goes on although it began anew: {event!r}")
 
     def check_end(self, trial: TrialId, status: TrialStatus) -> None:
         """Compare how a trial ended with the failures that were told."""
-        book, settings = self.of(trial), self._settings
-        charges = (book.surely_charged, book.perhaps_charged, settings.max_failures)
-        preemptions = (book.surely_preempted, book.perhaps_preempted, settings.max_preemption_failures)
-        accounts = (charges, preemptions)
-        if status is TrialStatus.FAILED:
-            holds = any(0 <= budget < surely + perhaps for surely, perhaps, budget in accounts)
-        else:
-            holds = all(budget < 0 or surely <= budget for surely, _, budget in accounts)
-        self._require(holds, f"trial {trial} is {status}, but (surely, perhaps, budget) is {accounts}")
+        problem = self.of(trial).budgets.end(self._settings, status)
+        self._require(not problem, f"trial {trial}: {problem}")
 
     # -- events --------------------------------------------------------------------------------------------------------
 
     def _see_driver(self, event: DriverStarted, commands: Sequence[Command]) -> None:
         self._settings = event.settings
         for book in self.books:
+            self.num_lost += book.is_live
+            if book.is_live:
+                self._condemn(book)
             book.seconds.end(self._now)
             book.not_before = 0.0
             book.is_live = book.is_stopping = book.is_waiting = False
@@ -132,10 +132,15 @@ class Judge:
 
     def _see_trial(self, book: Books, event: Event) -> None:
         self._hear(book, event)
+        if self._counts(book, getattr(event, "attempt", 0)):
+            book.budgets.locate(event)
         if isinstance(event, ResultReported):
             self.rows.add((event.trial, event.attempt, event.iteration))
             if self._counts(book, event.attempt) and event.iteration > book.newest:
                 self._see_row(book, event)
+        elif isinstance(event, TrialStartedOver):
+            if self._counts(book, event.attempt):
+                book.restarts.hear(event)
         elif isinstance(event, _ENDINGS):
             if self._counts(book, event.attempt):
                 self._see_end(book, event)
@@ -207,17 +212,13 @@ class Judge:
             book.failures[key] = "gone"
 
     def _charge(self, book: Books, event: Event) -> None:
-        is_unsure = book.is_stopping or book.has_final
-        if isinstance(event, TrialPreempted) or (isinstance(event, WorkerLost) and event.cause in _PREEMPTIONS):
-            book.perhaps_preempted += is_unsure
-            book.surely_preempted += not is_unsure
-            return
-        book.perhaps_charged += is_unsure
-        book.surely_charged += not is_unsure
-        if not is_unsure:
+        """Have somebody pay for an attempt that did not come to its end."""
+        is_sure = not (book.is_stopping or book.has_final)
+        is_suspect = book.budgets.pay(self._settings, event, is_sure=is_sure, is_hung=book.seconds.is_killed)
+        if is_suspect:
             self._blame(book, event)
-            doublings = min(book.surely_charged - 1, 5) if self._doubles else 0
-            book.not_before = self._now + self._settings.backoff_s * 2**doublings
+        if self._follows_budgets:
+            book.not_before = self._now + book.budgets.wait_s
 
     def _blame(self, book: Books, event: Any) -> None:
         start = (book.resumed_from or 0, book.published.get(book.resumed_from or 0, 0))
@@ -231,6 +232,10 @@ class Judge:
         if not book.is_stopping:
             book.seconds.check_limit(self._settings, self._now)
         book.newest = event.iteration
+        book.reported[event.iteration] = event.attempt
+        if book.restarts.see(event, book.resumed_from) and self._settings.silent_restart == "fail":
+            at = book.resumed_from or 0
+            book.doom = at, book.published.get(at, 0)
         book.has_final = event.final
         asks = self._settings.asks_every_result or (book.until is not None and event.iteration >= book.until)
         book.is_waiting = asks and not event.final and not book.is_stopping
@@ -240,12 +245,21 @@ class Judge:
         if isinstance(event, RestoreFailed):
             book.published.pop(event.iteration, None)
             book.unreadable.add(event.iteration)
-        elif isinstance(event, TrialRaised | TrialPreempted | LaunchFailed) or (
-            isinstance(event, WorkerLost) and event.cause not in _NOBODYS_FAULT
-        ):
+        elif any(book.doom):
+            self._condemn(book)
+        elif not isinstance(event, TrialReturned | TrialHalted):
             self._charge(book, event)
+        self.num_lost += not isinstance(event, TrialReturned | TrialHalted)
         book.seconds.end(self._now)
         book.is_live = book.is_waiting = book.is_stopping = False
+
+    def _condemn(self, book: Books) -> None:
+        """Have a trial fail that began anew where that is not wanted, and trust nothing that it saved since."""
+        if any(book.doom):
+            book.budgets.must_fail = book.budgets.may_fail = True
+            for iteration, attempt in [*book.staged.items(), *book.published.items()]:
+                if attempt == book.attempt:
+                    book.suspects.add((iteration, attempt))
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
@@ -280,6 +294,7 @@ class Judge:
         self._require(not book.is_live, f"{command!r} launches a trial that is alive")
         self._require(self._now >= book.not_before, f"{command!r} comes before {book.not_before} s")
         self._require(command.attempt > book.attempt, f"{command!r} follows attempt {book.attempt}")
+        self._check_budgets(book, command)
         self._require(not book.staged, f"{command!r} does not wait for the publication of {book.staged}")
         trusted = [iteration for iteration, of in book.published.items() if (iteration, of) not in book.suspects]
         newest = max(trusted or book.published, default=None)
@@ -287,8 +302,18 @@ class Judge:
         self.launched.add((command.trial, command.attempt))
         book.attempt, book.is_live, book.newest, book.has_final = command.attempt, True, 0, False
         book.saved_at = 0
-        book.is_ending = False
+        book.is_ending, book.doom = False, (0, 0)
+        book.restarts.begin()
         book.until, book.resumed_from = command.until, command.resume_from
+
+    def _check_budgets(self, book: Books, command: LaunchTrial) -> None:
+        """Hold that who has failed for good is left alone, and that nodes are avoided as the user's rules say."""
+        budgets, avoided = book.budgets, set(command.avoid)
+        if self._follows_budgets:
+            self._require(not budgets.is_over(self._settings), f"{command!r} comes after the end: {budgets}")
+        is_right = budgets.avoided <= avoided <= budgets.avoided | budgets.perhaps_avoided
+        self._require(is_right, f"{command!r} must avoid {budgets.avoided}, and {budgets.perhaps_avoided} perhaps")
+        budgets.node = ""
 
     def _see_answer(self, book: Books, command: ContinueTrial | StopTrial) -> None:
         self._require(self._counts(book, command.attempt), f"{command!r} speaks to an attempt that is over")
@@ -325,8 +350,8 @@ class Judge:
             is_beyond = book.has_ended and command.iteration > book.newest
             newer = max(book.published, default=0) > command.iteration
             self._require(is_beyond or newer, f"{command!r} deletes the newest checkpoint")
-            needed = book.is_live and book.resumed_from == command.iteration
-            self._require(not needed, f"{command!r} deletes the checkpoint that a live attempt started from")
+            needed = (book.is_live or any(book.doom)) and book.resumed_from == command.iteration
+            self._require(not needed, f"{command!r} deletes the checkpoint that its attempt started from")
         book.given_up.add((command.iteration, command.attempt))
 
     def _check_worth(self, book: Books, command: DeleteCheckpoint) -> None:

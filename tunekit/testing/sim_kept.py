@@ -55,7 +55,7 @@ def _is_comparable(options: SimOptions) -> bool:
     faults = options.faults
     # Who saves when told to stop says so, and may be killed before that is heard.
     unheard = options.persist_s > 0 and faults.delay + 0.1 > 2 * options.stop_grace_s
-    costs = faults.save or faults.store or faults.damage or faults.deaf or unheard
+    costs = faults.anew or faults.save or faults.store or faults.damage or faults.deaf or unheard
     asks = faults.interrupt or options.time_budget_s or options.fail_fast or options.time_limit_s
     return isinstance(options.scheduler, FIFO) and not costs and not asks and options.max_bytes is None
 

@@ -6,11 +6,14 @@ production code has no switches for it.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
 from tunekit.core import lifecycle
 from tunekit.errors import TunekitError
+from tunekit.testing.sim_options import draw_options
 from tunekit.testing.simulator import Simulation
 
 
@@ -30,7 +33,16 @@ Mutant: TypeAlias = Callable[[Any], None]
 
 
 class Mutants(dict[str, Mutant]):
-    """Mutants by name; a decorator that enters one more."""
+    """Mutants by name; a decorator that enters one more.
+
+    Args:
+        changes: Options of all sweeps that are to notice them, of those that are drawn otherwise.
+    """
+
+    def __init__(self, **changes: Any) -> None:
+        """Begin without any."""
+        super().__init__()
+        self._changes = changes
 
     def __call__(self, make: Mutant) -> Mutant:
         """Enter the function that puts a mutant in place, under its own name."""
@@ -44,7 +56,7 @@ class Mutants(dict[str, Mutant]):
             AssertionError: No seed noticed it, it fails for a reason of its own, or nobody is told how to repeat it.
         """
         self[name](patch)
-        caught = first_caught(max_seeds)
+        caught = first_caught(max_seeds, **self._changes)
         if caught is None:
             raise AssertionError(f"{name}: {max_seeds} seeds did not notice it")
         seed, error = caught
@@ -62,11 +74,17 @@ def call_instead(patch: Patch, event: type, handler: lifecycle.Handler) -> None:
             patch.setitem(handlers, event, handler)
 
 
-def first_caught(max_seeds: int) -> tuple[int, Exception] | None:
-    """Return the first seed that breaks a promise, and what was noticed."""
+def first_caught(max_seeds: int, **changes: Any) -> tuple[int, Exception] | None:
+    """Return the first seed that breaks a promise, and what was noticed.
+
+    Args:
+        max_seeds: How many to try.
+        changes: Options that are not drawn.
+    """
     for seed in range(max_seeds):
+        options = replace(draw_options(random.Random(seed)), **changes) if changes else None  # noqa: S311
         try:
-            Simulation(seed).run()
+            Simulation(seed, options).run()
         except Exception as error:  # noqa: BLE001 - a mutant may break in any way
             return seed, error
     return None

@@ -10,10 +10,16 @@ import random
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from tunekit.core.events import Rule, Settings
 from tunekit.core.policies import Scheduler
 from tunekit.schedulers import ASHA, FIFO
 
 METRIC = "loss"
+MESSAGES = ("as drawn", "no free license", "does not fit")
+"""What user code says when it raises."""
+HARDWARE = "CUDA error"
+"""What it says on a bad machine."""
+_PATTERNS = ("license", "does not fit", HARDWARE, "^Simulated", "^crashed: .*SIGSEGV", "^out of memory", "^hung")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,14 @@ class Faults:
     machine: float = 0.0
     """Of a machine to go with all that is on it, with notice or without, or to be said to, per turn of the driver."""
 
+    bad_machine: float = 0.0
+    """Of user code to raise, per iteration, on each second machine."""
+    unreadable: float = 0.0
+    """Of the storage to fail while a checkpoint is read that is whole."""
+
+    anew: float = 0.0
+    """Of an attempt to make nothing of the checkpoint that it is given."""
+
     @property
     def is_none(self) -> bool:
         """Whether nothing can go wrong."""
@@ -106,7 +120,10 @@ class SimOptions:
     """Whether the driver judges each row, and ends a trial at its last but one iteration."""
     time_budget_s: float | None = None
     """Of the first run; each further one has as much again."""
+    rules: tuple[Rule, ...] = ()
+    """What the user knows of failures."""
     fail_fast: bool = False
+    silent_restart: str = "warn"
     hang_timeout_s: float | None = None
     """How long an attempt may say nothing before it is killed."""
     time_limit_s: float | None = None
@@ -132,6 +149,44 @@ class SimOptions:
         return self.iterations - 1 if self.judged else self.iterations
 
 
+def settings_of(options: SimOptions, seed: int, num_trials: int, *, run: int, resume_errored: bool) -> Settings:
+    """Return the settings of a driver.
+
+    Args:
+        options: What the sweep is like.
+        seed: Of the sweep.
+        num_trials: How many trials the script asks for now.
+        run: How many runs have come to their end before.
+        resume_errored: Whether trials that failed are taken up again.
+    """
+    budget = options.time_budget_s
+    return Settings(
+        metric=METRIC,
+        seed=seed,
+        num_trials=num_trials if options.counts else None,
+        ask_batch=options.ask_batch,
+        searcher_learns=options.learns,
+        time_budget_s=None if budget is None else budget * 2**run,
+        max_failures=options.max_failures,
+        rules=list(options.rules),
+        fail_fast=options.fail_fast,
+        silent_restart=options.silent_restart,
+        max_preemption_failures=options.max_preemption_failures,
+        backoff_s=options.backoff_s,
+        max_identical_failures=options.max_identical_failures,
+        hang_timeout_s=options.hang_timeout_s,
+        time_limit_s=options.time_limit_s,
+        resume_errored=resume_errored,
+        num_to_keep=options.num_to_keep,
+        score_attribute=METRIC if options.by_score else None,
+        max_experiment_bytes=options.max_bytes,
+        saves_at_end=options.saves_at_end,
+        logical_slots=options.logical_slots,
+        asks_every_result=options.judged,
+        stop_grace_s=options.stop_grace_s,
+    )
+
+
 _RATES: dict[str, float] = {
     "delay": 3.0,
     "split": 0.5,
@@ -152,8 +207,14 @@ _RATES: dict[str, float] = {
     "searcher": 0.2,
     "notice": 0.1,
     "machine": 0.05,
+    "bad_machine": 0.3,
+    "unreadable": 0.3,
+    "anew": 0.4,
 }
 """The highest rate of each class."""
+_STORMS: dict[str, float] = {"crash": 0.5, "unreadable": 0.95}
+"""What happens all the time in some seeds: half of all iterations are lost, or the storage is gone for minutes."""
+_CALM = ("",) * 10
 
 
 def draw_faults(rng: random.Random) -> Faults:
@@ -161,7 +222,9 @@ def draw_faults(rng: random.Random) -> Faults:
     if rng.random() < 0.1:  # noqa: PLR2004 - one in ten
         return Faults()
     share = rng.choice((0.2, 0.4, 0.7))
-    return Faults(**{name: rng.random() * rate for name, rate in _RATES.items() if rng.random() < share})
+    rates = {name: rng.random() * rate for name, rate in _RATES.items() if rng.random() < share}
+    storm = rng.choice((*_STORMS, *_CALM))
+    return Faults(**{**rates, **({storm: _STORMS[storm] * rng.uniform(0.5, 1.0)} if storm else {})})
 
 
 def draw_options(rng: random.Random) -> SimOptions:
@@ -202,10 +265,20 @@ def draw_options(rng: random.Random) -> SimOptions:
         backoff_s=rng.choice((0.0, 0.0, 2.0)),
         max_identical_failures=rng.choice((None, None, 2)),
         num_nodes=rng.randint(1, 3),
+        silent_restart=rng.choice(("warn", "fail")),
     )
+    if rng.random() < 0.4:  # noqa: PLR2004
+        options = replace(options, rules=_draw_rules(rng))
     if rng.random() < 0.1:  # noqa: PLR2004
         options = replace(options, time_limit_s=rng.uniform(3.0, 20.0))
     return options
+
+
+def _draw_rules(rng: random.Random) -> tuple[Rule, ...]:
+    """Draw what the user knows of failures; each seldom a reason to give up."""
+    actions = ("retry", "retry", "avoid_node", "avoid_node", "give_up")
+    patterns = rng.sample(_PATTERNS, rng.randint(1, 3))
+    return tuple(Rule(pattern, rng.choice(actions), rng.choice((-1, 1, 3))) for pattern in patterns)
 
 
 def _draw_saving(rng: random.Random) -> dict[str, Any]:

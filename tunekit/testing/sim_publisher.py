@@ -9,7 +9,8 @@ from tunekit.core.events import CheckpointDeleted, CheckpointPublished, DeleteFa
 from tunekit.runtime.publisher import StoreCommand
 from tunekit.runtime.spec import Delivery
 from tunekit.testing.sim_journal import DriverDiedError
-from tunekit.testing.sim_workers import ERROR, Surroundings
+from tunekit.testing.sim_surroundings import Surroundings
+from tunekit.testing.sim_workers import ERROR
 from tunekit.types import TrialId
 
 

@@ -8,10 +8,7 @@ that may count.
 from __future__ import annotations
 
 import copy
-import random
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from tunekit.core.commands import ContinueTrial, LaunchTrial, StopTrial
 from tunekit.core.events import (
@@ -30,41 +27,23 @@ from tunekit.core.events import (
     TrialReturned,
     TrialSaving,
     TrialStarted,
+    TrialStartedOver,
     WorkerLost,
 )
 from tunekit.runtime.spec import Delivery
-from tunekit.testing.sim_nodes import SimNodes
-from tunekit.testing.sim_options import METRIC, SimOptions
-from tunekit.testing.sim_world import SimStore, Timeline, first_state, metric_of, next_state, size_of
-from tunekit.types import LossCause, TrialId
+from tunekit.testing.sim_options import HARDWARE, MESSAGES, METRIC
+from tunekit.testing.sim_surroundings import Surroundings
+from tunekit.testing.sim_world import first_state, metric_of, next_state, size_of
+from tunekit.types import LossCause, StartOver
 
-ERROR = ErrorInfo(type="SimulatedError", message="as drawn")
+ERROR = ErrorInfo(type="SimulatedError", message=MESSAGES[0])
 _NOTICE_S = 2.0
 CRASHES = (LossCause.CRASHED, LossCause.OUT_OF_MEMORY, LossCause.NODE_LOST, LossCause.PREEMPTED)
 
 
-@dataclass(slots=True)
-class Surroundings:
-    """What all attempts of a simulation share."""
-
-    seed: int
-    options: SimOptions
-    rng: random.Random
-    timeline: Timeline
-    store: SimStore
-    deliver: Callable[[Delivery], bool]
-    """Hands a delivery to the driver; False while there is none."""
-    coin: Callable[[float], bool]
-    """True with the given probability, and never once calm has come."""
-    launched: dict[tuple[TrialId, int], int] = field(default_factory=dict)
-    """How often each attempt was launched."""
-    warned: set[tuple[TrialId, int]] = field(default_factory=set)
-    """Attempts that were told that their machine is to go, or may go."""
-    nodes: SimNodes = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Have the machines there."""
-        self.nodes = SimNodes(self.options.num_nodes, self.rng, self.timeline)
+def is_bad(node: str) -> bool:
+    """Return whether a machine is one of the bad ones: each second."""
+    return node.endswith(tuple("02468"))
 
 
 def is_divisible(iteration: int, every: int) -> bool:
@@ -90,6 +69,10 @@ class SimAttempt:
         self._saved_at = self._iteration
         self._time_total_s = launch.time_total_s
         self._state = first_state(around.seed, launch.trial)
+        self._lag = 0
+        """How many iterations are missing in its state."""
+        self._anew: StartOver | None = None
+        """How it shows that it made nothing of its checkpoint, until that has been said."""
         self._pace = 10.0 if around.rng.random() < around.options.stragglers else 1.0
         self._is_deaf = around.coin(around.options.faults.deaf)
         self._ignores_interrupts = around.rng.random() < 0.5  # noqa: PLR2004
@@ -192,13 +175,34 @@ class SimAttempt:
     def _restore(self) -> bool:
         if self._resume_from is None:
             return True
-        state = self._around.store.restore(self.trial, self._resume_from)
-        if state is None:
-            failed = RestoreFailed(trial=self.trial, attempt=self.attempt, iteration=self._resume_from, error=ERROR)
+        if self._around.coin(self._around.options.faults.unreadable):
+            failed = LaunchFailed(
+                trial=self.trial, attempt=self.attempt, error=ERROR, node=self._node, cause=LossCause.STORAGE
+            )
             self._end(failed)
             return False
+        state = self._around.store.restore(self.trial, self._resume_from)
+        if state is None:
+            damaged = RestoreFailed(trial=self.trial, attempt=self.attempt, iteration=self._resume_from, error=ERROR)
+            self._end(damaged)
+            return False
+        if self._around.coin(self._around.options.faults.anew):
+            self._begin_anew(self._resume_from)
+            return True
         self._state = state
+        saved_by = self._around.store.visible[self.trial, self._resume_from].attempt
+        self._lag = self._around.lags.get((self.trial, saved_by), 0)
+        self._around.lags[self.trial, self.attempt] = self._lag
         return True
+
+    def _begin_anew(self, resume_from: int) -> None:
+        """Let user code make nothing of its checkpoint. Its rows count on all the same, unless it did not open it."""
+        self._anew = self._around.anew[self.trial, self.attempt] = self._around.rng.choice(list(StartOver))
+        if self._anew is StartOver.UNOPENED:
+            self._iteration = self._saved_at = 0
+            self._time_total_s = 0.0
+        else:
+            self._lag = self._around.lags[self.trial, self.attempt] = resume_from
 
     def _plan_step(self) -> None:
         self._around.timeline.after(self._pace * (0.5 + self._around.rng.random()), self._step)
@@ -206,11 +210,11 @@ class SimAttempt:
     def _step(self) -> None:
         if self.is_over or self._last_words is not None or (self._stop is not None and self._is_deaf):
             return
-        if self._misfortune():
+        if self._misfortune() or self._is_not_to_begin_anew():
             return
         self._iteration += 1
         self._time_total_s += 1.0
-        self._state = next_state(self._state, self._iteration)
+        self._state = next_state(self._state, self._iteration - self._lag)
         options = self._around.options
         final = self._iteration >= options.iterations
         is_pinned = is_divisible(self._iteration, options.pin_every)
@@ -247,7 +251,9 @@ class SimAttempt:
         if coin(faults.crash):
             self.lose(self._around.rng.choice(CRASHES))
         elif coin(faults.raises):
-            self._raise()
+            self._raise(self._around.rng.choice(MESSAGES))
+        elif coin(faults.bad_machine) and is_bad(self._node):
+            self._raise(HARDWARE)
         elif coin(faults.lease):
             self._end(TrialHalted(trial=self.trial, attempt=self.attempt))
         elif coin(faults.zombie):
@@ -258,6 +264,18 @@ class SimAttempt:
             self.warn(ends=True, saves=True)
             self._around.timeline.after(_NOTICE_S, self._run_out)
         return self.is_over or self._is_hung or self._last_words is not None
+
+    def _is_not_to_begin_anew(self) -> bool:
+        """Say that nothing was made of the checkpoint, ahead of the first row, and return whether that is the end."""
+        sign, self._anew = self._anew, None
+        if sign is None or sign is StartOver.SAME_ROWS:
+            return False
+        at = self._resume_from or 0
+        self._send(TrialStartedOver(trial=self.trial, attempt=self.attempt, iteration=at, sign=sign))
+        if self._around.options.silent_restart == "warn":
+            return False
+        self._raise("began anew", retryable=False)
+        return True
 
     def _run_out(self) -> None:
         """Let the machine be gone, whatever the trial is doing."""
@@ -270,11 +288,12 @@ class SimAttempt:
             self._save()
         self._clean_up(TrialPreempted(trial=self.trial, attempt=self.attempt))
 
-    def _raise(self) -> None:
+    def _raise(self, message: str, *, retryable: bool = True) -> None:
         """Let user code raise, and save what is left, perhaps in the middle of an iteration."""
         if self._around.options.saves_failures:
             self._stage(self._state ^ 1, exact=False)
-        self._end(TrialRaised(trial=self.trial, attempt=self.attempt, error=ERROR))
+        error = ErrorInfo(type=ERROR.type, message=message)
+        self._end(TrialRaised(trial=self.trial, attempt=self.attempt, error=error, retryable=retryable))
 
     def lose(self, cause: LossCause) -> None:
         """Let the process die, and the executor notice it."""
@@ -283,7 +302,9 @@ class SimAttempt:
 
     def _report_loss(self, cause: LossCause) -> None:
         node = self._node if self._around.rng.random() < 0.5 else ""  # noqa: PLR2004 - not everybody knows
-        lost = WorkerLost(trial=self.trial, attempt=self.attempt, cause=cause, node=node)
+        signal = self._around.rng.choice(("SIGSEGV", "SIGKILL"))
+        detail = f"its process was killed by {signal}" if cause is LossCause.CRASHED else ""
+        lost = WorkerLost(trial=self.trial, attempt=self.attempt, cause=cause, detail=detail, node=node)
         self._around.timeline.after(self._around.rng.random(), self._around.deliver, Delivery([lost]))
 
     def _halt(self) -> None:
@@ -295,7 +316,7 @@ class SimAttempt:
     def _clean_up(self, ending: Event) -> None:
         """Come to an end in order, unless user code raises on its way out."""
         if self._around.coin(self._around.options.faults.raises):
-            self._raise()
+            self._raise(MESSAGES[0])
         else:
             self._end(ending)
 

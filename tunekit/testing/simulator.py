@@ -29,7 +29,7 @@ import xxhash
 from tunekit.core import invariants
 from tunekit.core.codec import Record
 from tunekit.core.commands import Command, TellSearcher
-from tunekit.core.events import DriverStarted, Event, ResultReported, Settings, StopRequested
+from tunekit.core.events import DriverStarted, Event, ResultReported, StopRequested
 from tunekit.core.experiment import Experiment
 from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus
@@ -42,9 +42,9 @@ from tunekit.testing.sim_checks import check_boot, check_end, compare, require
 from tunekit.testing.sim_executor import SimExecutor
 from tunekit.testing.sim_journal import DriverDiedError, SimJournal
 from tunekit.testing.sim_judge import Judge
-from tunekit.testing.sim_options import METRIC, SimOptions, draw_options
+from tunekit.testing.sim_options import SimOptions, draw_options, settings_of
 from tunekit.testing.sim_publisher import SimPublisher
-from tunekit.testing.sim_workers import Surroundings
+from tunekit.testing.sim_surroundings import Surroundings
 from tunekit.testing.sim_world import Oracle, SimClock, SimSearcher, SimStore, Timeline
 from tunekit.types import Mode, Outcome, TrialId, TrialStatus
 
@@ -60,6 +60,9 @@ class Report:
     deaths: int
     """How many of them died."""
     turns: int
+    attempts: int
+    lost: int
+    """How many of the attempts were lost: ended without ending their trial, though nobody had told them to."""
     records: int
     """In the journal at the end."""
     virtual_s: float
@@ -134,6 +137,8 @@ class Simulation:
             boots=self._boots,
             deaths=self._deaths,
             turns=self._turns,
+            attempts=len(self._judge.launched),
+            lost=self._judge.num_lost,
             records=len(self._journal.open()),
             virtual_s=self._timeline.now,
             digest=xxhash.xxh3_128_hexdigest(self._journal.disk),
@@ -148,10 +153,9 @@ class Simulation:
         experiment = self._replayed(records)
         require(
             check_boot(
+                self._around,
                 self._judge,
-                self.store,
                 self._oracle,
-                launched=self._around.launched,
                 acknowledged=self._acknowledged,
             )
         )
@@ -161,7 +165,10 @@ class Simulation:
             return
         self._driver = self._make_driver(experiment)
         self.store.sweep(_wanted(experiment.state))
-        start = DriverStarted(generation=self._boots, settings=self._settings())
+        settings = settings_of(
+            self.options, self.seed, self._num_wanted(), run=self._runs, resume_errored=self._chances == 1
+        )
+        start = DriverStarted(generation=self._boots, settings=settings)
         self._guarded(lambda driver: driver.turn([start]))
         if self._driver is not None:
             executor = self._executor = SimExecutor(self._around, self._acknowledge, self._fate_of_command)
@@ -221,33 +228,6 @@ class Simulation:
             clock=SimClock(self._timeline, state.now),
             stop=self._judge_row if self.options.judged else None,
             observers=[self],
-        )
-
-    def _settings(self) -> Settings:
-        options = self.options
-        budget = options.time_budget_s
-        return Settings(
-            metric=METRIC,
-            seed=self.seed,
-            num_trials=self._num_wanted() if options.counts else None,
-            ask_batch=options.ask_batch,
-            searcher_learns=options.learns,
-            time_budget_s=None if budget is None else budget * 2**self._runs,
-            max_failures=options.max_failures,
-            fail_fast=options.fail_fast,
-            max_preemption_failures=options.max_preemption_failures,
-            backoff_s=options.backoff_s,
-            max_identical_failures=options.max_identical_failures,
-            hang_timeout_s=options.hang_timeout_s,
-            time_limit_s=options.time_limit_s,
-            resume_errored=self._chances == 1,
-            num_to_keep=options.num_to_keep,
-            score_attribute=METRIC if options.by_score else None,
-            max_experiment_bytes=options.max_bytes,
-            saves_at_end=options.saves_at_end,
-            logical_slots=options.logical_slots,
-            asks_every_result=options.judged,
-            stop_grace_s=options.stop_grace_s,
         )
 
     def _num_wanted(self) -> int:
