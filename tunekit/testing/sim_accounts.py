@@ -11,11 +11,11 @@ from typing import cast, get_args
 
 from tunekit.core.accounts import Accounts
 from tunekit.core.codec import Record
-from tunekit.core.commands import Command
-from tunekit.core.events import DriverStarted, Event
+from tunekit.core.commands import Command, LaunchTrial
+from tunekit.core.events import DriverStarted, Event, ResultReported
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
-from tunekit.types import TrialStatus
+from tunekit.types import TrialId, TrialStatus
 
 _COMMANDS = frozenset(get_args(Command))
 
@@ -29,7 +29,7 @@ def check_accounts(records: Sequence[Record], fresh: Experiment) -> Iterator[str
     """
     leased = live_us(records, fresh)
     trials, accounts, table = fresh.state.trials, Accounts(records), RowTable(records)
-    total = accounts.total(trials)
+    total, returned = accounts.total(trials), _returned(records)
     if total.leased != leased:
         yield f"the accounts come to {total.leased} µs, but trials were live for {leased} µs: {total}"
     for index, by_cause in accounts.spent(trials).items():
@@ -39,8 +39,29 @@ def check_accounts(records: Sequence[Record], fresh: Experiment) -> Iterator[str
     for trial in trials:
         if trial.status in {TrialStatus.COMPLETED, TrialStatus.STOPPED}:
             shown, useful = {row.iteration for row in table.rows(trial)}, accounts.standing(trial.trial) - {0}
-            if shown != useful:
+            if shown != useful and not (trial.trial in returned and useful < shown):
                 yield f"trial {trial.trial} has the rows {shown}, but useful are those of {useful}"
+
+
+def _returned(records: Sequence[Record]) -> set[TrialId]:
+    """Return the trials of which an attempt went on from beyond where the one before had come to.
+
+    That one had been sent back to an earlier checkpoint, since the newest was suspect, or had counted from 1 again.
+    What was given up for lost then, and accounted for as such, was of use after all.
+    """
+    attempts: dict[TrialId, int] = {}
+    starts: dict[TrialId, int] = {}
+    newest: dict[TrialId, int] = {}
+    found = set()
+    for record in records:
+        if isinstance(record, LaunchTrial):
+            start, trial = record.resume_from or 0, record.trial
+            if start > newest.pop(trial, starts.get(trial, start)):
+                found.add(trial)
+            attempts[trial], starts[trial] = record.attempt, start
+        elif isinstance(record, ResultReported) and record.attempt == attempts.get(record.trial):
+            newest[record.trial] = max(record.iteration, newest.get(record.trial, 0))
+    return found
 
 
 def live_us(records: Sequence[Record], fresh: Experiment) -> int:

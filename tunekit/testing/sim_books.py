@@ -50,6 +50,8 @@ class Books:
     """Their scores, of those that have one."""
     pinned: set[tuple[int, int]] = field(default_factory=set)
     """Those of them that the user wants to keep."""
+    interim: set[tuple[int, int]] = field(default_factory=set)
+    """Those of them that are there only because the trial had to leave its place."""
     failures: dict[tuple[int, int], str] = field(default_factory=dict)
     """Failure checkpoints, by iteration and attempt: staged, published, or gone."""
     published: dict[int, int] = field(default_factory=dict)

@@ -6,7 +6,6 @@ the core because it only has to say what is wrong, not what is right.
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,9 +43,9 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.errors import InvariantViolationError
-from tunekit.schedulers import ASHA
 from tunekit.testing.sim_books import Books
-from tunekit.testing.sim_options import METRIC, SimOptions
+from tunekit.testing.sim_options import SimOptions
+from tunekit.testing.sim_rungs import Rungs
 from tunekit.types import TrialId, TrialStatus
 
 _ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, WorkerLost, LaunchFailed, RestoreFailed)
@@ -71,8 +70,7 @@ class Judge:
         self._now = 0.0
         self._follows_budgets = not options.second_chance
         """Whether budgets and waits can be followed; a second chance begins anew with both."""
-        self._asha = options.scheduler if isinstance(options.scheduler, ASHA) else None
-        self._rungs: dict[int, list[float]] = {}
+        self._rungs = Rungs(options)
 
     def see(self, event: Event, commands: Sequence[Command]) -> None:
         """Enter an event and what came of it.
@@ -197,6 +195,8 @@ class Judge:
             book.scores[key] = event.score
         if event.pinned:
             book.pinned.add(key)
+        if event.interim:
+            book.interim.add(key)
 
     def _see_failure(self, book: Books, event: Any) -> None:
         """Follow a failure checkpoint: staged once, published once, deleted once at most."""
@@ -237,9 +237,10 @@ class Judge:
             at = book.resumed_from or 0
             book.doom = at, book.published.get(at, 0)
         book.has_final = event.final
+        book.is_ending = book.is_ending or bool(event.stop)
         asks = self._settings.asks_every_result or (book.until is not None and event.iteration >= book.until)
         book.is_waiting = asks and not event.final and not book.is_stopping
-        self._enter_rung(book, event)
+        self._rungs.enter(book, event)
 
     def _see_end(self, book: Books, event: Event) -> None:
         if isinstance(event, RestoreFailed):
@@ -324,7 +325,7 @@ class Judge:
             self._require(not book.is_stopping, f"{command!r} stops a trial twice")
             book.seconds.check_stop(self._settings, self._now, command)
             book.is_stopping = True
-            book.is_ending = not command.pause
+            book.is_ending = book.is_ending or not command.pause
         book.is_waiting = False
 
     def _see_kill(self, book: Books, command: KillTrial) -> None:
@@ -349,7 +350,8 @@ class Judge:
             self._require(known, f"{command!r} deletes what is not published")
             is_beyond = book.has_ended and command.iteration > book.newest
             newer = max(book.published, default=0) > command.iteration
-            self._require(is_beyond or newer, f"{command!r} deletes the newest checkpoint")
+            has_served = book.has_ended and book.published and (command.iteration, command.attempt) in book.interim
+            self._require(is_beyond or newer or bool(has_served), f"{command!r} deletes the newest checkpoint")
             needed = (book.is_live or any(book.doom)) and book.resumed_from == command.iteration
             self._require(not needed, f"{command!r} deletes the checkpoint that its attempt started from")
         book.given_up.add((command.iteration, command.attempt))
@@ -360,7 +362,7 @@ class Judge:
         if command.iteration > book.newest:
             return
         self._require(key not in book.pinned, f"{command!r} deletes a pinned checkpoint")
-        if key in book.scores and self._settings.score_attribute is not None:
+        if key in book.scores and key not in book.interim and self._settings.score_attribute is not None:
             sign = 1 if self._settings.score_order == "max" else -1
             better = [score for score in self.scores() if sign * score >= sign * book.scores[key]]
             self._require(len(better) > 1, f"{command!r} deletes the best checkpoint of the experiment")
@@ -370,20 +372,6 @@ class Judge:
         return [book.scores[key] for book in self.books for key in book.published.items() if key in book.scores]
 
     # -- decisions -----------------------------------------------------------------------------------------------------
-
-    def _enter_rung(self, book: Books, event: ResultReported) -> None:
-        """Enter a newcomer at its rung, once, and note what ASHA is defined to say of it."""
-        asha, at = self._asha, event.iteration
-        if asha is None or book.is_ending or event.final or event.stop or at in book.decisions:
-            return
-        if at >= asha.max_t:
-            book.decisions[at] = False
-        elif at in asha.rungs:
-            values = self._rungs.setdefault(at, [])
-            value = event.metrics[METRIC]
-            bisect.insort(values, value)
-            best = len(values) // asha.reduction_factor
-            book.decisions[at] = best == 0 or value <= values[best - 1]
 
     def _check_answer(self, book: Books, event: ResultReported, commands: Sequence[Command]) -> None:
         """Hold that who waits is answered, and that a decision is ASHA's, the same in every attempt."""

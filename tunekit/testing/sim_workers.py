@@ -7,7 +7,6 @@ that may count.
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 
 from tunekit.core.commands import ContinueTrial, LaunchTrial, StopTrial
@@ -31,6 +30,7 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.runtime.spec import Delivery
+from tunekit.testing.sim_channel import SimChannel
 from tunekit.testing.sim_options import HARDWARE, MESSAGES, METRIC
 from tunekit.testing.sim_surroundings import Surroundings
 from tunekit.testing.sim_world import first_state, metric_of, next_state, size_of
@@ -83,7 +83,7 @@ class SimAttempt:
         self._saves_once = False
         """Whether its next row is saved, because its machine may go."""
         self._stop: StopTrial | None = None
-        self._outbox: list[Event] = []
+        self._channel = SimChannel(around, self._lose_in_the_middle)
         self._saves: deque[tuple[float, Event]] = deque()
         """Saves that are not finished, each with the seconds that it takes: the first is under way."""
         self._last_words: Event | None = None
@@ -124,7 +124,7 @@ class SimAttempt:
     def die(self) -> None:
         """Vanish, with every message that was not sent yet."""
         self.is_over = True
-        self._outbox = []
+        self._channel.close()
         self._saves.clear()
 
     def _can_act(self) -> bool:
@@ -167,7 +167,7 @@ class SimAttempt:
             self.lose(LossCause.NOT_STARTED)
         elif self._restore():
             place = Place(node=self._node)
-            self._send(
+            self._channel.send(
                 TrialStarted(trial=self.trial, attempt=self.attempt, restored_from=self._resume_from, place=place)
             )
             self._halt() if self._stop is not None and not self._is_deaf else self._plan_step()
@@ -218,9 +218,10 @@ class SimAttempt:
         options = self._around.options
         final = self._iteration >= options.iterations
         is_pinned = is_divisible(self._iteration, options.pin_every)
-        is_due = is_divisible(self._iteration, options.save_every) or is_pinned or self._saves_once
+        is_regular = is_divisible(self._iteration, options.save_every) or is_pinned
+        is_due = is_regular or self._saves_once
         self._saves_once = False
-        self._send(
+        self._channel.send(
             ResultReported(
                 trial=self.trial,
                 attempt=self.attempt,
@@ -232,7 +233,7 @@ class SimAttempt:
             )
         )
         if is_due:
-            self._save(pinned=is_pinned)
+            self._save(pinned=is_pinned, interim=not is_regular and not (final and options.saves_at_end))
         if final:
             self._save_at_end()
             self._clean_up(TrialReturned(trial=self.trial, attempt=self.attempt))
@@ -271,7 +272,7 @@ class SimAttempt:
         if sign is None or sign is StartOver.SAME_ROWS:
             return False
         at = self._resume_from or 0
-        self._send(TrialStartedOver(trial=self.trial, attempt=self.attempt, iteration=at, sign=sign))
+        self._channel.send(TrialStartedOver(trial=self.trial, attempt=self.attempt, iteration=at, sign=sign))
         if self._around.options.silent_restart == "warn":
             return False
         self._raise("began anew", retryable=False)
@@ -285,7 +286,7 @@ class SimAttempt:
     def _leave(self) -> None:
         """Save the newest row if there is time for it, and leave the machine."""
         if self._notice:
-            self._save()
+            self._save(interim=True)
         self._clean_up(TrialPreempted(trial=self.trial, attempt=self.attempt))
 
     def _raise(self, message: str, *, retryable: bool = True) -> None:
@@ -310,7 +311,7 @@ class SimAttempt:
     def _halt(self) -> None:
         assert self._stop is not None  # noqa: S101 - for the type checker
         if self._stop.pause or self._around.options.saves_at_end:
-            self._save()
+            self._save(interim=self._stop.pause)
         self._clean_up(TrialHalted(trial=self.trial, attempt=self.attempt))
 
     def _clean_up(self, ending: Event) -> None:
@@ -324,13 +325,13 @@ class SimAttempt:
         if self._around.options.saves_at_end:
             self._save()
 
-    def _save(self, *, pinned: bool = False) -> None:
+    def _save(self, *, pinned: bool = False, interim: bool = False) -> None:
         if self._iteration in {0, self._saved_at}:
             return
         self._saved_at = self._iteration
-        self._stage(self._state, pinned=pinned)
+        self._stage(self._state, pinned=pinned, interim=interim)
 
-    def _stage(self, state: int, *, exact: bool = True, pinned: bool = False) -> None:
+    def _stage(self, state: int, *, exact: bool = True, pinned: bool = False, interim: bool = False) -> None:
         """Begin to save. The trial goes on meanwhile; what is said of the save comes when it is finished."""
         options, coin = self._around.options, self._around.coin
         about = {"trial": self.trial, "attempt": self.attempt, "iteration": self._iteration}
@@ -345,9 +346,11 @@ class SimAttempt:
                 "files": [{"name": "state", "size": size_of(state)}],
             }
             score = metric_of(state) if options.by_score and exact else None
-            event = CheckpointStaged(**about, manifest=manifest, score=score, pinned=pinned, exact=exact, interim=False)
+            event = CheckpointStaged(
+                **about, manifest=manifest, score=score, pinned=pinned, exact=exact, interim=interim
+            )
         if not options.persist_s:
-            self._send(event)
+            self._channel.send(event)
             return
         self._saves.append((options.persist_s * self._around.rng.random(), event))
         if len(self._saves) == 1:
@@ -356,14 +359,14 @@ class SimAttempt:
     def _finish_save(self) -> None:
         if not self._saves:
             return
-        self._send(self._saves.popleft()[1])
+        self._channel.send(self._saves.popleft()[1])
         if self._saves:
             self._around.timeline.after(self._saves[0][0], self._finish_save)
         elif self._last_words is not None and not self.is_over:
-            self._send(self._last_words)
+            self._channel.send(self._last_words)
             self.is_over = True
 
-    # -- how it speaks -------------------------------------------------------------------------------------------------
+    # -- its end -------------------------------------------------------------------------------------------------------
 
     def _end(self, event: Event) -> None:
         """Say the last words, when all saves are finished. Until then the process may still die."""
@@ -371,43 +374,15 @@ class SimAttempt:
             return
         self._last_words = event
         if not self._saves:
-            self._send(event)
+            self._channel.send(event)
             self.is_over = True
             return
         if self._stop is not None:
-            self._send(TrialSaving(trial=self.trial, attempt=self.attempt))
+            self._channel.send(TrialSaving(trial=self.trial, attempt=self.attempt))
         if self._around.coin(self._around.options.faults.crash):
             self._around.timeline.after(self._saves[0][0] / 2, self._lose_in_the_middle)
 
     def _lose_in_the_middle(self) -> None:
-        """Let the process die with a save in flight."""
+        """Let the process die with a save in flight, or a message."""
         if not self.is_over:
             self.lose(self._around.rng.choice(CRASHES))
-
-    def _send(self, event: Event) -> None:
-        if not self._outbox:
-            faults = self._around.options.faults
-            delay = 0.02 + self._around.rng.random() * faults.delay
-            self._around.timeline.after(delay, self._flush)
-        self._outbox.append(event)
-
-    def _flush(self) -> None:
-        batch, self._outbox = self._outbox, []
-        if len(batch) > 1 and self._around.coin(self._around.options.faults.split):
-            cut = self._around.rng.randrange(1, len(batch))
-            batch, self._outbox = batch[:cut], batch[cut:]
-            self._around.timeline.after(2.0 * self._around.rng.random(), self._flush)
-        if not batch:
-            return
-        if not self._around.deliver(self._delivery(batch)):
-            if not self._outbox:
-                self._around.timeline.after(1.0, self._flush)
-            self._outbox[:0] = batch  # There is no driver: keep it, as one does until the acknowledgement.
-        elif self._around.coin(self._around.options.faults.duplicate):
-            again = self._around.rng.random() * 5.0
-            self._around.timeline.after(again, self._around.deliver, self._delivery(batch))
-        if self._outbox and self._around.coin(self._around.options.faults.crash):
-            self.lose(self._around.rng.choice(CRASHES))
-
-    def _delivery(self, batch: list[Event]) -> Delivery:
-        return Delivery([copy.copy(event) for event in batch], tuple(batch))
