@@ -201,6 +201,16 @@ def test_there_is_one_for_each_attempt_and_none_is_replaced(play: Script) -> Non
     assert list(play.trial(0).failures_saved) == [1, 2, 3]
 
 
+def test_word_of_one_that_comes_again_when_it_is_gone_is_stale(play: Script) -> None:
+    """The attempt may still be under way then, and its files are no longer where they were staged."""
+    play.begin(max_failures=-1, max_experiment_bytes=10)
+    play(started(0), *saved(0, 1, size=10), row(0, 2), staged(0, 2, size=5, exact=False))
+    assert play(published(0, 2, exact=False)) == [DeleteCheckpoint(trial=0, iteration=2, attempt=1, exact=False)]
+    play(deleted(0, 2, exact=False))
+    assert play(staged(0, 2, size=5, exact=False)) == []
+    assert play.experiment.state.num_stale == 1
+
+
 def test_retention_leaves_it_alone_and_does_not_count_it(play: Script) -> None:
     play.begin(max_failures=-1, num_to_keep=1)
     play(started(0), *saved(0, 1), row(0, 2), staged(0, 2, exact=False), raised(0), published(0, 2, exact=False))

@@ -11,6 +11,7 @@ import pytest
 from tunekit.core.commands import LaunchTrial, StopTrial
 from tunekit.core.events import ResultReported
 from tunekit.core.restarts import SilentRestart
+from tunekit.core.trial import CheckpointStatus
 from tunekit.testing.events import (
     Script,
     capacity,
@@ -47,7 +48,7 @@ def lives(first: Metrics, saved_at: int, length: int, then: list[ResultReported]
     for report in rows(first, range(1, length + 1), at=1):
         play(report)
         if report.iteration == saved_at:
-            play(staged(0, saved_at), published(0, saved_at))
+            play(staged(0, saved_at, size=1), published(0, saved_at))
     play(lost(0), started(0, 2, restored_from=saved_at), *then)
     return play
 
@@ -160,6 +161,12 @@ def test_what_the_worker_says_is_kept(sign: StartOver) -> None:
     assert play.trial(0).silent_restarts == [SilentRestart(2, 4, sign)]
 
 
+def test_an_attempt_that_shows_two_signs_is_listed_once() -> None:
+    play = lives(learns, 4, 6, [])
+    play(started_over(0, 2, 4, StartOver.UNREAD), *rows(learns, range(1, 5), at=5, attempt=2))
+    assert play.trial(0).silent_restarts == [SilentRestart(2, 4, StartOver.UNREAD)]
+
+
 def test_where_it_is_an_error_the_error_is_enough() -> None:
     play = lives(learns, 4, 6, [], silent_restart="fail")
     play(started_over(0, 2, 4), raised(0, 2, retryable=False))
@@ -220,6 +227,14 @@ def test_what_it_was_given_is_kept_and_trusted() -> None:
     assert launch.resume_from == 4
     play(started(0, 3, restored_from=4), *rows(learns, range(5, 9), at=5, attempt=3), returned(0, 3))
     assert play.trial(0).status is TrialStatus.COMPLETED
+
+
+def test_what_it_was_given_makes_no_room_for_what_it_has_saved_since() -> None:
+    """As above, under a limit of bytes, and if the attempt failed before its newest save was published."""
+    play = lives(learns, 4, 6, [], silent_restart="fail", max_experiment_bytes=10)
+    play(*rows(learns, range(1, 4), at=5, attempt=2), staged(0, 7, 2, size=11), raised(0, 2), published(0, 7, 2))
+    assert play.trial(0).status is TrialStatus.FAILED
+    assert play.trial(0).checkpoints[4].status is CheckpointStatus.PUBLISHED
 
 
 def test_a_trial_that_goes_on_is_left_alone() -> None:
