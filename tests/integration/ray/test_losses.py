@@ -217,6 +217,7 @@ def test_a_process_that_was_told_to_end_is_preempted_however_it_ends(rig: Make, 
         lost = sweep.await_event(WorkerLost, trial)
         assert lost.cause is LossCause.PREEMPTED
         assert lost.exit == ("SIGKILL" if trial else "exit code 143")
+        sweep.executor.close()
 
 
 def test_a_node_is_avoided_if_there_is_another_one(rig: Make, reporter: Any, capfd: Any) -> None:
