@@ -24,6 +24,7 @@ from tunekit.journal.folder import experiment_folder
 from tunekit.journal.replay import replay
 from tunekit.schedulers import FIFO
 from tunekit.store import CheckpointIO, layout, open_store
+from tunekit.testing.sim_accounts import check_accounts
 from tunekit.types import Mode
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -150,8 +151,13 @@ def replayed(experiment: Path | str, scheduler: Scheduler) -> Experiment:
 
 
 def table(experiment: Path | str, scheduler: Scheduler | None = None) -> dict[tuple[int, int], dict[str, str]]:
-    """Return the metrics of every (trial, iteration) that counts, each number in all its bits."""
-    rows = RowTable(journal(experiment))
+    """Return the metrics of every (trial, iteration) that counts, each number in all its bits.
+
+    The seconds of the sweep must add up, too: whatever has happened to it.
+    """
+    records = journal(experiment)
+    assert not list(check_accounts(records, Experiment(scheduler or FIFO(), Mode.MAX)))
+    rows = RowTable(records)
     trials = replayed(experiment, scheduler or FIFO()).state.trials
     return {
         (row.trial, row.iteration): {key: float(value).hex() for key, value in row.metrics.items()}

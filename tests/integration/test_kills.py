@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import sweeps
 
+from tunekit.core.accounts import Accounts
+from tunekit.core.books import Spent
 from tunekit.core.commands import LaunchTrial
 from tunekit.core.events import ResultReported
 from tunekit.schedulers import ASHA
@@ -109,6 +111,19 @@ def test_killed_workers_repeat_at_most_one_interval(tmp_path: Path, ray_address:
     for trial in range(6):
         repeated = repeats(experiment, trial)
         assert all(count <= INTERVAL for count in repeated.values()), repeated
+    assert_crashes_have_cost_something(experiment)
+
+
+def assert_crashes_have_cost_something(experiment: Path) -> None:
+    """The accounts, which ``sweeps.table`` has seen to add up, say under which cause it was spent."""
+    by_cause: dict[str, Spent] = {}
+    for spent in Accounts(sweeps.journal(experiment)).spent().values():
+        for cause, each in spent.items():
+            by_cause.setdefault(cause, Spent()).add(each)
+    crashed, calm = by_cause["crashed"], by_cause["no loss"]
+    assert min(crashed.recomputed, crashed.restoring) > 0, crashed
+    assert min(calm.useful, calm.checkpointing, calm.restoring) > 0, calm
+    assert calm.recomputed == 0
 
 
 def repeats(experiment: Path, trial: int) -> dict[int, int]:

@@ -40,6 +40,12 @@ def test_the_one_that_ran_is_lost_for_the_cause_and_the_others_for_none(cause: L
     assert {event.detail for event in found} == {"why"}
 
 
+def test_of_what_was_not_begun_it_is_said_how_long_the_worker_had_been_at_work_on_it() -> None:
+    first, second = held(3), held(4)
+    first.head_s = 7.12346
+    assert [event.took_s for event in Losses().of([first, second], CRASH)] == [7.1235, 0.0]
+
+
 def test_a_trial_at_whose_door_workers_keep_dying_is_the_reason() -> None:
     losses = Losses()
     assert causes(losses, [held(1), held(2)]) == [LossCause.NOT_STARTED, LossCause.NOT_STARTED]

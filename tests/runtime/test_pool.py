@@ -343,3 +343,18 @@ def test_nothing_is_told_where_nobody_asks() -> None:
     stage.submit(1)
     stage.come_up(1)
     assert heads(stage) == []
+
+
+def test_a_worker_that_is_gone_had_been_at_work_on_the_first_of_what_it_had() -> None:
+    stage = Stage(1)
+    stage.submit(0)
+    stage.come_up(1)
+    stage.now += 7.0
+    [first] = stage.pool.lost(1)
+    assert first.head_s == 7.0
+    stage.submit(1)
+    stage.come_up(2)
+    stage.pool.started((1, 1))
+    stage.now += 5.0
+    [begun] = stage.pool.lost(2)
+    assert begun.head_s == 0.0, "how long it ran is in its rows"
