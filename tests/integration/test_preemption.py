@@ -13,6 +13,7 @@ import nemesis
 import pytest
 import sweeps
 
+from tunekit.core.commands import DeleteCheckpoint
 from tunekit.core.events import (
     CheckpointStaged,
     ResultReported,
@@ -102,3 +103,28 @@ def test_each_cloud_is_heard_and_its_machine_left_with_the_last_row_saved(tmp_pa
 
 def told(experiment: Path, kind: Any) -> list[Any]:
     return [one for one in sweeps.journal(experiment) if isinstance(one, kind)]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_a_machine_with_time_left_is_used_almost_to_the_end(tmp_path: Path) -> None:
+    """There is no other place: its trial is saved at once, trains on, and leaves with its last row saved."""
+    experiment = tmp_path / "walks"
+    options = ("--samples", "2", "--step-s", "0.5", "--iterations", "400")
+    with metadata.service() as service:
+        here = {"TUNEKIT_CLOUD": "none", "TUNEKIT_METADATA_ADDRESS": service.address}
+        with nemesis.nodes(0, "aws", **here) as cluster:
+            process = sweeps.start("walk_sweep.py", str(tmp_path), *options, address=cluster.address)
+            sweeps.wait_until(process, lambda: len({one.trial for one in told(experiment, ResultReported)}) == 2)
+            service.give_notice("aws", after_s=80.0)
+            sweeps.wait_until(process, lambda: told(experiment, TrialPreempted))
+            sweeps.kill(process)
+    records = sweeps.journal(experiment)
+    (left,) = told(experiment, TrialPreempted)
+    rows, saves = of(records, ResultReported, left.trial, 1), of(records, CheckpointStaged, left.trial, 1)
+    assert saves[-1].iteration == rows[-1].iteration > 40, "twenty seconds of steps, and more"
+    interim = [one.iteration for one in saves if one.interim]
+    assert len(interim) <= 2, "less if that row is saved for its number"
+    assert not told(experiment, WorkerLost)
+    gone = told(experiment, DeleteCheckpoint)
+    assert {one.iteration for one in gone if one.trial == left.trial} >= set(interim[:1]) - {rows[-1].iteration}

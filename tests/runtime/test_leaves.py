@@ -71,7 +71,17 @@ def test_the_row_that_it_is_at_is_saved_once(make: Make, trainable: Any, frequen
     assert channel.kinds[-3:] == ["ResultReported 2", "CheckpointStaged 2", "TrialPreempted"]
     assert channel.last_words == LEAVE
     assert channel.staged[-1].manifest["reason"] == ("frequency" if frequency else "preemption")
+    assert channel.staged[-1].interim is not bool(frequency), "it would have been there in any case"
     assert [row.metrics["count"] for row in made.resume(RecordingChannel(stop_at=1)).rows] == [3]
+
+
+@pytest.mark.parametrize(("pause", "interim"), [(True, [True]), (False, [False])])
+def test_what_a_pause_saves_is_interim_and_what_an_end_saves_is_not(
+    make: Make, interim: list[bool], *, pause: bool
+) -> None:
+    stop = StopTrial(trial=0, attempt=1, pause=pause)
+    channel = make(Counter, checkpoint_at_end=True).run(RecordingChannel(stop_at=2, stop=stop))
+    assert [one.interim for one in channel.staged] == interim
 
 
 def test_how_long_a_save_takes_is_told(make: Make) -> None:

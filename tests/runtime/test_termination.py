@@ -90,6 +90,7 @@ def test_a_warning_of_the_driver_ends_the_process_after_the_next_row(line: Line,
     assert line.link.wait() == Preempted("Ray: its machine is taken away", saves=saves), "it is not left waiting"
     assert session._announced is not None
     assert (session._announced.source, session._announced.deadline) == ("Ray", 5.0)
+    assert session._announced.ends
     session.announce(None)
     assert line.link.next_assignment() is None
 
@@ -106,5 +107,6 @@ def test_a_machine_that_may_stay_ends_nothing(line: Line) -> None:
     line.link.flush()
     assert line.link.pending_stop() is None
     assert session._announced is not None
+    assert not session._announced.ends
     session.announce(None)
     assert line.begin(2).trial == 2
