@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,8 @@ import pytest
 from trainables import Counter, Make, maker
 
 import tunekit as tk
-from tunekit.errors import TrialError
-from tunekit.runtime import clock
+from tunekit.errors import ConfigError, TrialError
+from tunekit.runtime import clock, inline, plan
 from tunekit.types import Outcome, TrialStatus
 
 
@@ -23,7 +24,9 @@ class Time:
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: Time.now_s))
+    for module in (clock, inline):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: Time.now_s))
+    monkeypatch.setattr(plan, "time", SimpleNamespace(time=lambda: Time.now_s))
     return maker(tmp_path)
 
 
@@ -39,11 +42,56 @@ def test_a_time_budget_pauses_and_a_larger_one_goes_on(make: Make) -> None:
     first = tk.inline(make(slowly, space, time_budget_s=0.5))
     assert (first.outcome, first[0].status) == (Outcome.TIME_BUDGET, TrialStatus.PAUSED)
     rows = len(first[0].rows)
-    assert 9 <= rows <= 11, "a budget is seen while the trial runs"
+    assert 9 <= rows <= 13, "a budget is seen while the trial runs"
     again = tk.inline(make(slowly, space, time_budget_s=0.5))
     assert (again.outcome, len(again[0].rows)) == (Outcome.TIME_BUDGET, rows)
     more = tk.inline(make(slowly, space, time_budget_s=1.0))
     assert more.outcome is Outcome.TIME_BUDGET
+
+
+def test_a_cost_pauses_and_a_larger_one_goes_on(make: Make, tmp_path: Path) -> None:
+    """It counts over all runs, by what trials occupied, at the prices of the run that asks."""
+    space = {"steps": 1000}
+    train = tk.with_resources(slowly, {"license": 2})
+    prices = {"license": 1800.0}  # two of them: 1 a second
+    first = tk.inline(make(train, space, max_cost=0.5, prices=prices))
+    assert (first.outcome, first[0].status) == (Outcome.MAX_COST, TrialStatus.PAUSED)
+    rows = len(first[0].rows)
+    assert 0 < rows <= 13
+    again = tk.inline(make(train, space, max_cost=0.5, prices=prices))
+    assert (again.outcome, len(again[0].rows)) == (Outcome.MAX_COST, rows)
+    kept = tk.inline(tk.Tuner.restore(tmp_path / "exp", train))
+    assert (kept.outcome, len(kept[0].rows)) == (Outcome.MAX_COST, rows)
+    dearer = tk.inline(make(train, space, max_cost=1.0, prices={"license": 3600.0}))
+    assert (dearer.outcome, len(dearer[0].rows)) == (Outcome.MAX_COST, rows)
+    more = tk.inline(make(train, space, max_cost=1.0, prices=prices))
+    assert (more.outcome, more[0].status) == (Outcome.MAX_COST, TrialStatus.PAUSED)
+
+
+def test_a_cost_that_nothing_adds_to_is_refused(make: Make) -> None:
+    with pytest.raises(ConfigError, match="got prices for TPU, but a trial occupies only CPU"):
+        make(slowly, {"steps": 1}, max_cost=1.0, prices={"TPU": 2.0})
+
+
+def test_a_deadline_pauses_and_a_later_one_goes_on(make: Make, tmp_path: Path) -> None:
+    """Restored from its path, the experiment keeps the deadline that it had."""
+
+    def soon(seconds: float) -> datetime:
+        return datetime.fromtimestamp(Time.now_s + seconds, UTC)
+
+    space = {"steps": 1000}
+    first = tk.inline(make(slowly, space, deadline=soon(0.5)))
+    assert (first.outcome, first[0].status) == (Outcome.DEADLINE, TrialStatus.PAUSED)
+    rows = len(first[0].rows)
+    assert 9 <= rows <= 13
+    kept = tk.inline(tk.Tuner.restore(tmp_path / "exp", slowly))
+    assert (kept.outcome, len(kept[0].rows)) == (Outcome.DEADLINE, rows)
+    settings = make(slowly, space, deadline=soon(3600.0))._plan.settings(1, 50.0)
+    assert settings.deadline_s == pytest.approx(3650.0), "the time of the experiment goes on where it was"
+    over = tk.inline(make(slowly, {"steps": 1000}, deadline=soon(-9.0)))
+    assert (over.outcome, len(over[0].rows)) == (Outcome.DEADLINE, rows)
+    finished = tk.inline(make(slowly, space, deadline=soon(3600.0), run={"stop": {"training_iteration": 3}}))
+    assert finished.outcome is Outcome.FINISHED
 
 
 def test_an_endless_sweep_begins_no_more_than_it_can_run(make: Make) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,9 @@ BAD: list[tuple[Any, str, list[Any]]] = [
         "time_budget_s",
         [0, -1, math.nan, math.inf, True, "10", timedelta(0), timedelta(seconds=-1), timedelta],
     ),
+    (TuneConfig, "deadline", [datetime(2030, 1, 1), datetime, date(2030, 1, 1), 1e9, "tomorrow", True]),
+    (TuneConfig, "max_cost", [0, -1, math.nan, math.inf, True, "10"]),
+    (TuneConfig, "prices", [{}, {3: 1.0}, [("GPU", 2)], 2.0]),
     (TuneConfig, "search_alg", [RandomSearch, "random", 3]),
     (TuneConfig, "deterministic", [*NO_FLAG, None]),
     (TuneConfig, "scheduler", [ASHA, FIFO, "asha", 3]),
@@ -141,6 +144,7 @@ def test_every_field_has_a_bad_value_here() -> None:
         (RunConfig, {"time_limit_s": timedelta(hours=2)}),
         (FailureConfig, {"fail_fast": False, "max_failures": 3}),
         (TuneConfig, {"metric": "loss", "mode": "min", "num_samples": -1, "seed": 0, "time_budget_s": 0.5}),
+        (TuneConfig, {"max_cost": 9.5, "prices": {"gpu": 2.1, "CPU": 0}, "deadline": datetime.now(UTC)}),
         (TuneConfig, {"metric": "acc", "mode": "max", "scheduler": ASHA(max_t=9), "search_alg": RandomSearch()}),
         (RunConfig, {"stop": {"training_iteration": 1, "loss": -0.5}, "stop_grace_s": 0, "verbose": 3}),
         (RunConfig, {"stop": lambda trial, result: False, "storage_path": Path("folder")}),
@@ -200,6 +204,28 @@ def test_contradictions_of_the_others() -> None:
     assert problems_of(FailureConfig, max_failures=2, fail_fast=True) == ["fail_fast"]
     assert problems_of(FailureConfig, max_failures=-1, fail_fast="raise") == ["fail_fast"]
     assert problems_of(CheckpointConfig, checkpoint_score_order="min") == ["checkpoint_score_order"]
+
+
+@pytest.mark.parametrize("price", [-1, math.nan, math.inf, "2", True, None])
+def test_a_bad_price_is_refused_by_name(price: Any) -> None:
+    assert problems_of(TuneConfig, prices={"CPU": 0.0, "GPU": price}) == ["prices['GPU']"]
+
+
+def test_a_cost_needs_prices() -> None:
+    """And says what they look like."""
+    assert problems_of(TuneConfig, max_cost=5.0) == ["prices"]
+    with pytest.raises(ConfigError, match=r"(?s)prices: is missing, but max_cost=5.0 needs it.*hint: .*'GPU': 2.1"):
+        TuneConfig(max_cost=5.0)
+    assert TuneConfig(prices={"gpu": 2, "cpu": np.float32(0.5), "tpu": 3}).plain_prices == {  # type: ignore[dict-item]
+        "GPU": 2.0,
+        "CPU": 0.5,
+        "tpu": 3.0,
+    }
+
+
+def test_a_deadline_without_a_time_zone_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)deadline: .*a datetime with a time zone.*hint: .*astimezone\(\)"):
+        TuneConfig(deadline=datetime(2030, 1, 1))
 
 
 def test_numbers_of_numpy_become_numbers() -> None:

@@ -74,9 +74,12 @@ def test_a_save_that_does_not_fit_is_not_tried() -> None:
 def test_of_saves_that_wait_for_the_storage_the_newest_is_kept() -> None:
     """A save that takes three iterations to be durable: one iteration in three gets a checkpoint."""
     slow = replace(EVEN, persist_s=200.0)
-    report = day(SpotMarket(rate_per_h=0.0), workload=slow, every_s=1.0, length_s=DAY_S / 4)
+    week = SpotWeek(plan(SpotMarket(rate_per_h=0.0), workload=slow, every_s=1.0, length_s=DAY_S / 4), 1)
+    report = week.run()
     assert report.num_saves > 0.95 * report.num_rows
     assert report.num_rows > 0.95 * 16 * DAY_S / 4 / 62
+    for trial in week.experiment.state.trials:
+        assert len(trial.checkpoints) == pytest.approx(DAY_S / 4 / 200, abs=3), "the storage is never idle"
 
 
 @pytest.mark.parametrize("scheduler", [FIFO(), ASHA(max_t=400, grace_period=20, reduction_factor=3)], ids=type)

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from tunekit.config.durations import Duration
-from tunekit.config.problems import Problems, make_plain
+from tunekit.config.prices import check_prices, plain_prices
+from tunekit.config.problems import Problems, make_plain, shorten
 
 _MAX_SEED = 2**63 - 1
+
+
+@runtime_checkable
+class Moment(Protocol):
+    """What ``datetime.datetime`` is, without importing a module that can read the clock."""
+
+    def timestamp(self) -> float:
+        """Return the Unix seconds."""
+        ...
+
+    def utcoffset(self) -> object:
+        """Return how far its time zone is from UTC; None: it has none."""
+        ...
+
+    def isoformat(self) -> str:
+        """Return it as text."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +56,18 @@ class TuneConfig:
     """
     time_budget_s: float | Duration | None = None
     """Seconds, or a ``timedelta``, after which the sweep ends; time in which it does not run is not counted."""
+    deadline: Moment | None = None
+    """When the sweep is to end, as a ``datetime`` with a time zone. Trials are then saved and paused, which takes its
+    time; run the script again with a later deadline, and they go on."""
+    max_cost: float | None = None
+    """What the trials may cost by ``prices``, over all runs of the script; then they are saved and paused, as they are
+    when the time is up. What their last saves cost comes on top."""
+    prices: Mapping[str, float] | None = None
+    """What an hour of each resource costs, as in ``{"CPU": 0.04, "GPU": 2.1}``, in any currency, for ``max_cost``.
+
+    A trial costs what it occupies, from when a worker comes to it to the end of its attempt. Time in which it waits for
+    a place costs nothing, and neither do workers that nobody uses. What has no price is free.
+    """
     search_alg: Any = None
     """The searcher; None: random and grid search."""
     scheduler: Any = None
@@ -50,13 +81,15 @@ class TuneConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        make_plain(self, "num_samples", "max_concurrent_trials", "time_budget_s", "seed")
+        make_plain(self, "num_samples", "max_concurrent_trials", "time_budget_s", "max_cost", "seed")
         problems = Problems("TuneConfig")
         problems.key("metric", self.metric)
         _check_mode(problems, self.metric, self.mode)
         _check_num_samples(problems, self.num_samples)
         problems.integer("max_concurrent_trials", self.max_concurrent_trials, at_least=1, none_is="no limit")
         _check_budget(problems, self.time_budget_s)
+        _check_deadline(problems, self.deadline)
+        _check_cost(problems, self.max_cost, self.prices)
         _check_policy(problems, "search_alg", self.search_alg, needs=("begin", "identity", "learns", "num_trials"))
         _check_policy(problems, "scheduler", self.scheduler, needs=("begin", "identity", "needs_metric"))
         problems.flag("reuse_actors", self.reuse_actors)
@@ -72,10 +105,37 @@ class TuneConfig:
         problems.raise_if_any()
 
     @property
+    def plain_prices(self) -> dict[str, float]:
+        """What an hour of each resource costs, under Ray's names; empty: nobody has said."""
+        return plain_prices(self.prices) if self.prices is not None else {}
+
+    @property
     def budget_s(self) -> float | None:
         """The time budget in seconds; None: there is none."""
         budget = self.time_budget_s
         return float(budget.total_seconds() if isinstance(budget, Duration) else budget) if budget is not None else None
+
+
+def _check_deadline(problems: Problems, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, type) or not isinstance(value, Moment):
+        hint = "datetime.now().astimezone() + timedelta(hours=8); for a length of time: time_budget_s"
+        problems.bad_type("deadline", value, "None (no deadline) or a datetime with a time zone", hint=hint)
+    elif value.utcoffset() is None:
+        hint = "deadline=deadline.astimezone() takes it for the time of this machine"
+        problems.bad_value("deadline", value, "a datetime with a time zone", hint=hint)
+
+
+def _check_cost(problems: Problems, max_cost: object, prices: object) -> None:
+    if prices is not None:
+        check_prices(problems, "prices", prices)
+    if max_cost is None:
+        return
+    problems.number("max_cost", max_cost, above=0.0)
+    if prices is None:
+        hint = "say what an hour of each resource costs, such as prices={'CPU': 0.04, 'GPU': 2.1}"
+        problems.add("prices", f"is missing, but max_cost={shorten(max_cost)} needs it", hint=hint)
 
 
 def _check_mode(problems: Problems, metric: object, mode: object) -> None:

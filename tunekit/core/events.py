@@ -76,6 +76,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the searcher wants to be told results."""
     time_budget_s: float | None = None
     """Seconds of experiment time (time in which no driver ran is not counted)."""
+    deadline_s: float | None = None
+    """When the run is to end, in experiment seconds: what the clock on the wall said when its driver started."""
+    max_cost: float | None = None
+    """What all trials may cost, by ``prices``; None: any."""
+    prices: dict[str, float] = {}
+    """What an hour of each resource costs."""
     max_failures: int = 0
     """Failures that a trial survives; -1: any number."""
     max_preemption_failures: int = -1
@@ -204,6 +210,8 @@ class TrialStarted(_Beginning, frozen=True, kw_only=True, omit_defaults=True, ta
     restored_from: int | None = None
     """Iteration of the checkpoint, verified."""
     place: Place = Place()
+    resources: dict[str, float] | None = None
+    """What the trial occupies; None: one CPU."""
 
 
 class TrialStartedOver(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_started_over"):

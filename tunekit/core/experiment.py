@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -85,7 +86,7 @@ class Experiment:
         else:
             self._handle_trial_event(event, out)
         # What nearly every event leaves alone is not called for it.
-        if state.outcome is not None or state.settings.time_budget_s is not None:
+        if state.outcome is not None or state.now >= state.expires_at:
             _wind_up(state, out)
         if state.order is not None:
             ordering.go_on(state, state.order, out)
@@ -102,8 +103,8 @@ class Experiment:
         state = self.state
         first = state.deadlines.next()
         due = [first] if first is not None else []
-        if state.settings.time_budget_s is not None and state.outcome is None and not state.is_done():
-            due.append(state.settings.time_budget_s)
+        if state.expires_at < math.inf and state.outcome is None and not state.is_done():
+            due.append(state.expires_at)
         return min(due) if due and not state.ended else None
 
     def _handle_trial_event(self, event: Any, out: list[Command]) -> None:
@@ -149,6 +150,7 @@ def _on_driver_started(state: State, event: DriverStarted, out: list[Command]) -
         _take_over(state, trial, out)
     if state.settings.max_experiment_bytes is not None:
         state.limit = limit.of(state.settings.max_experiment_bytes, state.settings.score_order, state.trials)
+    state.look_ahead()
 
 
 def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
@@ -234,15 +236,25 @@ def _on_searcher_failed(state: State, event: SearcherFailed, out: list[Command])
 
 def _wind_up(state: State, out: list[Command]) -> None:
     """Pause what runs once the run is to end."""
-    budget = state.settings.time_budget_s
-    if budget is not None and state.now >= budget and not state.ended and not state.is_done():
-        state.wind_up(Outcome.TIME_BUDGET, f"the time budget of {budget} s is used up")
+    if state.now >= state.expires_at and not state.ended and not state.is_done():
+        state.wind_up(*_expiry(state))
     if state.outcome is None:
         return
     for index in state.live:
         trial = state.trials[index]
         if trial.status is not TrialStatus.STOPPING:
             lifecycle.stop(state, trial, Intent.PAUSE, state.error or str(state.outcome), out)
+
+
+def _expiry(state: State) -> tuple[Outcome, str]:
+    """Return why a run that has expired is to be wound up."""
+    settings = state.settings
+    if settings.time_budget_s is not None and state.now >= settings.time_budget_s:
+        return Outcome.TIME_BUDGET, f"the time budget of {settings.time_budget_s} s is used up"
+    if settings.deadline_s is not None and state.now >= settings.deadline_s:
+        return Outcome.DEADLINE, "the deadline has come"
+    cost = state.meter.cost(state.now, settings.prices)
+    return Outcome.MAX_COST, f"max_cost is used up: the trials have cost {cost:.6g} of {settings.max_cost:g}"
 
 
 def _launch(state: State, out: list[Command]) -> None:

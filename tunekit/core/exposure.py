@@ -31,6 +31,18 @@ def exposed(handler: _Handler) -> _Handler:
     return handle
 
 
+def prepared(handler: _Handler) -> _Handler:
+    """Have counted what an attempt occupied that has ended before it began, if it is known what that is."""
+
+    def handle(state: State, trial: TrialState, event: Any, out: list[Command]) -> None:
+        if not trial.is_metered and event.took_s:
+            state.meter.add(trial.resources, event.took_s)
+            state.look_ahead()
+        handler(state, trial, event, out)
+
+    return handle
+
+
 def note(state: State, trial: TrialState, *, is_spared: bool = False) -> None:
     """Count the end of an attempt that had run, if its trial is to run again.
 

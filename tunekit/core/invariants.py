@@ -11,6 +11,8 @@ from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.errors import InvariantViolationError
 from tunekit.types import Intent, TrialId, TrialStatus
 
+_ROUNDING = 1e-9
+
 
 def check(experiment: Experiment) -> None:
     """Compare every derived index with the facts.
@@ -56,12 +58,26 @@ def _check_indexes(state: State) -> Iterator[str]:
     if unwatched:
         yield f"nobody looks at trials {unwatched} in time"
     yield from _check_limit(state)
+    yield from _check_meter(state)
     yield from _check_order(state)
     num_running = sum(trial.started_at is not None for trial in state.trials)
     if state.exposure.num_running != num_running:
         yield f"counts {state.exposure.num_running} trials that run, but must {num_running}"
     if staged != publishing:
         yield f"{publishing} publications are open, but trials count {staged}"
+
+
+def _check_meter(state: State) -> Iterator[str]:
+    metered = [trial for trial in state.trials if trial.is_metered]
+    if any(not trial.status.is_live for trial in metered):
+        yield "counts what a trial occupies that no worker holds"
+    held: dict[str, float] = {}
+    for trial in metered:
+        for name, amount in trial.resources.items():
+            held[name] = held.get(name, 0.0) + amount
+    names = {*held, *state.meter.held}
+    if any(abs(held.get(name, 0.0) - state.meter.held.get(name, 0.0)) > _ROUNDING for name in names):
+        yield f"counts {state.meter.held} as occupied, but must {held}"
 
 
 def _check_order(state: State) -> Iterator[str]:

@@ -40,7 +40,7 @@ from tunekit.core.events import (
     TrialStartedOver,
     WorkerLost,
 )
-from tunekit.core.exposure import exposed
+from tunekit.core.exposure import exposed, prepared
 from tunekit.core.failures import is_own_doing, note_loss
 from tunekit.core.preparing import on_assigned
 from tunekit.core.retries import again, charge, end, fail, leave_slot, note_likeness, pay
@@ -62,6 +62,8 @@ def on_started(state: State, trial: TrialState, event: TrialStarted, out: list[C
     trial.place = event.place
     trial.node = event.place.node
     trial.num_storage_faults = 0
+    if not trial.is_metered:
+        state.occupy(trial, event.resources, event.took_s)
     if trial.status is _LAUNCHING:
         state.move(trial, _RUNNING)
     elif trial.status is _RUNNING:
@@ -372,9 +374,9 @@ _ENDINGS: dict[type, Handler] = {
     TrialRaised: exposed(on_raised),
     TrialHalted: on_halted,
     TrialPreempted: exposed(on_preempted),
-    WorkerLost: exposed(on_lost),
-    LaunchFailed: on_launch_failed,
-    RestoreFailed: on_restore_failed,
+    WorkerLost: prepared(exposed(on_lost)),
+    LaunchFailed: prepared(on_launch_failed),
+    RestoreFailed: prepared(on_restore_failed),
 }
 _WORK: dict[type, Handler] = {
     TrialStarted: on_started,

@@ -25,7 +25,8 @@ from tunekit.types import Intent, Outcome, TrialId, TrialStatus
 _MODE: Final = "deterministic mode"
 _CLOCKS: Final = ("time_limit_s", TIME_TOTAL_S)
 """With these words begins the reason of a trial that ended by the clock."""
-OUT_OF_TIME: Final = "the time budget ended the run, so what it came to depends on the clock"
+OUTCOMES_OF_CLOCKS: Final = (Outcome.TIME_BUDGET, Outcome.DEADLINE, Outcome.MAX_COST)
+"""Of runs that ended at a moment which another run would not have ended at."""
 
 
 def of(state: State) -> Sequencer | None:
@@ -53,8 +54,8 @@ def go_on(state: State, order: Sequencer, out: list[Command]) -> None:
     if state.outcome is None and not state.ended:
         _launch(state, order, out)
         _park(state, order, out)
-    elif state.outcome is Outcome.TIME_BUDGET:
-        _say(state, OUT_OF_TIME)  # A later run may still come to the end of all runs.
+    elif state.outcome in OUTCOMES_OF_CLOCKS:
+        _say(state, _out_of_time(state.outcome))  # A later run may still come to the end of all runs.
 
 
 def _fill_slots(state: State, order: Sequencer, out: list[Command]) -> bool:
@@ -126,7 +127,11 @@ def dependence(state: State) -> str:
     """Return what a sweep in deterministic mode owes to chance or to the clock; empty: nothing, or it is in no mode."""
     if state.order is None:
         return ""
-    return state.order.depends_on or (OUT_OF_TIME if state.outcome is Outcome.TIME_BUDGET else "")
+    return state.order.depends_on or (_out_of_time(state.outcome) if state.outcome in OUTCOMES_OF_CLOCKS else "")
+
+
+def _out_of_time(outcome: Outcome | None) -> str:
+    return f"the {outcome} ended the run, so what it came to depends on the clock"
 
 
 def note(state: State, why: str) -> None:

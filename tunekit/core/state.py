@@ -7,6 +7,7 @@ changes only together with them (in ``move`` and its neighbours), and is compare
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -16,6 +17,7 @@ from tunekit.core.cadence import Exposure
 from tunekit.core.commands import Command, DeleteCheckpoint, PublishCheckpoint, TellSearcher
 from tunekit.core.events import Settings
 from tunekit.core.limit import ByteLimit
+from tunekit.core.meter import Meter
 from tunekit.core.policies import SchedulerState
 from tunekit.core.sequencer import Sequencer
 from tunekit.core.trial import CheckpointState, CheckpointStatus, Likeness, TrialState
@@ -69,6 +71,10 @@ class State:
     """Checkpoints that were ever published."""
     exposure: Exposure = field(default_factory=Exposure)
     """How long trials have run, and how often they have lost work."""
+    meter: Meter = field(default_factory=Meter)
+    """What trials have occupied."""
+    expires_at: float = math.inf
+    """When the run is to be wound up if all goes on as it does, in experiment seconds (derived)."""
     notices: list[str] = field(default_factory=list)
     """What the user must be told, in this run of the driver."""
 
@@ -133,9 +139,28 @@ class State:
         if trial.started_at is not None:
             trial.run_s += self.now - trial.started_at
             self.exposure.end(self.now)
+        if trial.is_metered:
+            trial.is_metered = False
+            self.meter.end(self.now, trial.resources)
+            self.look_ahead()
         trial.started_at = trial.suspected_at = trial.deadline = None
         trial.is_hung = False
         trial.escalation = 0
+
+    def occupy(self, trial: TrialState, resources: dict[str, float] | None, took_s: float) -> None:
+        """Count what an attempt occupies, to which a worker came so many seconds ago."""
+        trial.resources, trial.is_metered = resources or {"CPU": 1.0}, True
+        self.meter.begin(self.now, trial.resources, took_s)
+        self.look_ahead()
+
+    def look_ahead(self) -> None:
+        """Reckon when the run is to be wound up: whenever that may have changed."""
+        settings = self.settings
+        self.expires_at = min(
+            math.inf if settings.time_budget_s is None else settings.time_budget_s,
+            math.inf if settings.deadline_s is None else settings.deadline_s,
+            math.inf if settings.max_cost is None else self.meter.reaches_at(settings.max_cost, settings.prices),
+        )
 
     def hear(self, trial: TrialState) -> None:
         """Take note of a sign of life."""

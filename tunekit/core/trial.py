@@ -160,6 +160,10 @@ class TrialState(msgspec.Struct):
     """How many harder measures were taken: 1 interrupted, 2 killed."""
     place: Place = Place()
     """Where the newest attempt runs or ran."""
+    resources: dict[str, float] = msgspec.field(default_factory=dict)
+    """What the newest attempt that began occupies or occupied."""
+    is_metered: bool = False
+    """Whether that is being counted: a worker has come to the current attempt."""
     is_assigned: bool = False
     """While LAUNCHING: whether a worker has begun to prepare it, as far as anybody says so."""
     started_at: float | None = None

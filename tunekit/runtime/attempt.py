@@ -31,6 +31,7 @@ from tunekit.runtime.trial_run import Ending, TrialRun, logger
 from tunekit.session import TrialStopped, activate
 from tunekit.store.checkpoint_io import CheckpointIO
 from tunekit.trainable.bound import BoundTrainable, as_bound
+from tunekit.trainable.resources import DEFAULT
 from tunekit.types import LossCause
 
 __all__ = ["Channel", "run_attempt"]
@@ -85,6 +86,7 @@ def run_attempt(
                 restored_from=spec.resume_from,
                 place=place,
                 took_s=seconds_since(given_at),
+                resources=None if spec.resources == DEFAULT else dict(spec.resources),
             )
         )
         is_clean = _run(run, as_bound(trainable), restored, log, owns_process=owns_process)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,6 +56,7 @@ class Plan:
         """Check what can be known before any trial starts."""
         _ = self.info, self.space, self.scheduler, self.path
         self._check_searcher()
+        self._check_prices()
         problems = _checkpoint_problems(self.info, self.run.checkpoint_config)
         if self.resume_errored and self.restart_errored:
             problems.append("restart_errored: got True with resume_errored=True, which contradict each other")
@@ -78,6 +80,17 @@ class Plan:
         if callable(self.info.resources):
             problems.append("deterministic: got True, but the resources differ by trial, so one might not fit")
         return problems
+
+    def _check_prices(self) -> None:
+        """Refuse a limit that is never reached, since nothing that a trial occupies has a price."""
+        prices, resources = self.tune.plain_prices, self.info.resources
+        if self.tune.max_cost is None or callable(resources) or any(prices.get(name) for name in resources):
+            return
+        priced = ", ".join(sorted(name for name, price in prices.items() if price)) or "nothing"
+        raise ConfigError(
+            f"max_cost: got prices for {priced}, but a trial occupies only {', '.join(sorted(resources))}, for nothing",
+            hint="give a price for what trials occupy, or say with with_resources(train, {'gpu': 1}) what that is",
+        )
 
     def _check_searcher(self) -> None:
         """Begin a search for a moment: whether the searcher fits the space shows in no other way."""
@@ -156,8 +169,13 @@ class Plan:
         resources = self.info.resources
         return None if callable(resources) else max(1, int(resources.get("CPU", 1)))
 
-    def settings(self, seed: int) -> Settings:
-        """Return what the core must know."""
+    def settings(self, seed: int, now: float = 0.0) -> Settings:
+        """Return what the core must know.
+
+        Args:
+            seed: As in ``identity``.
+            now: What time it is, in experiment seconds.
+        """
         checkpoint, failure = self.run.checkpoint_config, self.run.failure_config
         return Settings(
             metric=self.tune.metric,
@@ -167,6 +185,9 @@ class Plan:
             ask_batch=1 if self.searcher.learns or self.num_trials is None else _ASK_BATCH,
             searcher_learns=self.searcher.learns,
             time_budget_s=self.tune.budget_s,
+            deadline_s=self._deadline_s(now),
+            max_cost=self.tune.max_cost,
+            prices=self.tune.plain_prices,
             max_failures=failure.max_failures,
             max_preemption_failures=failure.max_preemption_failures,
             max_futile_preemptions=MAX_FUTILE_PREEMPTIONS,
@@ -190,6 +211,11 @@ class Plan:
             logical_slots=self.logical_slots,
         )
 
+    def _deadline_s(self, now: float) -> float | None:
+        """Return the deadline in experiment seconds, of which none passes while no driver runs."""
+        deadline = self.tune.deadline
+        return None if deadline is None else now + max(0.0, deadline.timestamp() - time.time())
+
     def record(self) -> dict[str, Json]:
         """Return the rest of the script's wishes as JSON, so that the experiment can be restored from its path."""
         checkpoint, portable = self.run.checkpoint_config, to_portable(self.param_space)
@@ -202,6 +228,7 @@ class Plan:
             "points_to_evaluate": self._points(),
             "num_samples": self.tune.num_samples,
             "max_concurrent_trials": self.tune.max_concurrent_trials,
+            "deadline": None if self.tune.deadline is None else self.tune.deadline.isoformat(),
             "reuse_actors": self.tune.reuse_actors,
             "fresh_process": self.tune.fresh_process,
             "stop": dict(self.run.stop) if isinstance(self.run.stop, Mapping) else None,

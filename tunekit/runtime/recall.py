@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from tunekit.config import CheckpointConfig, FailureConfig, FailureRule, RunConfig, TuneConfig
@@ -141,12 +142,19 @@ def _tune_config(recorded: Recorded) -> TuneConfig:
         num_samples=run.get("num_samples", 1),
         max_concurrent_trials=run.get("max_concurrent_trials"),
         time_budget_s=recorded.settings.time_budget_s,
+        deadline=_deadline(run.get("deadline")),
+        max_cost=recorded.settings.max_cost,
+        prices=recorded.settings.prices or None,
         scheduler=_policy("scheduler", identity.get("scheduler"), _SCHEDULERS),
         search_alg=_policy("search_alg", _searcher(recorded), _SEARCHERS),
         reuse_actors=run.get("reuse_actors", False),
         fresh_process=run.get("fresh_process", False),
         deterministic=recorded.settings.logical_slots is not None,
     )
+
+
+def _deadline(recorded: str | None) -> datetime | None:
+    return None if recorded is None else datetime.fromisoformat(recorded)
 
 
 def _searcher(recorded: Recorded) -> dict[str, Any]:

@@ -115,7 +115,8 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
     attempts = [trial.attempt for trial in sweep.experiment.state.trials]
     with interruptible(lambda name: inbox.put(Delivery([StopRequested(reason=name)]))) as interruption:
         try:
-            start = DriverStarted(generation=sweep.generation, settings=plan.settings(sweep.seed), run=_wishes(sweep))
+            settings = plan.settings(sweep.seed, driver.state.now)
+            start = DriverStarted(generation=sweep.generation, settings=settings, run=_wishes(sweep))
             sweep.spaces.note(start, len(driver.state.trials))
             driver.turn([start, *found])
             sweep.right.opened()

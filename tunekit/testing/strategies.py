@@ -87,6 +87,9 @@ def settings(**fixed: Any) -> st.SearchStrategy[Settings]:
         "ask_batch": st.integers(1, 4),
         "searcher_learns": st.booleans(),
         "time_budget_s": st.none() | st.floats(1.0, 50.0),
+        "deadline_s": st.none() | st.floats(1.0, 50.0),
+        "max_cost": st.none() | st.floats(0.001, 0.02),
+        "prices": st.just({"CPU": 1.0}) | st.just({"GPU": 2.0}),
         "max_failures": st.sampled_from([-1, 0, 1, 2]),
         "max_preemption_failures": st.sampled_from([-1, -1, 0, 1]),
         "backoff_s": st.sampled_from([0.0, 0.0, 1.0]),
@@ -117,7 +120,12 @@ def trial_events(trial: TrialId, attempt: int) -> st.SearchStrategy[Event]:
     manifest = st.integers(0, 9).map(lambda size: {"files": [{"name": "state", "size": size}]})
     return st.one_of(
         st.builds(TrialAssigned, **about),
-        st.builds(TrialStarted, **about),
+        st.builds(
+            TrialStarted,
+            **about,
+            resources=st.none() | st.just({"GPU": 0.5, "CPU": 0.1}),
+            took_s=st.sampled_from([0.0, 3.0]),
+        ),
         st.builds(TrialStartedOver, **about, iteration=iteration, sign=st.sampled_from(list(StartOver))),
         st.builds(LaunchFailed, **about, error=error),
         st.builds(RestoreFailed, **about, error=error, iteration=iteration),
