@@ -82,6 +82,12 @@ def test_prices_that_mean_nothing_are_refused(prices: Any, message: str) -> None
     assert "prices={'CPU': 0.04, 'GPU': 2.1}" in str(caught.value)
 
 
+def test_what_is_brief_or_cheap_is_shown_more_finely() -> None:
+    found = ledger({0: {"no loss": Spent(useful=1_234_000)}})
+    assert str(found).splitlines()[1].split() == ["no", "loss", "1.234", *["0.000"] * 6, "1.234"]
+    assert str(found.cost({"CPU": 0.05})) == "3.4e-05 in all: 3.4e-05 useful, 0 lost"
+
+
 def test_a_sweep_that_has_not_begun_cost_nothing() -> None:
     found = ledger({})
     assert found.total == Seconds()

@@ -15,6 +15,8 @@ from tunekit.types import TrialId
 
 _SECOND: Final = 1_000_000
 _HOUR_S: Final = 3600.0
+_BRIEF_S: Final = 100.0
+"""A ledger of less than this is shown in milliseconds."""
 _NAMES: Final = {"cpu": "CPU", "gpu": "GPU"}
 _PRICES: Final = "prices are per resource and hour, such as prices={'CPU': 0.04, 'GPU': 2.1}"
 
@@ -75,7 +77,8 @@ class Cost:
 
     def __str__(self) -> str:
         """Return the three amounts in one line."""
-        return f"{self.total:,.2f} in all: {self.useful:,.2f} useful, {self.lost:,.2f} lost"
+        form = ",.2f" if self.total >= 1 else ".2g"
+        return f"{self.total:{form}} in all: {self.useful:{form}} useful, {self.lost:{form}} lost"
 
 
 class Ledger:
@@ -187,7 +190,8 @@ class Ledger:
         rows = [(cause, [*seconds.by_kind().values(), seconds.leased_s]) for cause, seconds in self.by_cause.items()]
         rows.append(("total", [*self.total.by_kind().values(), self.total.leased_s]))
         first = max(len(name) for name, _ in rows)
-        cells = [[f"{value:,.1f}" for value in values] for _, values in rows]
+        digits = 1 if self.total.leased_s >= _BRIEF_S else 3
+        cells = [[f"{value:,.{digits}f}" for value in values] for _, values in rows]
         widths = [max(len(kind), *(len(row[at]) for row in cells)) for at, kind in enumerate(kinds)]
         head = "  ".join(kind.rjust(width) for kind, width in zip(kinds, widths, strict=True))
         lines = [f"{'seconds':{first}}  {head}"]
