@@ -119,7 +119,6 @@ class LocalShelf(_RenamingShelf):
             (self._root / place).mkdir(parents=True, exist_ok=True)
         self._store.persist(place, names)
         self._store.commit(place, folder, manifest)
-        self._store.remove(f"{layout.STAGING}/.none")  # and with it the folder around it, if nothing is left in that
 
     def drop(self, key: str) -> None:
         """Unlink the file, or remove the folder that nothing is in."""

@@ -18,6 +18,7 @@ from tunekit.errors import ConfigError
 from tunekit.store import open_store, resolve
 from tunekit.store.contents import Kind, take_apart
 from tunekit.store.joining import parent_of
+from tunekit.store.layout import STAGING
 from tunekit.store.shelves import shelf_of
 from tunekit.upkeep.copying_experiment import copy_experiment
 from tunekit.upkeep.places import Place, find
@@ -110,6 +111,7 @@ def _run(place: Place, transfer: Transfer, *, while_running: bool) -> None:
         there = take_apart(listing, place.kind)
         check_checkpoint(transfer, wanted, listing, there)
         transfer.checkpoints(wanted, transfer.shown(there))
+        transfer.target.store.remove(f"{STAGING}/.none")  # and with it the folder around it, if nothing is left in that
     transfer.count(parts)
 
 

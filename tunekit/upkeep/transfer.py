@@ -105,7 +105,8 @@ class Transfer:
         todo = plan({folder: each.data for folder, each in wanted.items()}, whole)
         for folder in todo.copy:
             self.meter.expect(sum(entry.size for entry in wanted[folder].manifest.files))
-        copied = each(lambda folder: self._checkpoint(folder, wanted[folder]), todo.copy, self.source, self.target)
+        ends = self.source, self.target
+        copied = each(lambda folder: self._checkpoint(folder, wanted[folder]), todo.copy, *ends, writes=True)
         for folder, num_bytes in zip(todo.copy, copied, strict=True):
             if isinstance(num_bytes, CheckpointCorruptError):
                 self._report_damage(folder, num_bytes)
