@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,20 @@ import tunekit as tk
 from tunekit.errors import ExperimentNotFoundError
 
 
+class Slow(Counter):
+    """Takes its time, so that there is something to lose."""
+
+    def step(self) -> dict[str, Any]:
+        time.sleep(0.02)
+        return super().step()
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     return maker(tmp_path)
 
 
-def sweep(make: Make, folder: Path, trainable: Any = Counter, **run: Any) -> tk.Tuner:
+def sweep(make: Make, folder: Path, trainable: Any = Slow, **run: Any) -> tk.Tuner:
     settings = {
         "stop": {"training_iteration": 6},
         "checkpoint_config": tk.CheckpointConfig(checkpoint_frequency=2),
@@ -38,7 +47,7 @@ def test_a_sweep_ends_with_what_was_useful_and_what_was_lost(
     assert "[user exception" in lost
     ledger = results.ledger
     assert results.ledger is ledger, "the journal is read once"
-    assert list(ledger.by_trial) == ["Counter_00000", "Counter_00001"]
+    assert list(ledger.by_trial) == ["Slow_00000", "Slow_00001"]
     assert set(ledger.by_cause) == {"no loss", "user exception"}
     assert 0 < ledger.total.lost_s < ledger.total.leased_s == pytest.approx(sum(ledger.total.by_kind().values()))
     assert sweep(make, tmp_path).get_results().ledger.to_dict() == ledger.to_dict()
@@ -62,3 +71,9 @@ def test_what_a_trial_occupies_is_asked_of_the_script_and_by_its_configuration(m
     occupied = tk.with_resources(Counter, lambda config: {"cpu": config["fail_at"] / 2})
     ledger = tk.inline(sweep(make, tmp_path, occupied)).ledger
     assert ledger.cost({"CPU": 3600.0}).total == pytest.approx(2 * ledger.total.held_s)
+
+
+def test_the_prices_of_the_script_hold_where_none_are_given(make: Make, tmp_path: Path) -> None:
+    tuner = make(Counter, {}, run={"stop": {"training_iteration": 2}}, num_samples=1, prices={"cpu": 7200.0})
+    ledger = tk.inline(tuner).ledger
+    assert ledger.cost().total == pytest.approx(2 * ledger.total.held_s) == ledger.cost({"CPU": 7200}).total

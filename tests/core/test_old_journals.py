@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tunekit.core import invariants
+from tunekit.core.accounts import Accounts
 from tunekit.core.codec import Record, decode
 from tunekit.core.commands import LaunchTrial
 from tunekit.core.events import CapacityChanged, DriverStarted, Event
@@ -21,6 +22,7 @@ from tunekit.core.state import State
 from tunekit.journal.framing import read_batches
 from tunekit.journal.replay import replay
 from tunekit.schedulers import ASHA, FIFO
+from tunekit.testing.sim_accounts import check_accounts
 from tunekit.types import TrialStatus
 
 FOLDER = Path(__file__).parents[1] / "data" / "journals"
@@ -104,3 +106,12 @@ def test_every_beginning_of_it_can_be_taken_over(name: str) -> None:
 
 def _limited(settings: Any, **changes: Any) -> Any:
     return type(settings)(**{**{name: getattr(settings, name) for name in settings.__struct_fields__}, **changes})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_seconds_add_up_although_nobody_measured_what_they_went_into(name: str) -> None:
+    records = records_of(name)
+    assert not list(check_accounts(records, begin(name)))
+    total = Accounts(records).total()
+    assert min(total.useful, total.recomputed, total.queued) > 0
+    assert total.checkpointing == 0

@@ -72,6 +72,7 @@ def test_money_is_for_what_a_trial_occupies_while_a_worker_is_there() -> None:
         ({"CPU": -1}, "prices['CPU']: got -1, but must be a finite number >= 0"),
         ({"CPU": float("nan"), "GPU": "1"}, "prices['GPU']"),
         ({1: 2}, "keyed by names"),
+        (None, "prices: is missing"),
         ({"TPU": 1}, "got prices for TPU, but trials occupy only CPU, GPU"),
     ],
 )

@@ -8,21 +8,21 @@ from typing import Any
 from tunekit.config.problems import Problems, is_finite, is_number, plain_number
 
 _NAMES = {"cpu": "CPU", "gpu": "GPU"}
-_HINT = "prices are per resource and hour, such as prices={'CPU': 0.04, 'GPU': 2.1}"
+PRICES_HINT = "prices are per resource and hour, such as prices={'CPU': 0.04, 'GPU': 2.1}"
 
 
 def check_prices(problems: Problems, field: str, value: Any) -> None:
     """Check a dict of prices."""
     if not isinstance(value, Mapping) or not value:
-        problems.bad_type(field, value, "a dict with at least one price", hint=_HINT)
+        problems.bad_type(field, value, "a dict with at least one price", hint=PRICES_HINT)
         return
     for name, price in value.items():
         if not isinstance(name, str):
-            problems.bad_type(field, name, "keyed by names of resources", hint=_HINT)
+            problems.bad_type(field, name, "keyed by names of resources", hint=PRICES_HINT)
         elif not is_number(plain_number(price)):
-            problems.bad_type(f"{field}[{name!r}]", price, "a finite number >= 0", hint=_HINT)
+            problems.bad_type(f"{field}[{name!r}]", price, "a finite number >= 0", hint=PRICES_HINT)
         elif not is_finite(price) or price < 0:
-            problems.bad_value(f"{field}[{name!r}]", price, "a finite number >= 0", hint=_HINT)
+            problems.bad_value(f"{field}[{name!r}]", price, "a finite number >= 0", hint=PRICES_HINT)
 
 
 def plain_prices(value: Mapping[str, float]) -> dict[str, float]:

@@ -38,6 +38,7 @@ class ResultGrid(Sequence[Result]):
         rows: Reads the whole table of rows; called at most once, when a question needs it.
         accounts: Reads what the seconds of the sweep went into; called at most once, too.
         resources: Says what a trial occupies.
+        prices: What an hour of each resource costs, if the script says so.
         trainable_name: Names the trials.
         path: The experiment's folder.
         metric: What the sweep optimises, if it does.
@@ -55,6 +56,7 @@ class ResultGrid(Sequence[Result]):
         rows: Callable[[], RowTable],
         accounts: Callable[[], Accounts] = Accounts,
         resources: Callable[[TrialId], Mapping[str, float]] = lambda _: {},
+        prices: Mapping[str, float] | None = None,
         trainable_name: str,
         path: str,
         metric: str | None = None,
@@ -74,6 +76,7 @@ class ResultGrid(Sequence[Result]):
         self._results = [Result(history) for history in self._histories]
         self._accounts = accounts
         self._resources = resources
+        self._prices = prices
         self._metric = metric
         self._mode = mode
         self.experiment_path = path
@@ -125,7 +128,7 @@ class ResultGrid(Sequence[Result]):
         ``ledger.cost({"CPU": 0.04, "GPU": 2.1})`` says it in money, and ``print(ledger)`` shows it as a table.
         """
         spent = self._accounts().spent([history.state for history in self._histories])
-        return Ledger(spent, trial_name=self._source.trial_name, resources=self._resources)
+        return Ledger(spent, trial_name=self._source.trial_name, resources=self._resources, prices=self._prices)
 
     @property
     def num_errors(self) -> int:

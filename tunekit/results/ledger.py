@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from tunekit.config.durations import in_words
-from tunekit.config.problems import Problems, is_number
+from tunekit.config.prices import PRICES_HINT, check_prices, plain_prices
+from tunekit.config.problems import Problems
 from tunekit.core.books import NO_LOSS, Spent, summed
 from tunekit.errors import ConfigError
 from tunekit.types import TrialId
@@ -17,8 +18,6 @@ _SECOND: Final = 1_000_000
 _HOUR_S: Final = 3600.0
 _BRIEF_S: Final = 100.0
 """A ledger of less than this is shown in milliseconds."""
-_NAMES: Final = {"cpu": "CPU", "gpu": "GPU"}
-_PRICES: Final = "prices are per resource and hour, such as prices={'CPU': 0.04, 'GPU': 2.1}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +87,7 @@ class Ledger:
         spent: Microseconds of each trial, by cause.
         trial_name: Names the trials.
         resources: What a trial occupies, such as ``{"CPU": 2.0}``.
+        prices: What an hour of each resource costs, if the script says so.
     """
 
     def __init__(
@@ -96,11 +96,13 @@ class Ledger:
         *,
         trial_name: Callable[[TrialId], str],
         resources: Callable[[TrialId], Mapping[str, float]],
+        prices: Mapping[str, float] | None = None,
     ) -> None:
         """Add up."""
         self._spent = spent
         self._trial_name = trial_name
         self._resources = resources
+        self._prices = prices
         self.total: Seconds = _seconds([summed(spent)])
         """Of the whole sweep."""
         self.by_trial: dict[str, Seconds] = {
@@ -136,7 +138,7 @@ class Ledger:
             },
         }
 
-    def cost(self, prices: Mapping[str, float]) -> Cost:
+    def cost(self, prices: Mapping[str, float] | None = None) -> Cost:
         """Return what the sweep cost in money.
 
         A trial costs what it occupies for as long as a worker is there for it. What it occupies is what the script says
@@ -144,18 +146,18 @@ class Ledger:
 
         Args:
             prices: Per resource and hour, such as ``{"CPU": 0.04, "GPU": 2.1}``, in any currency. ``memory`` is in
-                bytes, so its price is that of one byte.
+                bytes, so its price is that of one byte. None: those of ``TuneConfig(prices=…)``.
 
         Raises:
             ConfigError: A price is no finite number of at least 0, or no trial occupies anything that has one.
         """
-        priced = _checked(prices)
+        priced = _checked(self._prices if prices is None else prices)
         rates = {trial: self._rate(trial, priced) for trial in self._spent}
         if rates and all(rate is None for rate in rates.values()):
             used = sorted({name for trial in self._spent for name in self._resources(trial)})
             raise ConfigError(
                 f"cost: got prices for {', '.join(sorted(priced))}, but trials occupy only {', '.join(used)}",
-                hint=_PRICES,
+                hint=PRICES_HINT,
             )
         by_kind: dict[str, float] = dict.fromkeys(Seconds().by_kind(), 0.0)
         by_cause: dict[str, float] = dict.fromkeys(self.by_cause, 0.0)
@@ -249,15 +251,11 @@ def _plain(seconds: Seconds) -> dict[str, float]:
     return {**seconds.by_kind(), "leased": seconds.leased_s}
 
 
-def _checked(prices: Any) -> dict[str, float]:
+def _checked(prices: Mapping[str, float] | None) -> dict[str, float]:
     problems = Problems("cost")
-    if not isinstance(prices, Mapping) or not prices:
-        problems.bad_type("prices", prices, "a dict with at least one price", hint=_PRICES)
-        problems.raise_if_any()
-    for name, price in prices.items():
-        if not isinstance(name, str):
-            problems.bad_type("prices", name, "keyed by names of resources", hint=_PRICES)
-        elif not is_number(price) or not math.isfinite(price) or price < 0:
-            problems.bad_value(f"prices[{name!r}]", price, "a finite number >= 0", hint=_PRICES)
+    if prices is None:
+        problems.add("prices", "is missing", hint="give prices={'CPU': 0.04, 'GPU': 2.1}, or TuneConfig(prices=…)")
+    else:
+        check_prices(problems, "prices", prices)
     problems.raise_if_any()
-    return {_NAMES.get(name.lower(), name): float(price) for name, price in prices.items()}
+    return plain_prices(prices or {})

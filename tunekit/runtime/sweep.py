@@ -249,6 +249,7 @@ def _results(plan: Plan, experiment: Experiment, spaces: Spaces) -> ResultGrid:
         rows=lambda: RowTable(_records(plan)),
         accounts=lambda: Accounts(_records(plan)),
         resources=lambda trial: plan.resources(lambda: config(trial)),
+        prices=plan.tune.plain_prices or None,
         trainable_name=plan.info.name,
         path=plan.path,
         metric=plan.tune.metric,
