@@ -36,7 +36,14 @@ def start(folder: Path, *arguments: str, ray: bool = True, rest: bool = True) ->
     # Ctrl-C must reach it: what a shell starts in the background ignores that, and so would all that it starts.
     hears = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # None is used, and they take their time to load.
+        )
     finally:
         signal.signal(signal.SIGINT, hears)
 
@@ -63,6 +70,10 @@ def test_either_can_fail_and_hides_nothing(tmp_path: Path, bad: str) -> None:
     word, other = ("with", "without") if bad == "ray" else ("without", "with")
     assert f"{word} is bad" in said
     assert f"::test_{other} PASSED" in said
+    end = said.splitlines()[-2:]
+    assert end[0] == f"{'=' * 20} failed {'=' * 20}"
+    assert end[1].startswith(f"FAILED test_all.py::test_{word}")
+    assert said.rindex(f"{word} is bad") > said.rindex(f"::test_{other} PASSED"), "what failed is shown last"
 
 
 def test_ctrl_c_ends_both_in_their_own_way(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import sweeps
 
+from tunekit.runtime.private_ray import private
+
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.parametrize("system", ["linux"] if sys.platform == "linux" else []),  # It reads /proc.
@@ -43,11 +45,16 @@ def test_nobody_else_reaches_it(tmp_path: Path, system: str) -> None:
     assert len((tmp_path / ".ray" / "auth_token").read_text()) == 64
 
 
-def test_a_token_that_all_could_read_is_kept_and_closed(tmp_path: Path, system: str) -> None:
+def test_a_token_that_all_could_read_is_kept_and_closed(
+    tmp_path: Path, system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ray").mkdir(mode=0o755)
     token = tmp_path / ".ray" / "auth_token"
     token.write_text("0123456789abcdef" * 4)
     token.chmod(0o644)
-    assert run(tmp_path)[1] is True
-    assert token.read_text() == "0123456789abcdef" * 4
-    assert mode(token) == 0o600
+    with private():
+        assert token.read_text() == "0123456789abcdef" * 4
+        assert mode(token) == 0o600

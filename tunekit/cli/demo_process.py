@@ -34,6 +34,8 @@ class Plan:
     folder: str | None = None
     num_trials: int = 8
     epochs: int = 8
+    program: tuple[str, ...] = ("-m", "tunekit.cli.demo_sweep")
+    """What Python is to run."""
 
 
 class SweepProcess:
@@ -52,8 +54,7 @@ class SweepProcess:
         self._log = storage / "output.txt"
         command = [
             sys.executable,
-            "-m",
-            "tunekit.cli.demo_sweep",
+            *plan.program,
             "--storage",
             str(storage),
             "--table",
