@@ -57,14 +57,22 @@ def calls(folder: Path) -> list[str]:
     return (folder / "calls").read_text().splitlines()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 138), (signal.SIGTERM, 143)])
-def test_a_sweep_that_was_told_to_leave_is_queued_again(tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_a_sweep_whose_time_is_nearly_up_is_saved_and_queued_again(tmp_path: Path) -> None:
     """The driver hears of it, and nobody else does."""
     with submitted(tmp_path) as process:
-        process.send_signal(number)
-        assert process.wait(60) == code
-    assert (tmp_path / "told").read_text() == f"told {number.name.removeprefix('SIG')}\n"
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(60) == 138
+    assert (tmp_path / "told").read_text() == "told USR1\n"
     assert calls(tmp_path)[-1] == "scontrol requeue 17"
+
+
+def test_a_job_that_is_cancelled_is_saved_and_stays_cancelled(tmp_path: Path) -> None:
+    """``scontrol requeue`` would bring it back, as it does with any job."""
+    with submitted(tmp_path) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    assert (tmp_path / "told").read_text() == "told TERM\n"
+    assert not [call for call in calls(tmp_path) if call.startswith("scontrol")]
 
 
 def test_the_script_is_what_the_page_shows_and_starts_ray_on_each_node(tmp_path: Path) -> None:
