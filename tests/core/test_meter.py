@@ -99,7 +99,7 @@ def test_an_attempt_that_fails_to_begin_costs_what_it_took(play: Script) -> None
     """As soon as it is known what the trial occupies."""
     play.begin(max_cost=10.0, prices={"GPU": 1.0})
     play(started(0, {"GPU": 2.0}), lost(0, cause=LossCause.PREEMPTED))
-    before = play.experiment.state.meter.used["GPU"]
+    before = play.experiment.state.meter.used.get("GPU", 0.0)
     play(WorkerLost(trial=0, attempt=2, cause=LossCause.PREEMPTED, took_s=HOUR_S))
     assert play.experiment.state.meter.used["GPU"] == pytest.approx(before + 2.0)
 

@@ -32,7 +32,8 @@ class Meter(msgspec.Struct):
     def begin(self, now: float, amounts: Mapping[str, float], took_s: float) -> None:
         """Count an attempt that a worker came to so many seconds ago."""
         self._count_to(now)
-        self.add(amounts, took_s)
+        if took_s:
+            self.add(amounts, took_s)
         for name, amount in amounts.items():
             self.held[name] = self.held.get(name, 0.0) + amount
         self.num_held += 1
@@ -67,5 +68,6 @@ class Meter(msgspec.Struct):
         return self.counted_to + left / per_h * _HOUR_S if per_h > 0 else math.inf
 
     def _count_to(self, now: float) -> None:
-        self.add(self.held, now - self.counted_to)
-        self.counted_to = now
+        if now != self.counted_to:
+            self.add(self.held, now - self.counted_to)
+            self.counted_to = now

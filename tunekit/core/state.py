@@ -142,7 +142,8 @@ class State:
         if trial.is_metered:
             trial.is_metered = False
             self.meter.end(self.now, trial.resources)
-            self.look_ahead()
+            if self.settings.max_cost is not None:
+                self.look_ahead()
         trial.started_at = trial.suspected_at = trial.deadline = None
         trial.is_hung = False
         trial.escalation = 0
@@ -151,10 +152,11 @@ class State:
         """Count what an attempt occupies, to which a worker came so many seconds ago."""
         trial.resources, trial.is_metered = resources or {"CPU": 1.0}, True
         self.meter.begin(self.now, trial.resources, took_s)
-        self.look_ahead()
+        if self.settings.max_cost is not None:
+            self.look_ahead()
 
     def look_ahead(self) -> None:
-        """Reckon when the run is to be wound up: whenever that may have changed."""
+        """Reckon when the run is to be wound up. What trials occupy changes that only if costs are limited."""
         settings = self.settings
         self.expires_at = min(
             math.inf if settings.time_budget_s is None else settings.time_budget_s,
