@@ -108,15 +108,17 @@ def test_the_same_seed_is_the_same_week() -> None:
 
 
 def test_the_ledger_agrees_with_the_world() -> None:
-    """It knows the journal alone; a lost attempt ends for it when the driver hears of that."""
+    """It knows the journal alone; a lost attempt ends for it when the driver hears of that. So does ``max_cost``."""
     for market in (MARKETS["brutal"], MARKETS["brutal"].with_notice(120.0)):
-        report = day(market, workload=Workload())
+        week = SpotWeek(plan(market, workload=Workload()), 1)
+        report, state = week.run(), week.experiment.state
         spent = report.spent
         assert report.num_lost + report.num_left > 50
         assert spent.useful == pytest.approx(1e6 * report.useful_s, rel=1e-3)
         assert spent.leased == pytest.approx(1e6 * (report.leased_s + 10.0 * report.num_lost), rel=1e-3)
         assert spent.queued < 1e-3 * spent.leased
         assert spent.useful + spent.lost + spent.queued == spent.leased
+        assert state.meter.cost(state.now, {"CPU": 3600.0 * 1e6}) == pytest.approx(spent.held, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["typical", "brutal"])
