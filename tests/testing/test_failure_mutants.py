@@ -13,9 +13,20 @@ from tunekit.core.events import Rule
 from tunekit.core.state import State
 from tunekit.core.trial import TrialState
 from tunekit.testing.sim_mutation import Mutants
+from tunekit.testing.sim_options import Faults
 
 Patch = pytest.MonkeyPatch
 mutant = Mutants()
+troubled = Mutants(
+    faults=Faults(unreadable=0.95, crash=0.4, delay=3.0, driver=0.01),
+    save_every=1,
+    num_nodes=3,
+    rules=(Rule("^crashed|^Simulated", "avoid_node", 3), Rule("^out of memory", "retry", 1)),
+    max_failures=3,
+    max_preemption_failures=-1,
+    second_chance=False,
+)
+"""Where what is rare elsewhere is the rule."""
 
 
 # -- rules of the user -------------------------------------------------------------------------------------------------
@@ -36,7 +47,7 @@ def lets_a_rule_answer_for_ever(patch: Patch) -> None:
     patch.setattr(retries, "is_paid", lambda rule, trial: failures.is_paid(structs.replace(rule, max_times=-1), trial))
 
 
-@mutant
+@troubled
 def counts_all_rules_as_one(patch: Patch) -> None:
     def is_paid(rule: Rule, trial: TrialState) -> bool:
         before = trial.ruled.copy()
@@ -74,7 +85,7 @@ def asks_rules_about_lost_machines(patch: Patch) -> None:
     patch.setattr("tunekit.core.lifecycle.pay", eager)
 
 
-@mutant
+@troubled
 def waits_for_the_storage_for_ever(patch: Patch) -> None:
     patch.setattr(retries, "MAX_STORAGE_FAULTS", 10**6)
 
@@ -118,7 +129,7 @@ def avoids_every_node_that_fails(patch: Patch) -> None:
     patch.setattr("tunekit.core.lifecycle.charge", timid)
 
 
-@mutant
+@troubled
 def avoids_the_node_of_an_earlier_attempt(patch: Patch) -> None:
     launch = launching.launch
 
@@ -145,3 +156,8 @@ def _launch_without(patch: Patch, what: Any) -> None:
 @pytest.mark.parametrize("name", mutant)
 def test_mutants_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant.expect_caught(name, monkeypatch)
+
+
+@pytest.mark.parametrize("name", troubled)
+def test_mutants_that_show_in_trouble_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    troubled.expect_caught(name, monkeypatch, max_seeds=60)
