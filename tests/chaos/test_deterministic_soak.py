@@ -35,5 +35,6 @@ def test_a_hundred_shufflings_and_storms(kills: int) -> None:
         for workers in short.WORKERS:
             for seed in range(1, 1 + max(1, 100 * kills // FULL)):
                 for faults in (short.SHUFFLED, replace(short.STORMY, crash=0.5 * (seed % 10) / 9)):
-                    disturbed = short.outcome(seed, replace(options, max_live=workers, faults=faults))
+                    how = replace(options, max_live=workers, hang_timeout_s=25.0, faults=faults)
+                    disturbed = short.outcome(seed, how)
                     assert not short.differences(reference, disturbed), (seed, workers, faults)

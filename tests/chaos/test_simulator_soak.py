@@ -1,27 +1,69 @@
-"""Twenty thousand simulated sweeps and one of ten thousand trials under ``--kills 30``; a taste of it with fewer."""
+"""Under ``--kills 30``: twenty thousand simulated sweeps, every crash point of twenty, and one of ten thousand trials.
+
+With fewer kills a taste of it: seeds grow with their square.
+"""
 
 from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from tunekit.schedulers import ASHA
-from tunekit.testing.sim_options import Faults, SimOptions
+from tunekit.testing.sim_options import Faults, SimOptions, draw_options
 from tunekit.testing.simulator import Simulation
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.soak, pytest.mark.timeout(3600)]
 
 FULL = 30
-"""Kills of a full run. Seeds grow with their square, so that a short run is over in seconds."""
+"""Kills of a full run."""
+
+
+def share(count: int, kills: int) -> int:
+    """Return how many of so many a run makes."""
+    return max(1, count * kills**2 // FULL**2)
 
 
 def test_twenty_thousand_seeds(kills: int) -> None:
-    for seed in range(20_000 * kills**2 // FULL**2):
-        Simulation(10_000 + seed).run()
+    """Whatever is lost, up to half of all iterations and more than half of all attempts of a sweep.
+
+    No acknowledged row is missing or there twice, no trial is missing, no checkpoint goes that is needed, each sweep
+    ends: see ``tunekit.testing.simulator``, which raises otherwise.
+    """
+    seen = Counter[str]()
+    for seed in range(share(20_000, kills)):
+        report = Simulation(10_000 + seed).run()
+        seen["half"] += report.attempts >= 10 and report.lost >= report.attempts / 2
+        seen["storm"] += report.options.faults.crash >= 0.25
+        seen["all"] += 1
+    assert seen["half"] > seen["all"] // 5
+    assert seen["storm"] > seen["all"] // 100
+
+
+@pytest.mark.parametrize("fate", ["before", "torn", "after"])
+def test_every_append_of_drawn_sweeps(kills: int, fate: str) -> None:
+    """The driver dies at it, the next one takes over, and the sweep ends as one that nothing happened to."""
+    for seed in range(share(20, kills)):
+        options, commit = drawn(seed), 0
+        while Simulation(seed, replace(options, crash_at=((commit, fate),))).run().deaths:
+            commit += 1
+        assert commit > 3
+
+
+def test_before_every_command_of_drawn_sweeps(kills: int) -> None:
+    """Of what is durable and was not carried out, a publication or a deletion too, nothing is forgotten."""
+    for seed in range(share(60, kills)):
+        options, command = drawn(seed), 0
+        while Simulation(seed, replace(options, crash_before=command)).run().deaths:
+            command += 1
+        assert command > 1
 
 
 def test_ten_thousand_trials(kills: int) -> None:
     options = SimOptions(
-        num_trials=10_000 * kills**2 // FULL**2,
+        num_trials=share(10_000, kills),
         iterations=10,
         scheduler=ASHA(max_t=9, reduction_factor=3),
         max_live=64,
@@ -32,3 +74,9 @@ def test_ten_thousand_trials(kills: int) -> None:
         calm_after=10**7,
     )
     assert Simulation(0, options).run().deaths > 0
+
+
+def drawn(seed: int) -> SimOptions:
+    """Return a sweep with all misfortunes that were drawn for it, but for deaths of the driver by chance."""
+    options = draw_options(random.Random(seed))
+    return replace(options, faults=replace(options.faults, driver=0.0))

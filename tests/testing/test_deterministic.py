@@ -98,6 +98,11 @@ STORMY = Faults(
     driver=0.03,
     interrupt=0.02,
     capacity=0.1,
+    raises=0.05,
+    hang=0.05,
+    notice=0.1,
+    machine=0.05,
+    unreadable=0.2,
 )
 SWEEPS: dict[str, SimOptions] = {
     "asha": SimOptions(num_trials=12, iterations=9, scheduler=Recorded(max_t=9, reduction_factor=2), logical_slots=4),
@@ -148,7 +153,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 def test_no_delay_and_no_number_of_workers_changes_anything(name: str, workers: int) -> None:
     reference = outcome(0, SWEEPS[name])
     options = replace(SWEEPS[name], max_live=workers, faults=SHUFFLED)
-    for seed in range(1, 26):
+    for seed in range(1, 11):
         assert not differences(reference, outcome(seed, options)), seed
 
 
@@ -156,7 +161,7 @@ def test_no_delay_and_no_number_of_workers_changes_anything(name: str, workers: 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_no_loss_and_no_death_changes_anything(name: str, workers: int) -> None:
     reference = outcome(0, SWEEPS[name])
-    options = replace(SWEEPS[name], max_live=workers, faults=STORMY)
+    options = replace(SWEEPS[name], max_live=workers, hang_timeout_s=25.0, faults=STORMY)
     for seed in range(1, 4):
         assert not differences(reference, outcome(seed, options)), seed
 
@@ -177,7 +182,7 @@ def test_any_sweep_has_one_outcome(seed: int, slots: int, workers: int, crash: f
         num_trials=9, iterations=9, scheduler=Recorded(max_t=9, reduction_factor=eta), logical_slots=slots, **how
     )
     faults = replace(STORMY, crash=crash)
-    disturbed = outcome(seed, replace(options, max_live=workers, faults=faults))
+    disturbed = outcome(seed, replace(options, max_live=workers, hang_timeout_s=25.0, faults=faults))
     assert not differences(outcome(0, options), disturbed)
 
 

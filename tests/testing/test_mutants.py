@@ -159,6 +159,17 @@ def charges_a_leave(patch: Patch) -> None:
 
 
 @mutant
+def takes_every_preemption_for_bad_luck(patch: Patch) -> None:
+    patch.setattr(lifecycle, "is_own_doing", lambda settings, trial: False)
+
+
+@mutant
+def takes_a_second_preemption_for_its_own_doing(patch: Patch) -> None:
+    """Wherever it is, and however far the trial has come."""
+    patch.setattr(lifecycle, "is_own_doing", lambda settings, trial: trial.num_preemptions > 0)
+
+
+@mutant
 def forgets_who_took_its_leave(patch: Patch) -> None:
     on(patch, TrialPreempted, lambda state, trial, event, out: None)
 

@@ -47,20 +47,23 @@ SMALL: dict[str, SimOptions] = {
 
 @pytest.mark.parametrize("block", range(10))
 def test_five_hundred_seeds(block: int) -> None:
-    """The sweep ends, and every check of the simulator holds; a failure names the command that repeats it."""
-    for seed in range(block * NUM_SEEDS // 10, (block + 1) * NUM_SEEDS // 10):
-        Simulation(seed).run()
+    """The sweep ends, and every check of the simulator holds; a failure names the command that repeats it.
+
+    In many of them more than half of all attempts are lost.
+    """
+    seeds = range(block * NUM_SEEDS // 10, (block + 1) * NUM_SEEDS // 10)
+    reports = [Simulation(seed).run() for seed in seeds]
+    assert sum(report.attempts >= 10 and report.lost >= report.attempts / 2 for report in reports) > 5
 
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("fate", ["before", "torn", "after"])
 def test_the_driver_dies_at_every_commit(name: str, fate: str) -> None:
     """And with it, most of the time, its workers."""
-    for seed in range(2):
-        commit = 0
-        while Simulation(seed, replace(SMALL[name], crash_at=((commit, fate),))).run().deaths:
-            commit += 1
-        assert commit > 20
+    commit = 0
+    while Simulation(0, replace(SMALL[name], crash_at=((commit, fate),))).run().deaths:
+        commit += 1
+    assert commit > 20
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -78,11 +81,10 @@ def test_the_next_driver_dies_as_well(name: str) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_the_driver_dies_before_every_command(name: str) -> None:
     """What is durable and was not carried out, a publication or a deletion too, is carried out by the next one."""
-    for seed in range(2):
-        command = 0
-        while Simulation(seed, replace(SMALL[name], crash_before=command)).run().deaths:
-            command += 1
-        assert command > 5
+    command = 0
+    while Simulation(0, replace(SMALL[name], crash_before=command)).run().deaths:
+        command += 1
+    assert command > 5
 
 
 def test_nothing_that_a_hundred_zombies_say_counts() -> None:
@@ -123,12 +125,12 @@ def test_an_undisturbed_sweep_repeats_itself() -> None:
     assert report.digest != Simulation(4, SimOptions()).run().digest
 
 
-def test_fifty_seeds_repeat_themselves_in_another_process() -> None:
+def test_twenty_seeds_repeat_themselves_in_another_process() -> None:
     """No order of a set, no hash of a string, no clock has a say in what happens."""
-    here = [Simulation(seed).run().digest for seed in range(50)]
+    here = [Simulation(seed).run().digest for seed in range(20)]
     code = (
         "from tunekit.testing.simulator import Simulation\n"
-        "print(*[Simulation(seed).run().digest for seed in range(50)])"
+        "print(*[Simulation(seed).run().digest for seed in range(20)])"
     )
     there = subprocess.run(
         [sys.executable, "-c", code],

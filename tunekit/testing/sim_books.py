@@ -32,6 +32,8 @@ class Books:
     doom: tuple[int, int] = (0, 0)
     """Iteration and attempt of the checkpoint that it was given, once it is seen to have made nothing of it where that
     is not wanted; until it is launched again."""
+    reached: int = 0
+    """Iteration of the newest row of any attempt."""
     reported: dict[int, int] = field(default_factory=dict)
     """By iteration: the newest attempt that has reported it."""
     restarts: Restarts = field(default_factory=Restarts)

@@ -67,6 +67,8 @@ class Budgets:
     must_fail: bool = False
     """Whether it has surely failed for good."""
     may_fail: bool = False
+    futile: tuple[str, int, int] = ("", 0, 0)
+    """Of the newest preemptions: where, at which row, and how many there and with no newer one in between."""
     node: str = ""
     """Where its newest attempt is known to be."""
     avoided: set[str] = field(default_factory=set)
@@ -85,16 +87,22 @@ class Budgets:
         elif isinstance(event, WorkerLost | LaunchFailed):
             self.node = event.node or self.node
 
-    def pay(self, settings: Settings, event: Event, *, is_sure: bool, is_hung: bool) -> bool:
-        """Enter how an attempt ended, and return whether the checkpoint that it started from may be to blame.
+    def pay(self, settings: Settings, event: Event, iteration: int, *, is_sure: bool, is_hung: bool) -> Event | None:
+        """Enter how an attempt ended, and return that if the checkpoint which it started from may be to blame.
 
         Args:
             settings: The rules and budgets.
             event: Its end.
+            iteration: The newest row of the trial.
             is_sure: Whether it ended in the middle of its work.
             is_hung: Whether it was killed for its silence.
         """
         self.wait_s = 0.0
+        if self._is_own_doing(settings, event, iteration):
+            told = event.reason if isinstance(event, TrialPreempted) else getattr(event, "detail", "")
+            crash = WorkerLost(trial=0, attempt=0, cause=LossCause.CRASHED, detail=told)
+            self._charge(settings, crash, is_sure=is_sure, is_hung=False)
+            return crash if is_sure else None
         if isinstance(event, TrialPreempted) or (isinstance(event, WorkerLost) and event.cause in _PREEMPTIONS):
             self.preempted.add(is_sure=is_sure)
         elif isinstance(event, LaunchFailed) and event.cause is LossCause.STORAGE:
@@ -108,8 +116,8 @@ class Budgets:
             isinstance(event, WorkerLost) and event.cause not in _NOBODYS_FAULT
         ):
             self._charge(settings, event, is_sure=is_sure, is_hung=is_hung)
-            return is_sure
-        return False
+            return event if is_sure else None
+        return None
 
     def end(self, settings: Settings, status: TrialStatus) -> str:
         """Return what is wrong with how a trial ended; empty if nothing is."""
@@ -124,6 +132,17 @@ class Budgets:
         """Return whether it surely may not be launched again."""
         within = self.charged.holds(settings.max_failures) and self.preempted.holds(settings.max_preemption_failures)
         return self.must_fail or not within
+
+    def _is_own_doing(self, settings: Settings, event: Event, iteration: int) -> bool:
+        """Count a preemption, and return whether it is one too many on one node, with no new row in between."""
+        is_told = isinstance(event, TrialPreempted)
+        if not (is_told or (isinstance(event, WorkerLost) and event.cause is LossCause.PREEMPTED)):
+            return False
+        node, reached, times = self.futile
+        is_futile = times > 0 and node == self.node != "" and iteration <= reached
+        self.futile = self.node, iteration, times + 1 if is_futile else 1
+        limit = settings.max_futile_preemptions
+        return limit is not None and self.futile[2] > limit
 
     def _pay_for_storage(self, settings: Settings, event: LaunchFailed, *, is_sure: bool) -> None:
         if not is_sure:

@@ -88,7 +88,7 @@ class Judge:
         if isinstance(event, ResultReported):
             book = self.of(event.trial)
             self._check_answer(book, event, commands)
-            may_go_on = not any(book.doom) or book.is_stopping
+            may_go_on = not any(book.doom) or book.is_stopping or not book.is_live
             self._require(may_go_on, f"trial {event.trial} goes on although it began anew: {event!r}")
 
     def check_end(self, trial: TrialId, status: TrialStatus) -> None:
@@ -214,9 +214,10 @@ class Judge:
     def _charge(self, book: Books, event: Event) -> None:
         """Have somebody pay for an attempt that did not come to its end."""
         is_sure = not (book.is_stopping or book.has_final)
-        is_suspect = book.budgets.pay(self._settings, event, is_sure=is_sure, is_hung=book.seconds.is_killed)
-        if is_suspect:
-            self._blame(book, event)
+        is_hung = book.seconds.is_killed
+        charged = book.budgets.pay(self._settings, event, book.reached, is_sure=is_sure, is_hung=is_hung)
+        if charged is not None:
+            self._blame(book, charged)
         if self._follows_budgets:
             book.not_before = self._now + book.budgets.wait_s
 
@@ -232,6 +233,7 @@ class Judge:
         if not book.is_stopping:
             book.seconds.check_limit(self._settings, self._now)
         book.newest = event.iteration
+        book.reached = event.iteration
         book.reported[event.iteration] = event.attempt
         if book.restarts.see(event, book.resumed_from) and self._settings.silent_restart == "fail":
             at = book.resumed_from or 0

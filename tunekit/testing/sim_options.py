@@ -107,6 +107,7 @@ class SimOptions:
     """How long a save takes at most, while the trial goes on; 0: it is finished at once."""
     max_failures: int = -1
     max_preemption_failures: int = -1
+    max_futile_preemptions: int | None = None
     backoff_s: float = 0.0
     max_identical_failures: int | None = None
     ask_batch: int = 4
@@ -172,6 +173,7 @@ def settings_of(options: SimOptions, seed: int, num_trials: int, *, run: int, re
         fail_fast=options.fail_fast,
         silent_restart=options.silent_restart,
         max_preemption_failures=options.max_preemption_failures,
+        max_futile_preemptions=None if options.second_chance else options.max_futile_preemptions,
         backoff_s=options.backoff_s,
         max_identical_failures=options.max_identical_failures,
         hang_timeout_s=options.hang_timeout_s,
@@ -262,6 +264,7 @@ def draw_options(rng: random.Random) -> SimOptions:
     options = replace(
         options,
         max_preemption_failures=rng.choice((-1, -1, -1, 0, 2)),
+        max_futile_preemptions=rng.choice((None, 1, 3)),
         backoff_s=rng.choice((0.0, 0.0, 2.0)),
         max_identical_failures=rng.choice((None, None, 2)),
         num_nodes=rng.randint(1, 3),
