@@ -42,7 +42,7 @@ def submitted(folder: Path, after_notice: int = 138) -> Iterator[subprocess.Pope
         ["bash", str(SCRIPT), "--samples", "3"], cwd=folder, env=env, text=True, stderr=subprocess.PIPE
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not (folder / "begun").exists():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
@@ -50,7 +50,7 @@ def submitted(folder: Path, after_notice: int = 138) -> Iterator[subprocess.Pope
         yield process
     finally:
         (folder / "end").write_text("0")
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
 
 
 def calls(folder: Path) -> list[str]:

@@ -74,7 +74,7 @@ def nodes(num: int = 2, *options: str, **environment: str) -> Iterator[Nodes]:
         try:
             yield Nodes(process)
         finally:
-            process.communicate(timeout=60)
+            process.communicate(timeout=240)
 
 
 class Nemesis:
@@ -147,7 +147,7 @@ class Nemesis:
             return 0
         os.kill(pid, signal.SIGKILL)
         if whom == "driver":
-            self._driver.communicate(timeout=60)
+            self._driver.communicate(timeout=240)
             self._rest(self._chance.choice([0.0, 0.0, 2.0]))
             self._driver = self._start()
         elif whom == "raylet":

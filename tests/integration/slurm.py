@@ -76,7 +76,7 @@ class Slurm:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -120,7 +120,7 @@ def running(folder: Path, **environment: str) -> Iterator[Slurm]:
             yield slurm
         finally:
             daemons.kill()
-            daemons.wait(60)
+            daemons.wait(240)
 
 
 def is_up(slurm: Slurm) -> bool:

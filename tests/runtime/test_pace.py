@@ -174,7 +174,7 @@ def test_behind_the_trial_a_save_takes_until_it_is_durable(
     seal = made.io.seal
 
     def slow(*args: Any, **options: Any) -> Any:
-        assert gate.wait(60)
+        assert gate.wait(240)
         seconds[0] += 500.0
         return seal(*args, **options)
 

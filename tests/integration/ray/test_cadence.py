@@ -35,7 +35,7 @@ def make_saver() -> Callable[[dict[str, Any]], None]:
 
         run = session._active.session._run  # type: ignore[union-attr]
         at_launch = run.saving.pace.outlook
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while True:
             told = run.saving.pace.outlook
             is_over = told is not at_launch or time.monotonic() > deadline
