@@ -69,7 +69,7 @@ def test_ten_thousand_trials(kills: int) -> None:
         max_live=64,
         num_to_keep=1,
         ask_batch=256,
-        crash_at=((500, "torn"),),
+        crash_at=((share(500, kills), "torn"),),
         faults=Faults(crash=0.01, driver=0.0001, duplicate=0.01, delay=0.5),
         calm_after=10**7,
     )
