@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tunekit as tk
+from tunekit.runtime import opening
 from tunekit.store import LocalStore, open_store
 from tunekit.store.ops import Ops
 from tunekit.store.verify import verify_folder
@@ -104,7 +105,7 @@ def test_storage_that_refuses_at_random(tmp_path: Path, monkeypatch: pytest.Monk
     """Saves are lost, and one after the other: no trial fails, and each checkpoint that can be seen is whole."""
     expected = numbers(sweep(tmp_path / "undisturbed"))
     dice = Dice(random.Random(seed), odds=(0.2, 0.4, 0.7, 1.0)[seed % 4])
-    monkeypatch.setattr("tunekit.runtime.opening.open_store", lambda uri: FaultyStore(_checked(open_store(uri)), dice))
+    monkeypatch.setattr(opening, "open_store", lambda uri: FaultyStore(_checked(open_store(uri)), dice))
     assert numbers(sweep(tmp_path / "weak")) == expected
     assert dice.refused
     assert whole(tmp_path / "weak") <= 2 * LAST // 2
