@@ -27,7 +27,7 @@ import torch
 
 import tunekit as tk
 from tunekit.core.events import CheckpointStaged, Event
-from tunekit.runtime.saving import content_of
+from tunekit.runtime.saving.saving import content_of
 from tunekit.store import CheckpointIO
 from tunekit.store.local import LocalStore
 from tunekit.testing.recording import RecordedTrial, RecordingChannel

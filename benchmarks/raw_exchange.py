@@ -19,8 +19,8 @@ import ray
 import tunekit as tk
 from tunekit.core.commands import ContinueTrial, LaunchTrial
 from tunekit.core.events import CapacityChanged, ResultReported, TrialReturned, TrialStarted
-from tunekit.runtime.ray_executor import RayExecutor
-from tunekit.runtime.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSpec
+from tunekit.runtime.executor.ray_executor import RayExecutor
+from tunekit.runtime.line.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSpec
 
 
 def nothing(config: dict[str, Any]) -> None:

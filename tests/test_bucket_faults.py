@@ -153,7 +153,7 @@ def troubled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Trouble], No
             return store_at(uri, trouble)
 
         monkeypatch.setattr("tunekit.journal.folder.open_store", open_faulty)
-        monkeypatch.setattr("tunekit.runtime.opening.open_store", open_faulty)
+        monkeypatch.setattr("tunekit.runtime.sweep.opening.open_store", open_faulty)
 
     yield use
     logging.getLogger("tunekit").setLevel(logging.NOTSET)

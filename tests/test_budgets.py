@@ -12,7 +12,8 @@ from trainables import Counter, Make, maker
 
 import tunekit as tk
 from tunekit.errors import ConfigError, TrialError
-from tunekit.runtime import clock, inline, plan
+from tunekit.runtime.driver import clock
+from tunekit.runtime.sweep import inline, plan
 from tunekit.types import Outcome, TrialStatus
 
 

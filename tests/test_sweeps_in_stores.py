@@ -295,7 +295,7 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Faults], None]
             return FaultyStore(MemoryStore(uri), faults)
 
         monkeypatch.setattr("tunekit.journal.folder.open_store", open_faulty)
-        monkeypatch.setattr("tunekit.runtime.opening.open_store", open_faulty)
+        monkeypatch.setattr("tunekit.runtime.sweep.opening.open_store", open_faulty)
 
     yield use
     logging.getLogger("tunekit").setLevel(logging.NOTSET)
@@ -316,7 +316,7 @@ class Calm(NamedTuple):
 def calm() -> Calm:
     faults = Faults()
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("tunekit.journal.folder", "tunekit.runtime.opening"):
+        for module in ("tunekit.journal.folder", "tunekit.runtime.sweep.opening"):
             patch.setattr(f"{module}.open_store", lambda uri, **_: FaultyStore(MemoryStore(uri), faults))
         found = outcome(tk.inline(small(f"memory://sweeps/{next(_NUMBER)}")))
     assert faults.count > 10

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tunekit as tk
-from tunekit.runtime import opening
+from tunekit.runtime.sweep import opening
 from tunekit.store import LocalStore, open_store
 from tunekit.store.ops import Ops
 from tunekit.store.verify import verify_folder

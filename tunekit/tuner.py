@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tunekit.config import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 from tunekit.config.problems import Problems
 from tunekit.errors import ConfigError, TunekitError
-from tunekit.runtime import recall, sweep
-from tunekit.runtime.plan import Plan
+from tunekit.runtime.sweep import recall, sweep
+from tunekit.runtime.sweep.plan import Plan
 
 if TYPE_CHECKING:
     import os

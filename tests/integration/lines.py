@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from tunekit.core.events import Event, ResultReported
-from tunekit.runtime import lease
-from tunekit.runtime.link import Link
-from tunekit.runtime.mailbox import Mailbox
-from tunekit.runtime.wire import Assign, Hello, Note, Order, decode_said
+from tunekit.runtime.line import lease
+from tunekit.runtime.line.link import Link
+from tunekit.runtime.line.mailbox import Mailbox
+from tunekit.runtime.line.wire import Assign, Hello, Note, Order, decode_said
 
 
 class Clock:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tunekit.runtime.saving import Row, SaveReason, Saving, content_of
-from tunekit.runtime.spec import AttemptSpec, SweepSpec
-from tunekit.runtime.staging_slots import SLOTS
+from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
+from tunekit.runtime.saving.saving import Row, SaveReason, Saving, content_of
+from tunekit.runtime.saving.staging_slots import SLOTS
 from tunekit.store import CheckpointIO
 from tunekit.store.local import LocalStore
 from tunekit.testing.recording import RecordingChannel

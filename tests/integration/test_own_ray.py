@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sweeps
 
-from tunekit.runtime.private_ray import private
+from tunekit.runtime.executor.private_ray import private
 
 pytestmark = [
     pytest.mark.ray,

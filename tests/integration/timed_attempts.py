@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tunekit.runtime import attempt
-from tunekit.runtime.channel import Channel
-from tunekit.runtime.saving import Saving
-from tunekit.runtime.spec import AttemptSpec, SweepSpec
-from tunekit.runtime.trial_run import TrialRun
+from tunekit.runtime.attempt import attempt
+from tunekit.runtime.attempt.trial_run import TrialRun
+from tunekit.runtime.line.channel import Channel
+from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
+from tunekit.runtime.saving.saving import Saving
 
 
 @dataclass

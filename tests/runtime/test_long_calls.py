@@ -9,10 +9,10 @@ import pytest
 from lines import Clock
 
 from tunekit.runtime import worker
-from tunekit.runtime.link import Link
-from tunekit.runtime.mailbox import Mailbox
-from tunekit.runtime.spec import SweepSpec
-from tunekit.runtime.wire import Assign, Hello
+from tunekit.runtime.line.link import Link
+from tunekit.runtime.line.mailbox import Mailbox
+from tunekit.runtime.line.spec import SweepSpec
+from tunekit.runtime.line.wire import Assign, Hello
 
 
 class Line:

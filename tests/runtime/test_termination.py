@@ -11,8 +11,8 @@ from lines import Line, row
 from tunekit import session
 from tunekit.core.commands import StopTrial
 from tunekit.core.events import ErrorInfo, TrialPreempted, TrialRaised
-from tunekit.runtime.channel import Preempted
-from tunekit.runtime.wire import Hello, Terminating, Warn
+from tunekit.runtime.line.channel import Preempted
+from tunekit.runtime.line.wire import Hello, Terminating, Warn
 
 
 @pytest.fixture

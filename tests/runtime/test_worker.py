@@ -17,11 +17,11 @@ import tunekit as tk
 from tunekit.core.events import Event, LaunchFailed, Place, TrialRaised, TrialReturned, TrialStarted
 from tunekit.errors import StorageError
 from tunekit.runtime import worker
-from tunekit.runtime.hiring import Contract
-from tunekit.runtime.link import Link
-from tunekit.runtime.mailbox import Mailbox
-from tunekit.runtime.spec import AttemptSpec, SweepSpec
-from tunekit.runtime.wire import Assign, Hello, Leave, decode_said
+from tunekit.runtime.line.hiring import Contract
+from tunekit.runtime.line.link import Link
+from tunekit.runtime.line.mailbox import Mailbox
+from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
+from tunekit.runtime.line.wire import Assign, Hello, Leave, decode_said
 from tunekit.runtime.worker import serve
 from tunekit.store import CheckpointIO, open_store
 

@@ -21,8 +21,8 @@ from tunekit.core.events import (
 from tunekit.core.experiment import Experiment
 from tunekit.core.state import State
 from tunekit.core.trial import TrialState
-from tunekit.runtime.driver import Driver
-from tunekit.runtime.spec import Delivery
+from tunekit.runtime.driver.driver import Driver
+from tunekit.runtime.line.spec import Delivery
 from tunekit.schedulers.asha import ASHAState
 from tunekit.testing.sim_journal import SimJournal
 from tunekit.testing.sim_mutation import Mutants

@@ -29,17 +29,17 @@ from tunekit import __version__, session
 from tunekit.core.events import LaunchFailed, Place, TrialRaised
 from tunekit.errors import ConfigError, StorageError
 from tunekit.journal.lock import folder_nonce
-from tunekit.runtime.attempt import run_attempt, seconds_since
-from tunekit.runtime.class_trial import release
-from tunekit.runtime.door import Errand, Visitor
-from tunekit.runtime.failure import error_info
-from tunekit.runtime.heartbeat import being_heard
-from tunekit.runtime.hiring import Contract, Detour, contract_of_this_actor
-from tunekit.runtime.link import Link
-from tunekit.runtime.preemption import Notice
-from tunekit.runtime.preemption_poller import start_poller
-from tunekit.runtime.spec import AttemptSpec, SweepSpec
-from tunekit.runtime.wire import Assign, AttemptKey, Hello
+from tunekit.runtime.attempt.attempt import run_attempt, seconds_since
+from tunekit.runtime.attempt.class_trial import release
+from tunekit.runtime.line.door import Errand, Visitor
+from tunekit.runtime.line.failure import error_info
+from tunekit.runtime.line.heartbeat import being_heard
+from tunekit.runtime.line.hiring import Contract, Detour, contract_of_this_actor
+from tunekit.runtime.line.link import Link
+from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
+from tunekit.runtime.line.wire import Assign, AttemptKey, Hello
+from tunekit.runtime.preemption.poller import start_poller
+from tunekit.runtime.preemption.sigterm import Notice
 from tunekit.store import CheckpointIO, open_store
 from tunekit.trainable import bind
 

@@ -11,9 +11,9 @@ import msgspec
 from tunekit.core.cadence import Outlook
 from tunekit.core.commands import ContinueTrial, StopTrial
 from tunekit.core.events import CheckpointStaged, Event, ResultReported, TrialSaving
-from tunekit.runtime.attempt import run_attempt
-from tunekit.runtime.channel import Preempted
-from tunekit.runtime.spec import AttemptSpec, SweepSpec
+from tunekit.runtime.attempt.attempt import run_attempt
+from tunekit.runtime.line.channel import Preempted
+from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
 from tunekit.store.checkpoint_io import CheckpointIO
 from tunekit.store.local import LocalStore
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 
 from tunekit.core.events import Event
-from tunekit.runtime.spec import Delivery
+from tunekit.runtime.line.spec import Delivery
 from tunekit.testing.sim_surroundings import Surroundings
 
 

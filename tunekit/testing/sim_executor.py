@@ -7,7 +7,7 @@ from typing import cast
 
 from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
 from tunekit.core.events import CapacityChanged, Event
-from tunekit.runtime.spec import Delivery, ExecutorCommand
+from tunekit.runtime.line.spec import Delivery, ExecutorCommand
 from tunekit.testing.sim_journal import DriverDiedError
 from tunekit.testing.sim_surroundings import Surroundings
 from tunekit.testing.sim_workers import SimAttempt

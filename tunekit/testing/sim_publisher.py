@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from tunekit.core.commands import PublishCheckpoint
 from tunekit.core.events import CheckpointDeleted, CheckpointPublished, DeleteFailed, Event, PublishFailed
-from tunekit.runtime.publisher import StoreCommand
-from tunekit.runtime.spec import Delivery
+from tunekit.runtime.driver.publisher import StoreCommand
+from tunekit.runtime.line.spec import Delivery
 from tunekit.testing.sim_journal import DriverDiedError
 from tunekit.testing.sim_surroundings import Surroundings
 from tunekit.testing.sim_workers import ERROR

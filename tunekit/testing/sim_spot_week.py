@@ -36,11 +36,11 @@ from tunekit.core.events import (
 from tunekit.core.experiment import Experiment
 from tunekit.core.policies import Scheduler
 from tunekit.errors import InvariantViolationError
-from tunekit.runtime.commits import Recorder
-from tunekit.runtime.driver import Driver, Observer
-from tunekit.runtime.preemption_plan import AtRisk, plan_saves
-from tunekit.runtime.publisher import StoreCommand
-from tunekit.runtime.spec import Delivery, ExecutorCommand
+from tunekit.runtime.driver.commits import Recorder
+from tunekit.runtime.driver.driver import Driver, Observer
+from tunekit.runtime.driver.publisher import StoreCommand
+from tunekit.runtime.line.spec import Delivery, ExecutorCommand
+from tunekit.runtime.preemption.plan import AtRisk, plan_saves
 from tunekit.schedulers import FIFO
 from tunekit.testing.sim_options import METRIC
 from tunekit.testing.sim_spot import HOUR_S, Instance, SpotMarket, make_trace

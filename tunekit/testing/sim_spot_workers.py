@@ -30,8 +30,8 @@ from tunekit.core.events import (
     TrialStarted,
     WorkerLost,
 )
-from tunekit.runtime.pace import Pace
-from tunekit.runtime.triggers import Triggers, Wishes
+from tunekit.runtime.saving.pace import Pace
+from tunekit.runtime.saving.triggers import Triggers, Wishes
 from tunekit.testing.sim_options import METRIC
 from tunekit.testing.sim_world import Timeline
 from tunekit.types import LossCause

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tunekit.runtime.spec import Delivery
+from tunekit.runtime.line.spec import Delivery
 from tunekit.testing.sim_nodes import SimNodes
 from tunekit.testing.sim_options import SimOptions
 from tunekit.testing.sim_world import SimStore, Timeline

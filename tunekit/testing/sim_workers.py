@@ -29,7 +29,7 @@ from tunekit.core.events import (
     TrialStartedOver,
     WorkerLost,
 )
-from tunekit.runtime.spec import Delivery
+from tunekit.runtime.line.spec import Delivery
 from tunekit.testing.sim_channel import SimChannel
 from tunekit.testing.sim_options import HARDWARE, MESSAGES, METRIC
 from tunekit.testing.sim_surroundings import Surroundings

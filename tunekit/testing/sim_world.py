@@ -15,7 +15,7 @@ from typing import Any
 import xxhash
 
 from tunekit.core.events import Draw
-from tunekit.runtime.clock import Clock
+from tunekit.runtime.driver.clock import Clock
 from tunekit.types import TrialId
 
 _MASK = 2**64 - 1

@@ -35,8 +35,8 @@ from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus
 from tunekit.errors import InvariantViolationError
 from tunekit.journal.replay import replay
-from tunekit.runtime.driver import Driver
-from tunekit.runtime.spec import Delivery
+from tunekit.runtime.driver.driver import Driver
+from tunekit.runtime.line.spec import Delivery
 from tunekit.testing.sim_accounts import check_accounts
 from tunekit.testing.sim_checks import check_boot, check_end, compare, require
 from tunekit.testing.sim_executor import SimExecutor

@@ -29,8 +29,8 @@ from tunekit.core.events import (
     TrialReturned,
 )
 from tunekit.errors import TunekitError
-from tunekit.runtime.attempt import run_attempt
-from tunekit.runtime.spec import AttemptSpec, SweepSpec
+from tunekit.runtime.attempt.attempt import run_attempt
+from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
 from tunekit.store import layout
 from tunekit.store import manifest as manifests
 from tunekit.store.checkpoint_io import CheckpointIO

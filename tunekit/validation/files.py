@@ -14,7 +14,7 @@ from typing import Any
 
 import xxhash
 
-from tunekit.runtime.saving import content_of
+from tunekit.runtime.saving.saving import content_of
 from tunekit.store import layout
 from tunekit.validation.content import leaves
 from tunekit.validation.jobs import Leaf, State

@@ -19,7 +19,7 @@ import msgspec
 import ray
 
 from tunekit.errors import ResourcesError
-from tunekit.runtime.cluster import Cluster
+from tunekit.runtime.executor.cluster import Cluster
 from tunekit.validation.child import work
 from tunekit.validation.jobs import Job, Outcome, Reply, Run, State
 from tunekit.validation.laboratory import Kept, ProcessDiedError, Subject, checked, environment_of, job_for

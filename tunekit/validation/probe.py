@@ -11,7 +11,7 @@ from typing import Any
 import cloudpickle
 
 from tunekit.config.problems import shorten
-from tunekit.runtime.failure import error_info
+from tunekit.runtime.line.failure import error_info
 from tunekit.session import TrialStopped
 from tunekit.validation import generators
 from tunekit.validation.content import leaves

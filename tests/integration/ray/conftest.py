@@ -16,9 +16,9 @@ from sweeps import ancestors
 import tunekit as tk
 from tunekit.core.commands import LaunchTrial
 from tunekit.core.events import CapacityChanged, Event, TrialStarted
-from tunekit.runtime import pool
-from tunekit.runtime.ray_executor import RayExecutor
-from tunekit.runtime.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSpec
+from tunekit.runtime.executor import pool
+from tunekit.runtime.executor.ray_executor import RayExecutor
+from tunekit.runtime.line.spec import AttemptSpec, Delivery, ExecutorCommand, SweepSpec
 
 
 @pytest.fixture(scope="session")

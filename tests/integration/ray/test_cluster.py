@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 
-from tunekit.runtime.cluster import Cluster
+from tunekit.runtime.executor.cluster import Cluster
 
 pytestmark = pytest.mark.ray
 

@@ -17,7 +17,7 @@ import sweeps
 import tunekit as tk
 from tunekit.core.events import StopRequested
 from tunekit.errors import ExperimentError
-from tunekit.runtime.mailbox import Mailbox
+from tunekit.runtime.line.mailbox import Mailbox
 from tunekit.types import TrialStatus
 
 pytestmark = pytest.mark.ray
@@ -57,7 +57,7 @@ assert (dict(os.environ), signal.getsignal(signal.SIGTERM), signal.getsignal(sig
 _JOIN = """
 import sys
 import ray
-from tunekit.runtime.cluster import Cluster
+from tunekit.runtime.executor.cluster import Cluster
 
 class Actor:
     def answer(self):

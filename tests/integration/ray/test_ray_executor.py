@@ -24,9 +24,9 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.errors import ResourcesError, TrainableError
-from tunekit.runtime import crew, ray_executor
-from tunekit.runtime.crew import worker_class
-from tunekit.runtime.door import door_name
+from tunekit.runtime.executor import crew, ray_executor
+from tunekit.runtime.executor.crew import worker_class
+from tunekit.runtime.line.door import door_name
 from tunekit.types import LossCause
 
 pytestmark = pytest.mark.ray

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import ray
 
-from tunekit.runtime.cluster import Cluster
+from tunekit.runtime.executor.cluster import Cluster
 
 
 def main() -> None:

@@ -1,0 +1,136 @@
+"""Who is charged when a worker is lost."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from tunekit.core.events import Event, WorkerLost
+from tunekit.runtime.executor.heads import Held
+from tunekit.runtime.executor.losses import Departure, FalseStarts, Losses, left_open
+from tunekit.runtime.executor.pool import Pool
+from tunekit.runtime.executor.ray_errors import Loss
+from tunekit.runtime.executor.ray_executor import RayExecutor
+from tunekit.runtime.line.shapes import Node, shape_of
+from tunekit.runtime.line.wire import Assign
+from tunekit.types import LossCause
+
+CRASH = Loss(LossCause.CRASHED, "bang")
+
+
+def held(trial: int, *, is_started: bool = False) -> Held:
+    return Held(Assign(trial=trial, attempt=1, spec=b""), is_started=is_started)
+
+
+def causes(losses: Losses, attempts: list[Held], loss: Loss = CRASH) -> list[LossCause]:
+    return [event.cause for event in losses.of(attempts, loss)]
+
+
+@pytest.mark.parametrize(
+    "cause", [LossCause.CRASHED, LossCause.OUT_OF_MEMORY, LossCause.NODE_LOST, LossCause.PREEMPTED]
+)
+def test_the_one_that_ran_is_lost_for_the_cause_and_the_others_for_none(cause: LossCause) -> None:
+    found = Losses().of([held(3, is_started=True), held(4), held(5)], Loss(cause, "why"))
+    assert [(event.trial, event.cause) for event in found] == [
+        (3, cause),
+        (4, LossCause.NOT_STARTED),
+        (5, LossCause.NOT_STARTED),
+    ]
+    assert {event.detail for event in found} == {"why"}
+
+
+def test_of_what_was_not_begun_it_is_said_how_long_the_worker_had_been_at_work_on_it() -> None:
+    first, second = held(3), held(4)
+    first.head_s = 7.12346
+    assert [event.took_s for event in Losses().of([first, second], CRASH)] == [7.1235, 0.0]
+
+
+def test_a_trial_at_whose_door_workers_keep_dying_is_the_reason() -> None:
+    losses = Losses()
+    assert causes(losses, [held(1), held(2)]) == [LossCause.NOT_STARTED, LossCause.NOT_STARTED]
+    assert causes(losses, [held(2)]) == [LossCause.NOT_STARTED], "it was not at the door the first time"
+    assert causes(losses, [held(1)]) == [LossCause.START_FAILED]
+
+
+def test_a_trial_that_could_be_prepared_is_above_suspicion() -> None:
+    losses = Losses()
+    causes(losses, [held(1)])
+    losses.note_start(1)
+    assert causes(losses, [held(1)]) == [LossCause.NOT_STARTED]
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (LossCause.CRASHED, LossCause.PREEMPTED),
+        (LossCause.NODE_LOST, LossCause.PREEMPTED),
+        (LossCause.OUT_OF_MEMORY, LossCause.OUT_OF_MEMORY),
+        (LossCause.KILLED, LossCause.KILLED),
+    ],
+)
+def test_who_was_told_to_end_is_preempted_unless_there_was_another_reason(cause: LossCause, told: LossCause) -> None:
+    """S003-10: no failure is charged to it, though its process was killed in the end."""
+    (lost,) = Losses().of([held(1, is_started=True)], Loss(cause, "gone", "SIGKILL"), notice="SIGTERM")
+    assert (lost.cause, lost.exit) == (told, "SIGKILL")
+    assert lost.detail == ("SIGTERM; gone" if told is LossCause.PREEMPTED else "gone")
+
+
+def test_machines_that_go_away_raise_no_suspicion() -> None:
+    losses = Losses()
+    causes(losses, [held(1)])
+    assert causes(losses, [held(1)], Loss(LossCause.NODE_LOST, "")) == [LossCause.NOT_STARTED]
+
+
+def test_who_is_killed_before_he_started_is_killed() -> None:
+    assert causes(Losses(), [held(1), held(2)], Loss(LossCause.KILLED, "")) == [LossCause.KILLED, LossCause.NOT_STARTED]
+
+
+def test_nobody_pays_for_a_kill_that_was_meant_for_another() -> None:
+    killed = Loss(LossCause.KILLED, "")
+    found = Losses().of([held(2, is_started=True), held(3)], killed, (1, 1))
+    assert [event.cause for event in found] == [LossCause.NOT_STARTED, LossCause.NOT_STARTED]
+    found = Losses().of([held(1, is_started=True), held(2)], killed, (1, 1))
+    assert [event.cause for event in found] == [LossCause.KILLED, LossCause.NOT_STARTED]
+
+
+def test_workers_that_die_of_themselves_before_their_first_word_are_enough_soon() -> None:
+    starts = FalseStarts()
+    assert [starts.note(CRASH) for _ in range(2)] == [False, False]
+    starts.note_hello()
+    failed = Loss(LossCause.START_FAILED, "no")
+    assert [starts.note(loss) for loss in (CRASH, failed, CRASH)] == [False, False, True]
+
+
+def test_machines_that_go_away_are_no_false_starts() -> None:
+    starts = FalseStarts()
+    for cause in (LossCause.NODE_LOST, LossCause.PREEMPTED, LossCause.OUT_OF_MEMORY):
+        assert not any(starts.note(Loss(cause, "")) for _ in range(10))
+
+
+def test_a_peaceful_end_loses_only_what_was_begun() -> None:
+    assert [event.trial for event in left_open([held(1, is_started=True), held(2)])] == [1]
+
+
+def test_an_attempt_that_was_said_to_be_prepared_is_lost_when_its_worker_leaves() -> None:
+    """Nobody hears of it while it waits for the next worker, which would be taken for a hang."""
+    shape = shape_of({"CPU": 1})
+    pool = Pool(announces=True)
+    pool.see_nodes([Node("n0", {"CPU": 1.0})])
+    pool.submit(Assign(trial=3, attempt=1, spec=b""), shape)
+    (worker,) = [record.id for record in pool.plan().start]
+    pool.came_up(worker, pid=100, node="n0")
+    pool.plan()
+    assert [event.trial for event in pool.take_assigned()] == [3]
+    told: list[Event] = []
+    executor = SimpleNamespace(
+        _deliver=lambda letters: None,
+        _mailbox=SimpleNamespace(accept=lambda *args: [], give_up=lambda worker: None),
+        _pool=pool,
+        _tell=lambda *events: told.extend(events),
+    )
+    RayExecutor._finish(executor, Departure(worker, None))  # type: ignore[arg-type]
+    (event,) = told
+    assert isinstance(event, WorkerLost)
+    assert (event.trial, event.cause, event.node) == (3, LossCause.NOT_STARTED, "n0")
+    assert pool.take_waiting() == []

@@ -1,0 +1,325 @@
+"""Machines that are to go: who is told, in which order, and what is remembered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import pytest
+
+from tunekit.core.events import CheckpointStaged, TrialStarted
+from tunekit.runtime.executor.machines import Machines
+from tunekit.runtime.executor.pool import Pool, WorkerRecord
+from tunekit.runtime.line.shapes import Node, Offers, shape_of
+from tunekit.runtime.line.wire import Assign, MachineNotice, Warn
+from tunekit.runtime.preemption.drain import DrainWatch
+from tunekit.runtime.preemption.plan import AtRisk, NodeNotice, Notices, plan_saves
+from tunekit.testing.events import row
+
+SHAPE = shape_of({"CPU": 1.0})
+HERE, THERE = Node("here", {"CPU": 1.0}), Node("there", {"CPU": 3.0})
+DRAINED = NodeNotice("Ray", deadline=1060.0)
+
+
+class FakeCluster:
+    """Two machines."""
+
+    here = "here"
+
+    def nodes(self) -> list[Node]:
+        return [HERE, THERE]
+
+
+class FakeMailbox:
+    """Keeps what workers are told."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[int, Warn]] = []
+
+    def order(self, worker: int, order: Warn) -> None:
+        self.orders.append((worker, order))
+
+
+class FakeDrains:
+    """What Ray says."""
+
+    def __init__(self) -> None:
+        self.latest: Mapping[str, NodeNotice] = {}
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class World:
+    """Machines, and one worker here and three there, each with a trial of its own number."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pool = Pool()
+        self.mailbox, self.drains = FakeMailbox(), FakeDrains()
+        cluster: Any = cast("Any", FakeCluster())
+        mailbox, drains = cast("Any", self.mailbox), cast("Any", self.drains)
+        self.machines = Machines(cluster, Offers([]), self.pool, mailbox, drains=drains, clock=lambda: self.now)
+        for trial in range(4):
+            self.pool.submit(Assign(trial=trial, attempt=1, spec=b""), SHAPE)
+        started = self.pool.plan().start
+        for record in started:
+            self.pool.came_up(record.id, pid=record.id, node="here" if record.id == 1 else "there")
+        for worker, assign in self.pool.plan().assign:
+            self.workers[worker].held[assign.trial, 1].is_started = True
+
+    @property
+    def workers(self) -> dict[int, WorkerRecord]:
+        return self.pool.workers
+
+    def trial(self, worker: int) -> int:
+        return next(iter(self.workers[worker].held))[0]
+
+    def start(self, worker: int) -> None:
+        self.machines.follow(TrialStarted(trial=self.trial(worker), attempt=1))
+
+    def save(self, worker: int, took_s: float) -> None:
+        self.machines.follow(
+            CheckpointStaged(trial=self.trial(worker), attempt=1, iteration=1, manifest={}, took_s=took_s)
+        )
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_those_with_most_work_at_risk_are_told_first(world: World) -> None:
+    for worker in (2, 3, 4):
+        world.start(worker)
+        world.now += 5
+    world.save(2, took_s=1.0)
+    world.machines.hear("there", DRAINED)
+    assert [worker for worker, _ in world.mailbox.orders] == [3, 4, 2]
+    assert {order for _, order in world.mailbox.orders} == {Warn(source="Ray", deadline=1060.0)}
+
+
+def test_saves_that_do_not_fit_into_the_time_that_is_left_are_not_begun(world: World) -> None:
+    for worker, took_s in ((2, 30.0), (3, 25.0), (4, 15.0)):
+        world.save(worker, took_s)
+        world.now += 1
+    world.now = 1010.0
+    world.machines.hear("there", DRAINED)
+    assert [(worker, order.saves) for worker, order in world.mailbox.orders] == [(2, True), (3, False), (4, False)]
+
+
+@pytest.mark.parametrize(("window_s", "fit"), [(None, [1, 2, 3]), (100.0, [1, 2, 3]), (50.0, [1, 3]), (0.0, [3])])
+def test_a_plan_of_saves(window_s: float | None, fit: list[int]) -> None:
+    trials = [AtRisk(3, 1.0, 0.0), AtRisk(1, 9.0, 30.0), AtRisk(2, 5.0, 20.0)]
+    plan = list(plan_saves(trials, window_s))
+    assert [worker for worker, _ in plan] == [1, 2, 3]
+    assert [worker for worker, saves in plan if saves] == fit
+
+
+def test_what_becomes_of_a_machine_that_was_to_go_is_a_preemption_for_ever(world: World) -> None:
+    """Whenever it goes: Ray forgets that it was draining a machine that dies before its deadline."""
+    world.drains.latest = {"there": DRAINED}
+    world.machines.look()
+    world.drains.latest = {}
+    world.machines.look()
+    assert world.workers[2].notice == "Ray: its machine is taken away"
+    assert not world.workers[1].notice
+    assert world.machines.leaving == ["there"]
+
+
+def test_a_notice_is_told_once(world: World) -> None:
+    world.drains.latest = {"there": DRAINED}
+    for _ in range(3):
+        world.machines.look()
+    assert len(world.mailbox.orders) == 3
+
+
+def test_nothing_is_placed_on_a_machine_that_is_to_go(world: World) -> None:
+    assert world.pool.capacity() == 4
+    world.machines.hear("there", DRAINED)
+    assert world.pool.capacity() == 1
+    for worker in (2, 3, 4):
+        world.pool.lost(worker)
+    world.pool.submit(Assign(trial=9, attempt=1, spec=b""), SHAPE)
+    assert world.pool.plan().start == []
+
+
+AWS = NodeNotice("AWS", deadline=1120.0)
+
+
+def told(world: World) -> list[tuple[int, bool]]:
+    """Return who was told since the last time, and whether to leave."""
+    orders = [(worker, order.ends) for worker, order in world.mailbox.orders]
+    world.mailbox.orders.clear()
+    return orders
+
+
+def report(world: World, worker: int, took_s: float) -> None:
+    world.machines.follow(row(world.trial(worker), 1, time_this_iter_s=took_s))
+
+
+def test_trials_without_another_place_train_on_until_it_takes_the_rest_to_save_them(world: World) -> None:
+    """They are saved at once, whatever happens then, and again as they leave."""
+    for worker, took_s in ((2, 4.0), (3, 8.0), (4, 0.0)):
+        world.save(worker, took_s)
+    world.machines.hear("there", AWS)
+    assert sorted(told(world)) == [(2, False), (3, False), (4, False)]
+    assert {world.workers[worker].notice for worker in (2, 3, 4)} == {"AWS: its machine is taken away"}
+    for world.now in (1010.0, 1020.0):
+        for worker in (2, 3, 4):
+            report(world, worker, 10.0)
+    world.now = 1120 - 15 - 1.25 * 12 - 1.5 * 10.0 - 1
+    for worker in (2, 3, 4):
+        report(world, worker, 10.0)
+    world.machines.look()
+    assert told(world) == []
+    world.now += 1
+    world.machines.look()
+    assert sorted(told(world)) == [(2, True), (3, True), (4, True)]
+    world.machines.look()
+    assert told(world) == []
+
+
+def test_a_row_that_takes_long_is_begun_in_time(world: World) -> None:
+    """How long it takes shows only as it goes on."""
+    world.machines.hear("there", AWS)
+    told(world)
+    world.now = 1041.0
+    world.machines.look()
+    assert told(world) == [], "15 s and one and a half times 41 s are left"
+    world.now = 1043.0
+    world.machines.look()
+    assert len(told(world)) == 3
+
+
+def test_who_has_a_place_elsewhere_leaves_for_it_those_with_most_to_lose_first(world: World) -> None:
+    for worker in (4, 2, 3):
+        world.start(worker)
+        world.now += 1
+    world.pool.ended((world.trial(1), 1))
+    world.machines.hear("there", AWS)
+    assert told(world) == [(4, True), (2, False), (3, False)]
+    world.machines.look()
+    assert told(world) == [], "the one place is that of the one who goes"
+    world.pool.lost(4)
+    world.pool.submit(Assign(trial=9, attempt=1, spec=b""), SHAPE)
+    world.pool.plan()
+    world.machines.look()
+    assert told(world) == []
+    world.pool.ended((9, 1))
+    world.machines.look()
+    assert told(world) == [(2, True)]
+
+
+def test_a_worker_whose_trial_is_done_does_not_stay(world: World) -> None:
+    world.machines.hear("there", AWS)
+    told(world)
+    world.pool.ended((world.trial(3), 1))
+    world.pool.lost(2)
+    world.machines.look()
+    assert told(world) == [(3, True)]
+
+
+def test_a_machine_that_is_gone_soon_is_left_at_once(world: World) -> None:
+    world.machines.hear("there", AWS._replace(deadline=1059.0))
+    world.machines.hear("here", AWS._replace(deadline=None))
+    assert {ends for _, ends in told(world)} == {True}
+
+
+def test_a_notice_that_is_taken_back_has_its_trials_stay_for_good(world: World) -> None:
+    world.machines.hear("there", NodeNotice("Azure", deadline=1120.0))
+    told(world)
+    world.machines.withdraw("there", "Azure")
+    assert not world.workers[2].notice
+    assert world.pool.capacity() == 4
+    world.now = 1110.0
+    world.machines.look()
+    assert told(world) == []
+    world.pool.ended((world.trial(2), 1))
+    world.pool.submit(Assign(trial=9, attempt=1, spec=b""), SHAPE)
+    assert [worker for worker, _ in world.pool.plan().assign] == [2]
+
+
+def test_a_worker_that_comes_up_there_all_the_same_is_told(world: World) -> None:
+    world.machines.hear("there", DRAINED)
+    world.mailbox.orders.clear()
+    world.machines.came_up(world.workers[3])
+    world.machines.came_up(world.workers[1])
+    assert [worker for worker, _ in world.mailbox.orders] == [3]
+    assert world.workers[3].notice
+
+
+def test_a_machine_that_may_stay_keeps_its_trials_and_gets_more(world: World) -> None:
+    world.machines.hear("there", NodeNotice("AWS", ends=False))
+    assert [order.ends for _, order in world.mailbox.orders] == [False] * 3
+    assert world.pool.capacity() == 4
+    assert not world.workers[2].notice
+
+
+def test_only_who_gave_a_notice_can_take_it_back(world: World) -> None:
+    world.machines.hear("there", DRAINED)
+    world.machines.withdraw("there", "Azure")
+    assert world.machines.leaving == ["there"]
+    world.machines.hear("there", NodeNotice("Azure", deadline=1030.0))
+    world.machines.withdraw("there", "Ray")
+    assert world.machines.leaving == ["there"]
+    world.machines.withdraw("there", "Azure")
+    assert world.machines.leaving == []
+    assert world.pool.capacity() == 4
+
+
+def test_a_machine_that_is_there_long_after_its_time_stays(world: World) -> None:
+    """Nobody is left on it to say that its cloud has changed its mind. Ray's word stands."""
+    world.machines.hear("there", NodeNotice("Azure", deadline=1030.0))
+    world.machines.hear("here", DRAINED)
+    world.now = 1330.0
+    world.machines._see()
+    assert world.machines.leaving == ["here", "there"]
+    world.now = 2000.0
+    world.machines._see()
+    assert world.machines.leaving == ["here"]
+
+
+def test_what_a_worker_has_heard_is_about_its_own_machine(world: World) -> None:
+    world.machines.told(world.workers[2], MachineNotice(source="Azure"))
+    assert world.machines.leaving == ["there"]
+    assert {order.deadline for _, order in world.mailbox.orders} == {1030.0}, "without a time, it is soon"
+    world.machines.told(None, MachineNotice(source="Azure"))
+    world.machines.told(world.workers[3], MachineNotice(source="Azure", is_withdrawn=True))
+    assert world.machines.leaving == []
+
+
+def test_the_gravest_notice_counts() -> None:
+    notices = Notices()
+    notices.hear("n", NodeNotice("rebalance", deadline=1.0, ends=False))
+    notices.hear("n", NodeNotice("Ray"))
+    notices.hear("n", NodeNotice("AWS", deadline=9.0))
+    assert notices.of("n") == NodeNotice("AWS", deadline=9.0)
+
+
+def test_a_ray_that_cannot_be_asked_costs_notices_and_nothing_else() -> None:
+    asked, was_seen = 0, threading.Event()
+
+    def ask() -> dict[str, NodeNotice]:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            was_seen.wait(120)
+            raise AttributeError("get_draining_nodes")
+        return {"n": DRAINED}
+
+    watch = DrainWatch(ask)
+    eventually(lambda: watch.latest == {"n": DRAINED})
+    was_seen.set()
+    eventually(lambda: watch.latest == {})
+    watch.close()
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,84 @@
+"""The sweep in this process: what its user's functions of the space and of resources do wrong is a trial's failure."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from pathlib import Path
+from typing import Any
+
+import tunekit as tk
+from tunekit.core.commands import LaunchTrial
+from tunekit.core.events import CheckpointStaged, ResultReported, TrialReturned
+from tunekit.journal.log import read_records
+from tunekit.runtime.line.spec import Delivery
+from tunekit.runtime.sweep.inline import InlineChannel, InlineExecutor
+from tunekit.types import TrialStatus
+
+
+def train(config: dict[str, Any]) -> None:
+    tk.report({"n": config["n"]})
+
+
+def run(tmp_path: Path, trainable: Any) -> list[TrialStatus]:
+    tuner = tk.Tuner(
+        trainable,
+        param_space={"n": tk.grid_search([1, 2, 3])},
+        tune_config=tk.TuneConfig(seed=1),
+        run_config=tk.RunConfig(
+            name="exp", storage_path=str(tmp_path), failure_config=tk.FailureConfig(max_failures=-1), verbose=0
+        ),
+    )
+    return [result.status for result in tk.inline(tuner)]
+
+
+def test_a_function_of_resources_that_raises_fails_its_trial_once(tmp_path: Path) -> None:
+    trainable = tk.with_resources(train, lambda config: {"cpu": 1 / (config["n"] - 2)} if config["n"] == 2 else {})
+    assert run(tmp_path, trainable) == [TrialStatus.COMPLETED, TrialStatus.FAILED, TrialStatus.COMPLETED]
+    launches = [record for record in read_records(tmp_path / "exp" / "journal") if isinstance(record, LaunchTrial)]
+    assert len(launches) == 3, "it would raise again, whatever the budget"
+
+
+def test_resources_that_cannot_be_fail_their_trial_once(tmp_path: Path) -> None:
+    trainable = tk.with_resources(train, lambda config: {"cpu": -1 if config["n"] == 3 else 1})
+    assert run(tmp_path, trainable) == [TrialStatus.COMPLETED, TrialStatus.COMPLETED, TrialStatus.FAILED]
+
+
+class TurnTaker:
+    """Stands for the driver: notes what it was given, and whether two turns were taken at once."""
+
+    def __init__(self) -> None:
+        self.turns: list[list[str]] = []
+        self.is_taking = False
+        self.overlapped = False
+
+    def take(self, deliveries: list[Delivery]) -> None:
+        self.overlapped = self.overlapped or self.is_taking
+        self.is_taking = True
+        self.turns.append([type(event).__name__ for delivery in deliveries for event in delivery.events])
+
+    def take_pending(self) -> None:
+        threading.Event().wait(0.001)
+        self.is_taking = False
+
+
+def test_word_of_a_checkpoint_from_behind_is_a_turn_of_its_own() -> None:
+    """Until the driver has heard of it, a checkpoint is nothing; so it does not wait for the trial's next report."""
+    inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+    executor = InlineExecutor(inbox)
+    inbox.get()
+    driver = TurnTaker()
+    channel = InlineChannel(driver, executor, inbox)  # type: ignore[arg-type]
+    staged = CheckpointStaged(trial=0, attempt=1, iteration=1, manifest={})
+    channel.send(ResultReported(trial=0, attempt=1, iteration=1, metrics={}))
+    threads = [threading.Thread(target=channel.send, args=[staged]) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    channel.send(staged)
+    for thread in threads:
+        thread.join()
+    assert not driver.overlapped
+    assert driver.turns[0][0] == "ResultReported"
+    assert [kind for turn in driver.turns for kind in turn].count("CheckpointStaged") == 6
+    channel.send(TrialReturned(trial=0, attempt=1))
+    assert driver.turns[-1] == ["TrialReturned"]

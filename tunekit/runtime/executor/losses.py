@@ -1,0 +1,130 @@
+"""What becomes of the attempts of a worker that is gone: who is charged, and for what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunekit.core.events import WorkerLost
+from tunekit.runtime.executor.heads import Held
+from tunekit.runtime.executor.ray_errors import Loss
+from tunekit.runtime.line.wire import AttemptKey
+from tunekit.types import LossCause, TrialId
+
+_MAX_FALSE_STARTS = 3
+"""Workers in a row that may die before their first word."""
+_TAKEN_AWAY = frozenset({LossCause.CRASHED, LossCause.START_FAILED, LossCause.NODE_LOST})
+"""How the end of a process looks that was told to end: whoever told it ends it in the end."""
+_OWN_FAULTS = frozenset({LossCause.CRASHED, LossCause.START_FAILED})
+"""A machine that was taken away, or that was never there, says nothing about the next worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A worker that is gone, and how."""
+
+    worker: int
+    loss: Loss | None
+    """None: it left in peace."""
+    first: int = 0
+    last_words: Sequence[bytes] = ()
+    """Messages from number ``first`` on that may not have come through the mailbox."""
+    killed: AttemptKey | None = None
+    """The attempt for whose sake we ended it; it may have run another one by then."""
+
+
+class Losses:
+    """Turns the loss of a worker into the losses of its attempts.
+
+    The attempt that ran is lost for the cause; those that waited behind it, for none of their own. A worker that dies
+    between two trials dies for an unknown reason, and the trial at its door is spared. If that happens to the same
+    trial again, it is the reason: preparing it kills the process.
+    """
+
+    def __init__(self) -> None:
+        """Begin without suspicions."""
+        self._strikes: Counter[TrialId] = Counter()
+
+    def note_start(self, trial: TrialId) -> None:
+        """A trial could be prepared."""
+        self._strikes.pop(trial, None)
+
+    def of(
+        self,
+        held: Sequence[Held],
+        loss: Loss,
+        killed: AttemptKey | None = None,
+        *,
+        node: str = "",
+        notice: str = "",
+    ) -> list[WorkerLost]:
+        """Return the losses of all attempts that a worker had, in the order in which it would have run them.
+
+        Args:
+            held: The attempts.
+            loss: Why the worker is gone.
+            killed: The attempt for whose sake we ended it, if we did: no other one pays for that.
+            node: Where the worker was.
+            notice: Who had told its process to end, if anybody had: however it came to its end, it was taken away.
+        """
+        if notice and loss.cause in _TAKEN_AWAY:
+            loss = Loss(LossCause.PREEMPTED, f"{notice}; {loss.detail}", loss.exit)
+        if killed is not None:
+            spared = Loss(LossCause.NOT_STARTED, "its worker was ended for the sake of another trial")
+            return [lost(one.key, loss if one.key == killed else spared, node, one.head_s) for one in held]
+        return [lost(one.key, self._judge(position, one, loss), node, one.head_s) for position, one in enumerate(held)]
+
+    def _judge(self, position: int, one: Held, loss: Loss) -> Loss:
+        if position > 0:
+            return Loss(LossCause.NOT_STARTED, loss.detail, loss.exit)
+        if one.is_started or loss.cause is LossCause.KILLED:
+            return loss
+        trial = one.assign.trial
+        self._strikes[trial] += 1
+        is_suspect = self._strikes[trial] > 1 and loss.cause in {LossCause.CRASHED, LossCause.OUT_OF_MEMORY}
+        return Loss(LossCause.START_FAILED if is_suspect else LossCause.NOT_STARTED, loss.detail, loss.exit)
+
+
+class FalseStarts:
+    """Counts workers in a row that died of themselves before their first word: so will the next one."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._count = 0
+
+    def note_hello(self) -> None:
+        """A worker came up: the way is clear."""
+        self._count = 0
+
+    def note(self, loss: Loss) -> bool:
+        """Note the loss of a worker that had not come up. Return whether there is no use in another one."""
+        if loss.cause in _OWN_FAULTS:
+            self._count += 1
+        return self._count >= _MAX_FALSE_STARTS
+
+
+def left_open(held: Sequence[Held]) -> list[WorkerLost]:
+    """Return the losses of attempts that a worker which left in peace had begun and said no last word of."""
+    loss = Loss(LossCause.CRASHED, "its worker left without a last word")
+    return [lost(one.key, loss) for one in held if one.is_started]
+
+
+def lost(key: AttemptKey, loss: Loss, node: str = "", took_s: float = 0.0) -> WorkerLost:
+    """Return the loss of one attempt.
+
+    Args:
+        key: Which one.
+        loss: Why.
+        node: Where its worker was.
+        took_s: Seconds that the worker had been at work on it, if it had not started.
+    """
+    return WorkerLost(
+        trial=key[0],
+        attempt=key[1],
+        cause=loss.cause,
+        detail=loss.detail,
+        exit=loss.exit,
+        node=node,
+        took_s=round(took_s, 4),
+    )

@@ -1,0 +1,275 @@
+"""Runs an experiment that is open, and hands the results over: the order of things from a script to its results."""
+
+from __future__ import annotations
+
+import queue
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tunekit import errors
+from tunekit.callbacks.alarm import Alarm
+from tunekit.callbacks.cadence import Cadence
+from tunekit.callbacks.notices import Notices
+from tunekit.callbacks.progress import Progress
+from tunekit.core.accounts import Accounts
+from tunekit.core.codec import Record
+from tunekit.core.events import DriverStarted, StopRequested
+from tunekit.core.experiment import Experiment
+from tunekit.core.ordering import dependence
+from tunekit.core.rows import RowTable
+from tunekit.core.trial import CheckpointStatus
+from tunekit.errors import (
+    ConfigError,
+    ConfigTypeError,
+    ExperimentError,
+    ExperimentNotFoundError,
+    TrialError,
+)
+from tunekit.journal.folder import experiment_folder
+from tunekit.logs import logger_of
+from tunekit.printable import one_line
+from tunekit.results import ResultGrid
+from tunekit.results.differences import as_shown, summary
+from tunekit.results.ledger import in_two_lines
+from tunekit.runtime.driver.clock import Clock
+from tunekit.runtime.driver.driver import Driver, Observer
+from tunekit.runtime.driver.publisher import LANES_ACROSS_A_NETWORK, DirectPublisher, Publisher, ThreadedPublisher
+from tunekit.runtime.driver.signals import SweepInterrupted, interruptible
+from tunekit.runtime.driver.stocktaking import take_stock
+from tunekit.runtime.line.spec import Delivery
+from tunekit.runtime.sweep.comparing import check_identity, check_space, forked, has_work, seed_of
+from tunekit.runtime.sweep.opening import OpenSweep, fold, opened
+from tunekit.runtime.sweep.plan import PREFETCH, Plan
+from tunekit.runtime.sweep.spaces import Spaces
+from tunekit.store.layout import staging_name
+from tunekit.trainable import check_picklable
+from tunekit.types import Json, Outcome, TrialId
+
+logger = logger_of("tunekit")
+
+
+def fit(plan: Plan, *, inline: bool, takeover: bool = False) -> ResultGrid:
+    """Run a sweep to its end, or go on with it.
+
+    Args:
+        plan: The sweep.
+        inline: Whether to run in this process instead of on Ray.
+        takeover: Whether to take the place of a driver that is running it.
+    """
+    if not isinstance(takeover, bool):
+        raise ConfigTypeError(f"takeover: got {takeover!r}, but must be True or False")
+    if not inline and plan.path.startswith("memory://"):
+        raise ConfigError(
+            f"storage_path: got {plan.run.storage_root!r}, but workers are other processes and cannot see it",
+            hint="run it in this process with tunekit.inline(tuner), or give a folder or a bucket",
+        )
+    pickled = None if inline else check_picklable(plan.trainable)
+    with opened(forked(plan), takeover=takeover) as sweep:
+        _run(sweep, pickled)
+        return _results(sweep.plan, sweep.experiment, sweep.spaces)
+
+
+def load(plan: Plan) -> ResultGrid:
+    """Return an experiment's results so far, without a lock and without writing anything."""
+    plan = forked(plan, says_so=False)
+    folder = experiment_folder(plan.path)
+    header = folder.header()
+    if header is None:
+        raise _not_found(plan.path)
+    check_identity(plan, header)
+    spaces = Spaces(plan, header.space)
+    experiment, _ = fold(plan, seed_of(plan, header), spaces, folder.records())
+    check_space(plan, header, spaces)
+    return _results(plan, experiment, spaces)
+
+
+def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
+    """Run trials until the experiment ends, on workers that are sent this trainable; None: in this process."""
+    inline = pickled is None
+    plan = sweep.plan
+    inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+    direct = DirectPublisher(sweep.io, plan.trial_name, allowed=sweep.right.check)
+    observers: list[Observer] = [Alarm(plan.trial_name), Notices()]
+    if plan.run.verbose:
+        observers += [Progress(plan.trial_name, verbose=plan.run.verbose), Cadence()]
+    if (telling := sweep.telling) is not None:
+        telling.catch_up(sweep.experiment.state)
+        observers.append(telling)
+    _sweep_garbage(sweep)
+    found = take_stock(sweep.experiment.state.trials, sweep.io, plan.trial_name, lambda: sweep.rows(None))
+    lanes = LANES_ACROSS_A_NETWORK if sweep.journal.patience_s else 1
+    publisher: Publisher = direct if inline else ThreadedPublisher(direct, inbox, num_threads=lanes)
+    driver = Driver(
+        experiment=sweep.experiment,
+        journal=sweep.journal,
+        searcher=sweep.searcher,
+        publisher=publisher,
+        inbox=inbox,
+        clock=Clock(sweep.experiment.state.now),
+        stop=sweep.judge if callable(plan.run.stop) else None,
+        observers=observers,
+    )
+    driver.look_out(sweep.right.check)
+    driver.witness = telling.witness if telling else None
+    attempts = [trial.attempt for trial in sweep.experiment.state.trials]
+    with interruptible(lambda name: inbox.put(Delivery([StopRequested(reason=name)]))) as interruption:
+        try:
+            settings = plan.settings(sweep.seed, driver.state.now)
+            start = DriverStarted(generation=sweep.generation, settings=settings, run=_wishes(sweep))
+            sweep.spaces.note(start, len(driver.state.trials))
+            driver.turn([start, *found])
+            sweep.right.opened()
+            if not driver.state.ended:
+                if pickled is None:
+                    _run_inline(sweep, driver, inbox)
+                else:
+                    _run_on_ray(sweep, driver, inbox, pickled)
+        except BaseException:
+            publisher.close(finish=False)
+            raise
+        publisher.close()
+    sweep.right.check()
+    _sweep_garbage(sweep)
+    _warn_of_other_outcomes(sweep, attempts)
+    _sum_up(sweep, attempts)
+    _conclude(sweep, interruption.exit_code)
+
+
+def _wishes(sweep: OpenSweep) -> dict[str, Json]:
+    """Return what the script asks for, with the code that has computed what is there if this run computes nothing."""
+    record = sweep.plan.record()
+    if not has_work(sweep.plan, sweep.experiment.state.trials):
+        record["code"] = sweep.spaces.code or record["code"]
+    return record
+
+
+def _run_inline(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Delivery]) -> None:
+    from tunekit.runtime.sweep.inline import run_inline  # noqa: PLC0415
+
+    run_inline(
+        driver,
+        inbox,
+        sweep=sweep.plan.sweep_spec(sweep.seed, nonce=sweep.nonce),
+        spec_of=sweep.spec_of,
+        trainable=sweep.plan.trainable,
+        io=sweep.io,
+    )
+
+
+def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Delivery], pickled: bytes) -> None:
+    from tunekit.runtime.executor.ray_executor import LEAVE_S, RayExecutor  # noqa: PLC0415 - Ray is loaded when there is work for it
+
+    executor = RayExecutor(
+        sweep=sweep.plan.sweep_spec(sweep.seed, nonce=sweep.nonce),
+        trainable=sweep.plan.trainable,
+        spec_of=sweep.spec_of,
+        inbox=inbox,
+        max_concurrent_trials=sweep.plan.tune.max_concurrent_trials,
+        prefetch=0 if sweep.plan.searcher.learns or sweep.plan.tune.deterministic else PREFETCH,
+        pickled=pickled,
+        leave_s=sweep.plan.run.stop_grace_s if sweep.plan.tune.reuse_actors else LEAVE_S,
+    )
+    try:
+        driver.attach(executor)
+        driver.run()
+    finally:
+        executor.close()
+
+
+def _sweep_garbage(sweep: OpenSweep) -> None:
+    """Remove what attempts of earlier drivers left half done, and nothing of a driver that has just taken over."""
+    trials, name = sweep.experiment.state.trials, sweep.plan.trial_name
+    wanted = [
+        staging_name(name(trial.trial), entry.iteration, entry.attempt, entry.exact)
+        for trial in trials
+        for entry in [*trial.checkpoints.values(), *trial.failures_saved.values()]
+        if entry.status is CheckpointStatus.STAGED
+    ]
+    sweep.io.sweep(wanted, attempts={name(trial.trial): trial.attempt for trial in trials})
+
+
+def _warn_of_other_outcomes(sweep: OpenSweep, attempts_before: Sequence[int]) -> None:
+    """Say which rows came out otherwise when they were computed again, if any were in this run."""
+    state = sweep.experiment.state
+    before = dict(enumerate(attempts_before))
+    again = {trial.trial for trial in state.trials if trial.attempt > max(1, before.get(trial.trial, 0))}
+    if again:
+        rows = [as_shown(row, sweep.plan.trial_name) for row in sweep.rows(again).rewritten]
+        if text := summary(rows, deterministic=sweep.plan.tune.deterministic):
+            logger.warning("%s", one_line(text))
+
+
+def _sum_up(sweep: OpenSweep, attempts_before: Sequence[int]) -> None:
+    """Say what the seconds of the sweep went into, if any were spent in this run and the user wants to see anything."""
+    trials = sweep.experiment.state.trials
+    if sweep.plan.run.verbose and [trial.attempt for trial in trials] != attempts_before:
+        lines = in_two_lines(Accounts(_records(sweep.plan)).spent(trials))
+        sys.stderr.write("".join(f"  {line}\n" for line in lines))
+
+
+def _conclude(sweep: OpenSweep, exit_code: int) -> None:
+    """Raise what the user must not miss."""
+    state = sweep.experiment.state
+    if exit_code and state.outcome is Outcome.INTERRUPTED:
+        sys.stderr.write("interrupted; everything is saved. Run the same script again to go on.\n")
+        raise SweepInterrupted(exit_code)
+    if state.outcome is Outcome.ERROR:
+        raise _experiment_error(state.error)
+    if state.culprit is not None and sweep.plan.run.failure_config.fail_fast == "raise":
+        failed = state.trials[state.culprit]
+        error = failed.error
+        raise TrialError(
+            f"{sweep.plan.trial_name(failed.trial)} failed: {error.type if error else ''}: {failed.reason}",
+            error_type=error.type if error else "",
+            traceback=error.traceback if error else "",
+        )
+
+
+def _experiment_error(text: str) -> Exception:
+    """Return the error that ended the experiment: of the class that it had in the worker, if it is about settings."""
+    kind, _, rest = text.partition(": ")
+    message, _, hint = rest.partition("\n\nhint: ")
+    cls = getattr(errors, kind.rpartition(".")[2], None)
+    if isinstance(cls, type) and issubclass(cls, ConfigError):
+        return cls(message, hint=hint)
+    return ExperimentError(text, hint="mend the cause and run the script again: what was reached is saved")
+
+
+def _results(plan: Plan, experiment: Experiment, spaces: Spaces) -> ResultGrid:
+    state = experiment.state
+
+    def config(trial: TrialId) -> dict[str, Any]:
+        return spaces.resolve(trial, state.trials[trial].draw.values)
+
+    return ResultGrid(
+        trials=state.trials,
+        configs=config,
+        shown_configs=lambda trial: spaces.resolve(trial, state.trials[trial].draw.values, is_shown=True),
+        rows=lambda: RowTable(_records(plan)),
+        accounts=lambda: Accounts(_records(plan)),
+        resources=lambda trial: plan.resources(lambda: config(trial)),
+        prices=plan.tune.plain_prices or None,
+        trainable_name=plan.info.name,
+        path=plan.path,
+        metric=plan.tune.metric,
+        mode=plan.tune.mode,
+        outcome=state.outcome,
+        depends_on=dependence(state),
+    )
+
+
+def _records(plan: Plan) -> Iterator[Record]:
+    folder = experiment_folder(plan.path)
+    if folder.header() is None:
+        raise ExperimentNotFoundError(
+            f"the journal of the experiment cannot be read: it is no longer at {plan.path}",
+            hint="if the folder was moved: Tuner.restore(new_path, trainable).get_results()",
+        )
+    return folder.records()
+
+
+def _not_found(path: str) -> ExperimentNotFoundError:
+    return ExperimentNotFoundError(
+        f"there is no experiment at {path}", hint="check name and storage_path, or run fit() first"
+    )
