@@ -33,7 +33,7 @@ def test_a_hundred_shufflings_and_storms(kills: int) -> None:
     for options in short.SWEEPS.values():
         reference = short.outcome(0, options)
         for workers in short.WORKERS:
-            for seed in range(1, 1 + max(1, 100 * kills // FULL)):
+            for seed in range(1, 1 + max(1, 100 * min(kills, FULL) // FULL)):
                 for faults in (short.SHUFFLED, replace(short.STORMY, crash=0.5 * (seed % 10) / 9)):
                     how = replace(options, max_live=workers, hang_timeout_s=25.0, faults=faults)
                     disturbed = short.outcome(seed, how)

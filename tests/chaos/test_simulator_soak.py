@@ -1,6 +1,6 @@
 """Under ``--kills 30``: twenty thousand simulated sweeps, every crash point of twenty, and one of ten thousand trials.
 
-With fewer kills a taste of it: seeds grow with their square.
+With fewer kills a taste of it: seeds grow with their square. With more it is no more than that, since it must end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ FULL = 30
 
 def share(count: int, kills: int) -> int:
     """Return how many of so many a run makes."""
-    return max(1, count * kills**2 // FULL**2)
+    return max(1, count * min(kills, FULL) ** 2 // FULL**2)
+
+
+def test_more_kills_than_a_full_run_has_change_nothing() -> None:
+    assert share(20_000, 100) == share(20_000, FULL) == 20_000
+    assert share(20_000, 3) == 200
+    assert share(1, 1) == 1
 
 
 def test_twenty_thousand_seeds(kills: int) -> None:
