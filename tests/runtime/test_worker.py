@@ -48,7 +48,7 @@ class Bench:
         spec = SweepSpec(experiment="e", path=str(self.folder), seed=0, capture_output=False, **sweep)
         serve(self.link, spec, Place(pid=1), lambda assign: load())
         letters = self.mailbox.drain(0.0)
-        letters += self.mailbox.accept(1, *self.link.remaining())
+        letters += self.mailbox.give_up(1, *self.link.remaining())
         said = [said for letter in letters for said in decode_said(letter.message)]
         return said[1:]  # type: ignore[return-value]
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import queue
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 
-from tunekit.core.events import Event, WorkerLost
+from tunekit.core.events import Event, TrialReturned, TrialStarted, WorkerLost
 from tunekit.runtime.executor.heads import Held
 from tunekit.runtime.executor.losses import Departure, FalseStarts, Losses, left_open
 from tunekit.runtime.executor.pool import Pool
 from tunekit.runtime.executor.ray_errors import Loss
 from tunekit.runtime.executor.ray_executor import RayExecutor
+from tunekit.runtime.line import mailbox as mailbox_module
+from tunekit.runtime.line.mailbox import Mailbox
 from tunekit.runtime.line.shapes import Node, shape_of
-from tunekit.runtime.line.wire import Assign
+from tunekit.runtime.line.spec import Delivery
+from tunekit.runtime.line.wire import Assign, Upload, encode_said
+from tunekit.testing.events import row
 from tunekit.types import LossCause
 
 CRASH = Loss(LossCause.CRASHED, "bang")
@@ -125,7 +133,7 @@ def test_an_attempt_that_was_said_to_be_prepared_is_lost_when_its_worker_leaves(
     told: list[Event] = []
     executor = SimpleNamespace(
         _deliver=lambda letters: None,
-        _mailbox=SimpleNamespace(accept=lambda *args: [], give_up=lambda worker: None),
+        _mailbox=SimpleNamespace(give_up=lambda *args: []),
         _pool=pool,
         _tell=lambda *events: told.extend(events),
     )
@@ -134,3 +142,35 @@ def test_an_attempt_that_was_said_to_be_prepared_is_lost_when_its_worker_leaves(
     assert isinstance(event, WorkerLost)
     assert (event.trial, event.cause, event.node) == (3, LossCause.NOT_STARTED, "n0")
     assert pool.take_waiting() == []
+
+
+def test_all_that_a_worker_has_said_counts_however_much_lies_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drain ends where it is large, and what comes behind that has been answered: the trial has returned."""
+    monkeypatch.setattr(mailbox_module, "MAX_DRAIN_BYTES", 1)
+    pool, mailbox, driver = Pool(), Mailbox(), queue.SimpleQueue[Delivery]()
+    pool.see_nodes([Node("n0", {"CPU": 1.0})])
+    pool.submit(Assign(trial=3, attempt=1, spec=b""), shape_of({"CPU": 1}))
+    (worker,) = [record.id for record in pool.plan().start]
+    pool.came_up(worker, pid=100, node="n0")
+    pool.plan()
+    executor: Any = SimpleNamespace(
+        _pool=pool,
+        _mailbox=mailbox,
+        _driver=driver,
+        _losses=Losses(),
+        _sweep=SimpleNamespace(fresh_process=False),
+        _machines=SimpleNamespace(follow=lambda event: None),
+        _refresh=lambda: None,
+        _dispatch=lambda: None,
+    )
+    for name in ("_deliver", "_follow", "_finish", "_tell"):
+        setattr(executor, name, partial(getattr(RayExecutor, name), executor))
+    mailbox.open(worker)
+    said: list[Event] = [TrialStarted(trial=3, attempt=1), row(3, 1), TrialReturned(trial=3, attempt=1)]
+    messages = [encode_said([each]) for each in said]
+    mailbox.exchange(msgspec.msgpack.encode(Upload(worker, 1, messages, 0, 0.0)))
+    RayExecutor._take(executor, mailbox.drain(0.0), [Departure(worker, CRASH)])
+    heard: list[Event] = []
+    while not driver.empty():
+        heard += driver.get().events
+    assert [type(event) for event in heard] == [type(event) for event in said]

@@ -190,12 +190,12 @@ def test_a_driver_is_silent_since_its_last_word(
 def test_a_worker_that_was_given_up_is_not_heard_and_told_so_for_ever(mailbox: Mailbox) -> None:
     exchange(mailbox, b"a")
     mailbox.order(1, order(1))
-    mailbox.give_up(1)
+    assert [letter.message for letter in mailbox.give_up(1)] == [b"a"]
     mailbox.order(1, order(2))
     mailbox.acknowledge(1, 1)
     mailbox.deliver()
     assert mailbox.drain(0.0) == []
-    assert mailbox.accept(1, 2, [b"b"]) == []
+    assert mailbox.give_up(1, 2, [b"b"]) == []
     answer = exchange(mailbox, b"b", first=2, wait_s=100.0)
     assert answer.is_gone
     assert answer.orders == []
@@ -227,8 +227,20 @@ def test_who_is_given_up_while_he_waits_is_told_at_once(mailbox: Mailbox) -> Non
 def test_last_words_overlap_with_what_came_before(mailbox: Mailbox) -> None:
     exchange(mailbox, b"1", b"2", b"3")
     mailbox.drain(0.0)
-    letters = mailbox.accept(1, 2, [b"2", b"3", b"4"])
+    letters = mailbox.give_up(1, 2, [b"2", b"3", b"4"])
     assert [(letter.number, letter.message) for letter in letters] == [(4, b"4")]
+
+
+def test_what_no_drain_has_taken_comes_before_the_last_words(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox_module, "MAX_DRAIN_BYTES", 1)
+    mailbox.open(2)
+    exchange(mailbox, b"aa", b"bb", b"cc")
+    exchange(mailbox, b"xx", worker=2)
+    exchange(mailbox, b"bb", b"cc", first=2)
+    assert [letter.message for letter in mailbox.drain(0.0)] == [b"aa"]
+    letters = mailbox.give_up(1, 3, [b"cc", b"dd"])
+    assert [(letter.number, letter.message) for letter in letters] == [(2, b"bb"), (3, b"cc"), (4, b"dd")]
+    assert [letter.message for letter in mailbox.drain(0.0)] == [b"xx"], "another worker's"
 
 
 # -- both ends ---------------------------------------------------------------------------------------------------------

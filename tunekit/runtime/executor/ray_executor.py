@@ -4,9 +4,9 @@ Three kinds of threads meet here, under one lock. The driver's own thread calls 
 *drain* thread holds one long poll for all workers; what comes goes to the driver's inbox in the order in which it
 came. The *keeper* thread learns of workers whose long call has ended, by whatever way, and starts their replacement.
 
-A lost worker's last words come first: the loss is noted, the mailbox is drained once more, and only then the attempts
-of that worker are declared lost. That its call failed does not prove that it is dead, so from there on nothing of it
-is listened to, and the mailbox tells it to end itself.
+A lost worker's last words come first: the loss is noted, all that it has left in the mailbox is taken, and only then
+the attempts of that worker are declared lost. That its call failed does not prove that it is dead, so from there on
+nothing of it is listened to, and the mailbox tells it to end itself.
 """
 
 # Long because three threads share one lock and one state, which would be harder to follow in pieces.
@@ -312,8 +312,7 @@ class RayExecutor:
 
     def _finish(self, departure: Departure) -> None:
         """Say what became of the attempts of a worker that is gone, after its last words."""
-        self._deliver(self._mailbox.accept(departure.worker, departure.first, departure.last_words))
-        self._mailbox.give_up(departure.worker)
+        self._deliver(self._mailbox.give_up(departure.worker, departure.first, departure.last_words))
         record = self._pool.workers.get(departure.worker)
         if record is None:
             return

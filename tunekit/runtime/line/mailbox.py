@@ -126,14 +126,28 @@ class Mailbox:
         with self._lock:
             self._boxes[worker] = _Box(self._lock)
 
-    def give_up(self, worker: int) -> None:
-        """Forget a worker: nothing of it will be heard, and whenever it turns up, it is told so."""
+    def give_up(self, worker: int, first: int = 0, last_words: Sequence[bytes] = ()) -> list[Letter]:
+        """Forget a worker: nothing more of it will be heard, and whenever it turns up, it is told so.
+
+        Args:
+            worker: Its number.
+            first: Number of the first of its last words.
+            last_words: Messages of it that may not have come to here.
+
+        Returns:
+            What is new and in order of all that it has said: what lies here, however much that is, and its last words.
+        """
         with self._lock:
             box = self._boxes.pop(worker, None)
             self._due.discard(worker)
-            if box is not None:
-                box.is_gone = True
-                box.bell.notify_all()
+            if box is None:
+                return []
+            box.is_gone = True
+            box.bell.notify_all()
+            untaken = [letter for letter in self._left if letter.worker == worker]
+            self._left = deque(letter for letter in self._left if letter.worker != worker)
+            letters = [new for letter in untaken for new in box.accept(worker, letter.number, [letter.message])]
+            return letters + box.accept(worker, first, last_words)
 
     def order(self, worker: int, order: Order) -> None:
         """Add an order for a worker; if it was given up, nothing happens. Whoever waits gets it with ``deliver``."""
@@ -174,12 +188,6 @@ class Mailbox:
                 self._bell.wait_for(lambda: self._is_urgent, min(GATHER_S, wait_s))
             self._is_urgent = False
             return self._take()
-
-    def accept(self, worker: int, first: int, messages: Sequence[bytes]) -> list[Letter]:
-        """Take messages that a worker left elsewhere, and return those that are new and in order."""
-        with self._lock:
-            box = self._boxes.get(worker)
-            return [] if box is None else box.accept(worker, first, messages)
 
     def _take(self) -> list[Letter]:
         letters: list[Letter] = []

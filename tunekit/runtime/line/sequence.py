@@ -1,10 +1,10 @@
 """Exactly once, in order, over a channel that loses and repeats.
 
 The sender numbers its messages from 1 and keeps each until the receiver has acknowledged it, cumulatively. After any
-doubt (a failed call) it sends everything unacknowledged again. The receiver takes a
-message only if it is the next one: what it has already is a repetition, and what lies beyond a gap will come again
-behind the message that is missing. (Go-back-N, as in the textbooks; messages are lost only when a process dies, so
-that sending a few of them in vain costs nothing.)
+doubt (a failed call) it sends everything unacknowledged again. The receiver takes a message only if it is the next one:
+what it has already is a repetition, and what lies beyond a gap will come again behind the message that is missing.
+(Go-back-N, as in the textbooks; messages are lost only when a process dies, so that sending a few of them in vain costs
+nothing.)
 """
 
 from __future__ import annotations
