@@ -26,6 +26,7 @@ class FakeLink:
     def __init__(self) -> None:
         self.termination = ""
         self.was_woken = False
+        self.notes: list[str] = []
         self.was_told = threading.Event()
         self.on_told: Callable[[], None] = lambda: None
 
@@ -34,7 +35,8 @@ class FakeLink:
         self.was_woken = self.was_woken or wakes
 
     def tell(self, note: Note) -> None:
-        assert note == Terminating(reason="SIGTERM")
+        assert isinstance(note, Terminating)
+        self.notes.append(note.reason)
         self.on_told()
         self.was_told.set()
 
@@ -90,6 +92,7 @@ def test_the_first_word_ends_the_process_in_peace(make: Callable[..., Stage]) ->
         assert stage.link.termination == "SIGTERM"
         assert stage.link.was_woken
         assert stage.link.was_told.wait(120)
+        assert stage.link.notes == ["SIGTERM"]
         assert 300 < stage.notice.remaining_s < 600
     assert not stage.rays
     assert not stage.deaths
@@ -193,12 +196,60 @@ def test_slurm_may_send_another_signal(make: Callable[..., Stage], monkeypatch: 
     with stage.heeded():
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL, "elsewhere it is nobody's notice"
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    stage = make()
-    with stage.heeded():
+    stage = make(grace_s=0.2)
+    with stage.heeded(), session.activate(object()):  # type: ignore[arg-type] # is not called
         os.kill(os.getpid(), signal.SIGUSR1)
         assert stage.link.was_told.wait(120)
         assert stage.link.was_woken
+        assert stage.link.notes == [stage.link.termination] == ["SIGUSR1"]
+        info = session.get_preemption_info()
+        assert info is not None
+        assert info.source == "SIGUSR1"
+        assert stage.has_died.wait(120)
+    assert stage.deaths == [("it did not come to an end within 0.2 s of SIGUSR1", 143)]
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("job", ["", "7"])
+def test_user_code_may_use_the_signal_of_slurm_for_what_it_likes(
+    make: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    """Libraries do: to save, to be queued again, to write down where all threads are."""
+    if job:
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+    stage = make()
+    seen: list[int] = []
+
+    def own(number: int, frame: FrameType | None) -> None:
+        del frame
+        seen.append(number)
+
+    try:
+        with stage.heeded():
+            signal.signal(signal.SIGUSR1, own)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert not stage.link.was_told.wait(0.2)
+            assert not stage.link.termination
+            terminate()
+            assert stage.link.was_told.wait(120), "the other signal is heard as ever"
+        assert signal.getsignal(signal.SIGUSR1) is own
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    assert seen == [signal.SIGUSR1] * 2
+    assert stage.link.notes == ["SIGTERM"]
+
+
+def test_a_forked_child_has_the_signal_of_slurm_back(
+    make: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    stage = make()
+    with stage.heeded():
+        child = os.fork()
+        if child == 0:  # pragma: no cover - in the child
+            os._exit(0 if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_who_is_only_saved_for_the_time_being_is_not_preempted() -> None:

@@ -33,9 +33,9 @@ from tunekit.runtime.line.wire import Terminating
 from tunekit.session import PreemptionInfo
 
 EXIT_CODE: Final = 128 + signal.SIGTERM
-_SOURCE: Final = "SIGTERM"
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1)
 _HURRY_S: Final = 1.0
-"""What is left of the grace after a second SIGTERM."""
+"""What is left of the grace after a second signal."""
 _HANDLED: Final = b"\0"
 """Written by our handler, should the interpreter not write to our pipe: another library may have given it its own."""
 
@@ -45,7 +45,7 @@ class Notice:
 
     Args:
         link: Its line to the driver.
-        grace_s: Seconds from the first SIGTERM to the end.
+        grace_s: Seconds from the first signal to the end.
         die: Ends the process, with an exit code.
     """
 
@@ -56,16 +56,17 @@ class Notice:
         self._die = die
         self._otherwise: Any = None
         self._num_handled = 0
+        self._source = ""
         self._ends_at: float | None = None
         self._inlet, self._outlet = -1, -1
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """Handle SIGTERM inside the block, which the main thread must enter."""
+        """Handle the signals inside the block, which the main thread must enter."""
         self._outlet, self._inlet = os.pipe()
         os.set_blocking(self._inlet, False)
         self._otherwise = signal.signal(signal.SIGTERM, self._handle)
-        if has_user_signal := _is_sent_by_slurm(signal.SIGUSR1):
+        if _is_sent_by_slurm(signal.SIGUSR1):
             signal.signal(signal.SIGUSR1, self._handle)
         before = signal.set_wakeup_fd(self._inlet, warn_on_full_buffer=False)
         watching = threading.Thread(target=self._watch, name="tunekit-notice", daemon=True)
@@ -77,7 +78,7 @@ class Notice:
             _heeded.remove(self)
             signal.set_wakeup_fd(before)
             signal.signal(signal.SIGTERM, self._otherwise)
-            if has_user_signal:
+            if self._is_ours(signal.SIGUSR1):
                 signal.signal(signal.SIGUSR1, signal.SIG_DFL)
             os.close(self._inlet)
             watching.join()
@@ -91,8 +92,8 @@ class Notice:
     def forget(self) -> None:
         """Have nothing to do with this process: it is a child of the one that is to be watched."""
         signal.set_wakeup_fd(-1)
-        if self._is_ours():
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in filter(self._is_ours, _SIGNALS):
+            signal.signal(number, signal.SIG_DFL)
 
     # -- the main thread -----------------------------------------------------------------------------------------------
 
@@ -105,8 +106,8 @@ class Notice:
             if callable(self._otherwise):
                 self._otherwise(number, frame)
             raise SystemExit(EXIT_CODE)
-        self._announce()
-        self._link.terminate(_SOURCE, wakes=True)
+        self._announce(number)
+        self._link.terminate(self._source, wakes=True)
 
     # -- the watching thread -------------------------------------------------------------------------------------------
 
@@ -117,30 +118,31 @@ class Notice:
             arrived = os.read(self._outlet, 256)
             if not arrived:
                 return
-            if self._is_ours():
-                num_signals += arrived.count(signal.SIGTERM) + arrived.count(signal.SIGUSR1)
-            if self._ends_at is None and (num_signals or self._num_handled):
+            ours = [number for number in arrived if number in _SIGNALS and self._is_ours(number)]
+            num_signals += len(ours)
+            if self._ends_at is None and (ours or self._num_handled):
                 self._ends_at = time.monotonic() + self._grace_s
-                self._announce()
-                self._link.terminate(_SOURCE)
-                self._link.tell(Terminating(reason=_SOURCE))
+                self._announce(ours[0] if ours else signal.SIGTERM)
+                self._link.terminate(self._source)
+                self._link.tell(Terminating(reason=self._source))
             if self._ends_at is not None and max(num_signals, self._num_handled) > 1:
                 self._ends_at = min(self._ends_at, time.monotonic() + _HURRY_S)
-        self._die(f"it did not come to an end within {self._grace_s:g} s of SIGTERM", EXIT_CODE)
+        self._die(f"it did not come to an end within {self._grace_s:g} s of {self._source}", EXIT_CODE)
 
     def _wait(self) -> bool:
         """Return True when there is something to read, False when the grace is over."""
         timeout_s = None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
         return bool(select.select([self._outlet], [], [], timeout_s)[0])
 
-    def _is_ours(self) -> bool:
-        """Return whether the handler is still ours: user code may have set its own."""
-        return signal.getsignal(signal.SIGTERM) == self._handle
+    def _is_ours(self, number: int) -> bool:
+        """Return whether the handler of a signal is ours: user code may have set its own, and then it is no notice."""
+        return signal.getsignal(number) == self._handle
 
-    def _announce(self) -> None:
-        session.announce(
-            PreemptionInfo(deadline=time.time() + self._grace_s, source=_SOURCE, node=socket.gethostname())
-        )
+    def _announce(self, number: int) -> None:
+        """Tell user code of a signal; of two, the first one is named."""
+        self._source = self._source or signal.Signals(number).name
+        deadline = time.time() + self._grace_s
+        session.announce(PreemptionInfo(deadline=deadline, source=self._source, node=socket.gethostname()))
 
 
 def _is_sent_by_slurm(number: signal.Signals) -> bool:
@@ -152,7 +154,7 @@ _heeded: list[Notice] = []
 
 
 def _forget_all() -> None:
-    """Let a forked child end at SIGTERM as any process does. It would tell its parent of it, whose pipe it has."""
+    """Let a forked child end at a signal as any process does. It would tell its parent of it, whose pipe it has."""
     for notice in _heeded:
         notice.forget()
 
