@@ -11,7 +11,8 @@ import pytest
 
 from tunekit.core.events import CheckpointStaged, TrialStarted
 from tunekit.runtime.executor.machines import Machines
-from tunekit.runtime.executor.pool import Pool, WorkerRecord
+from tunekit.runtime.executor.pool import Pool
+from tunekit.runtime.executor.records import WorkerRecord
 from tunekit.runtime.line.shapes import Node, Offers, shape_of
 from tunekit.runtime.line.wire import Assign, MachineNotice, Warn
 from tunekit.runtime.preemption.drain import DrainWatch
@@ -269,6 +270,36 @@ def test_only_who_gave_a_notice_can_take_it_back(world: World) -> None:
     world.machines.withdraw("there", "Azure")
     assert world.machines.leaving == []
     assert world.pool.capacity() == 4
+
+
+def test_advice_to_leave_does_not_keep_a_notice_that_is_taken_back(world: World) -> None:
+    """The machine may well stay, as it might before."""
+    world.machines.hear("there", NodeNotice("AWS rebalance recommendation", ends=False))
+    world.machines.hear("there", AWS)
+    told(world)
+    world.machines.withdraw("there", "AWS")
+    assert world.machines.leaving == []
+    assert not any(record.notice or record.is_leaving for record in world.workers.values())
+    world.now = 1110.0
+    world.machines.look()
+    assert told(world) == []
+    for worker in (2, 3, 4):
+        world.pool.ended((world.trial(worker), 1))
+    world.pool.submit(Assign(trial=9, attempt=1, spec=b""), SHAPE)
+    plan = world.pool.plan()
+    assert plan.start == []
+    assert plan.assign[0][0] in (2, 3, 4)
+
+
+def test_a_notice_that_is_taken_back_is_that_of_the_machine_alone(world: World) -> None:
+    """A process may have been told to end by itself, or is not to be used again for another reason."""
+    world.machines.hear("there", AWS)
+    world.pool.give_notice(2, "SIGTERM")
+    world.pool.leave(world.workers[3])
+    world.machines.withdraw("there", "AWS")
+    assert world.workers[2].notice == "SIGTERM"
+    assert [world.workers[worker].is_leaving for worker in (2, 3, 4)] == [True, True, False]
+    assert not world.workers[3].notice
 
 
 def test_a_machine_that_is_there_long_after_its_time_stays(world: World) -> None:

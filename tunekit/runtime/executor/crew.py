@@ -20,8 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tunekit.runtime.executor.actor import Worker
 from tunekit.runtime.executor.cluster import Cluster
 from tunekit.runtime.executor.obituary import Obituaries
-from tunekit.runtime.executor.pool import WorkerRecord
 from tunekit.runtime.executor.ray_errors import Loss, classify, explained
+from tunekit.runtime.executor.records import WorkerRecord
 from tunekit.runtime.line.door import Door, Errand, door_name
 from tunekit.runtime.line.hiring import Contract
 from tunekit.runtime.line.mailbox import Mailbox

@@ -13,7 +13,8 @@ from typing import Final
 
 from tunekit.core.events import CheckpointStaged, Event, ResultReported, TrialStarted
 from tunekit.runtime.executor.cluster import Cluster
-from tunekit.runtime.executor.pool import Pool, WorkerRecord
+from tunekit.runtime.executor.pool import Pool
+from tunekit.runtime.executor.records import WorkerRecord
 from tunekit.runtime.line.mailbox import Mailbox
 from tunekit.runtime.line.shapes import Offers
 from tunekit.runtime.line.wire import MachineNotice, Warn
@@ -107,10 +108,10 @@ class Machines:
         """Take in that a machine stays after all, as far as this source knows."""
         if not self._notices.withdraw(node, source):
             return
-        if self._notices.of(node) is None:
+        if not self._notices.reason(node):
             for record in self._staying(node):
                 del self._stays[record.id]
-                self._pool.give_notice(record.id, "")
+                self._pool.give_machine_notice(record.id, "")
         self._see()
 
     def came_up(self, record: WorkerRecord) -> None:
@@ -131,7 +132,7 @@ class Machines:
             return
         if notice.ends:
             for record in records:
-                self._pool.give_notice(record.id, self._notices.reason(node))
+                self._pool.give_machine_notice(record.id, self._notices.reason(node))
             self._see()
         num_places = self._pool.num_places()
         for worker, saves in self._planned(records, notice):

@@ -22,6 +22,7 @@ from tunekit.core.events import TrialAssigned
 from tunekit.runtime.executor.avoiding import Avoidance
 from tunekit.runtime.executor.durations import Durations
 from tunekit.runtime.executor.heads import Heads, Held, aged
+from tunekit.runtime.executor.records import WorkerRecord
 from tunekit.runtime.executor.room import count_room
 from tunekit.runtime.line.shapes import Node, Shape, is_held
 from tunekit.runtime.line.wire import Assign, AttemptKey
@@ -30,36 +31,6 @@ BRIEF_S = 0.1
 """Trials that last less on average are prefetched …"""
 LONG_S = 0.3
 """… until they last more than this."""
-
-
-@dataclass(slots=True)
-class WorkerRecord:
-    """A worker, as the driver sees it."""
-
-    id: int
-    shape: Shape
-    node: str = ""
-    """Id of its node; empty until it said hello."""
-    pid: int = 0
-    avoid: Sequence[str] = ()
-    """Nodes on which it may not be."""
-    is_leaving: bool = False
-    notice: str = ""
-    """Who told its process to end, if anybody did: it was taken away then, however it ends."""
-    held: dict[AttemptKey, Held] = field(default_factory=dict)
-    """In the order in which they will run; the first one runs."""
-    busy_since: float = 0.0
-    hired_at: float = 0.0
-
-    @property
-    def is_up(self) -> bool:
-        """Whether it has said hello."""
-        return bool(self.pid)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it waits for work."""
-        return self.is_up and not self.held and not self.is_leaving
 
 
 @dataclass(slots=True)
@@ -180,7 +151,7 @@ class Pool:
         record = self.workers.pop(worker, None)
         if record is None:
             return []
-        record.is_leaving = True
+        record.is_dismissed = True
         self._room.clear()
         for key in record.held:
             self._holders.pop(key, None)
@@ -374,13 +345,19 @@ class Pool:
 
     def leave(self, record: WorkerRecord) -> None:
         """Give a worker nothing more: its process ends."""
-        record.is_leaving = True
+        record.is_dismissed = True
         self._room.clear()
 
     def give_notice(self, worker: int, reason: str) -> None:
-        """Give a worker nothing more whose process is to end; without a reason, take that back."""
+        """Give a worker nothing more whose process is to end."""
         if (record := self.workers.get(worker)) is not None:
-            record.notice, record.is_leaving = reason, bool(reason)
+            record.process_notice = reason
+            self._room.clear()
+
+    def give_machine_notice(self, worker: int, reason: str) -> None:
+        """Give a worker nothing more whose machine is to go; without a reason, take that back."""
+        if (record := self.workers.get(worker)) is not None:
+            record.machine_notice = reason
             self._room.clear()
             self._note_idle(record)
 

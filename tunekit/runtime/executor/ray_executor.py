@@ -38,8 +38,9 @@ from tunekit.runtime.executor.crew import Crew
 from tunekit.runtime.executor.losses import Departure, FalseStarts, Losses, left_open, lost
 from tunekit.runtime.executor.machines import Machines
 from tunekit.runtime.executor.patience import Patience
-from tunekit.runtime.executor.pool import Pool, WorkerRecord
+from tunekit.runtime.executor.pool import Pool
 from tunekit.runtime.executor.ray_errors import Loss
+from tunekit.runtime.executor.records import WorkerRecord
 from tunekit.runtime.line.failure import error_info
 from tunekit.runtime.line.launching import SpecOf, prepare
 from tunekit.runtime.line.mailbox import Letter, Mailbox
