@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 
+from tunekit.core.accounts import Accounts
 from tunekit.core.books import Spent
+from tunekit.core.commands import LaunchTrial
+from tunekit.core.events import Draw, TimerFired
+from tunekit.core.rows import RowTable
+from tunekit.core.trial import TrialState
 from tunekit.errors import ConfigError
-from tunekit.results import Ledger, Seconds
+from tunekit.results import Ledger, ResultGrid, Seconds
 
 S = 1_000_000
 SPENT = {
@@ -111,3 +116,19 @@ def test_it_is_shown_as_a_table_with_two_lines_below() -> None:
         f"lost    21 min, 12.3 % ({lost})",
     ]
     assert repr(ledger()) == "<Ledger 10260.0 s of workers: 9000.0 useful, 1260.0 lost>"
+
+
+def test_a_trial_that_was_made_at_the_very_moment_of_the_results_is_none_of_them() -> None:
+    """A driver that runs may write on while its journal is read, and records of one moment look alike."""
+    launches = [LaunchTrial(trial=trial, attempt=1) for trial in range(2)]
+    grid = ResultGrid(
+        trials=[TrialState(trial=0, draw=Draw())],
+        configs=lambda _: {},
+        rows=RowTable,
+        accounts=lambda: Accounts([TimerFired(at=0.0), *launches, TimerFired(at=2.0)]),
+        resources=lambda trial: [{"CPU": 1.0}][trial],
+        trainable_name="train",
+        path="/data/digits",
+    )
+    assert list(grid.ledger.by_trial) == ["train_00000"]
+    assert grid.ledger.cost({"CPU": 1.0}).total == 0.0

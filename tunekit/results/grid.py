@@ -127,7 +127,8 @@ class ResultGrid(Sequence[Result]):
 
         ``ledger.cost({"CPU": 0.04, "GPU": 2.1})`` says it in money, and ``print(ledger)`` shows it as a table.
         """
-        spent = self._accounts().spent([history.state for history in self._histories])
+        all_spent = self._accounts().spent([history.state for history in self._histories])
+        spent = {trial: by_cause for trial, by_cause in all_spent.items() if trial < len(self)}
         return Ledger(spent, trial_name=self._source.trial_name, resources=self._resources, prices=self._prices)
 
     @property

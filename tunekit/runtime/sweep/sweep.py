@@ -5,6 +5,8 @@ from __future__ import annotations
 import queue
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from tunekit import errors
@@ -18,6 +20,7 @@ from tunekit.core.events import DriverStarted, StopRequested
 from tunekit.core.experiment import Experiment
 from tunekit.core.ordering import dependence
 from tunekit.core.rows import RowTable
+from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus
 from tunekit.errors import (
     ConfigError,
@@ -25,6 +28,7 @@ from tunekit.errors import (
     ExperimentError,
     ExperimentNotFoundError,
     TrialError,
+    TunekitError,
 )
 from tunekit.journal.folder import experiment_folder
 from tunekit.logs import logger_of
@@ -131,9 +135,11 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
         publisher.close()
     sweep.right.check()
     _sweep_garbage(sweep)
-    _warn_of_other_outcomes(sweep, attempts)
-    _sum_up(sweep, attempts)
-    _conclude(sweep, interruption.exit_code)
+    try:
+        if not interruption.exit_code:  # Whoever wants it to end soon does not wait for a journal to be read.
+            _look_back(sweep, attempts)
+    finally:
+        _conclude(sweep, interruption.exit_code)
 
 
 def _wishes(sweep: OpenSweep) -> dict[str, Json]:
@@ -189,23 +195,30 @@ def _sweep_garbage(sweep: OpenSweep) -> None:
     sweep.io.sweep(wanted, attempts={name(trial.trial): trial.attempt for trial in trials})
 
 
-def _warn_of_other_outcomes(sweep: OpenSweep, attempts_before: Sequence[int]) -> None:
-    """Say which rows came out otherwise when they were computed again, if any were in this run."""
-    state = sweep.experiment.state
-    before = dict(enumerate(attempts_before))
-    again = {trial.trial for trial in state.trials if trial.attempt > max(1, before.get(trial.trial, 0))}
-    if again:
-        rows = [as_shown(row, sweep.plan.trial_name) for row in sweep.rows(again).rewritten]
-        if text := summary(rows, deterministic=sweep.plan.tune.deterministic):
-            logger.warning("%s", one_line(text))
+def _look_back(sweep: OpenSweep, attempts_before: Sequence[int]) -> None:
+    """Say which rows of this run came out otherwise than before, and what the seconds of the sweep went into.
 
-
-def _sum_up(sweep: OpenSweep, attempts_before: Sequence[int]) -> None:
-    """Say what the seconds of the sweep went into, if any were spent in this run and the user wants to see anything."""
+    Neither is worth the results: a journal that cannot be read now is not read.
+    """
     trials = sweep.experiment.state.trials
-    if sweep.plan.run.verbose and [trial.attempt for trial in trials] != attempts_before:
-        lines = in_two_lines(Accounts(_records(sweep.plan)).spent(trials))
-        sys.stderr.write("".join(f"  {line}\n" for line in lines))
+    before = dict(enumerate(attempts_before))
+    again = {trial.trial for trial in trials if trial.attempt > max(1, before.get(trial.trial, 0))}
+    sums_up = sweep.plan.run.verbose and [trial.attempt for trial in trials] != attempts_before
+    if not (again or sums_up):
+        return
+    table, accounts = RowTable(only=again), Accounts()
+    try:
+        for record in _records(sweep.plan, sweep.experiment):
+            table.apply(record)
+            accounts.apply(record)
+    except (TunekitError, OSError) as error:
+        logger.warning("the journal cannot be read to sum the sweep up: %s", one_line(str(error)))
+        return
+    rows = [as_shown(row, sweep.plan.trial_name) for row in table.rewritten]
+    if text := summary(rows, deterministic=sweep.plan.tune.deterministic):
+        logger.warning("%s", one_line(text))
+    if sums_up:
+        sys.stderr.write("".join(f"  {line}\n" for line in in_two_lines(accounts.spent(trials))))
 
 
 def _conclude(sweep: OpenSweep, exit_code: int) -> None:
@@ -246,8 +259,8 @@ def _results(plan: Plan, experiment: Experiment, spaces: Spaces) -> ResultGrid:
         trials=state.trials,
         configs=config,
         shown_configs=lambda trial: spaces.resolve(trial, state.trials[trial].draw.values, is_shown=True),
-        rows=lambda: RowTable(_records(plan)),
-        accounts=lambda: Accounts(_records(plan)),
+        rows=lambda: RowTable(_records(plan, experiment)),
+        accounts=lambda: Accounts(_records(plan, experiment)),
         resources=lambda trial: plan.resources(lambda: config(trial)),
         prices=plan.tune.plain_prices or None,
         trainable_name=plan.info.name,
@@ -259,14 +272,25 @@ def _results(plan: Plan, experiment: Experiment, spaces: Spaces) -> ResultGrid:
     )
 
 
-def _records(plan: Plan) -> Iterator[Record]:
+def _records(plan: Plan, experiment: Experiment) -> Iterator[Record]:
+    """Return what the journal held when the experiment was as it is here, whatever its driver, or the next, has added.
+
+    The folder is looked at at once, and the journal is read as it is asked for.
+    """
     folder = experiment_folder(plan.path)
     if folder.header() is None:
         raise ExperimentNotFoundError(
             f"the journal of the experiment cannot be read: it is no longer at {plan.path}",
             hint="if the folder was moved: Tuner.restore(new_path, trainable).get_results()",
         )
-    return folder.records()
+    return takewhile(partial(_is_of, experiment.state), folder.records())
+
+
+def _is_of(state: State, record: Record) -> bool:
+    """Return whether a state knows of a record. Commands are of the event before them."""
+    if isinstance(record, DriverStarted) and record.generation > state.generation:
+        return False
+    return getattr(record, "at", state.now) <= state.now
 
 
 def _not_found(path: str) -> ExperimentNotFoundError:
