@@ -17,7 +17,7 @@ import ray
 from ray._private import client_mode_hook
 
 from tunekit.errors import ExperimentError
-from tunekit.runtime.executor.late_serializers import put_off_serializers
+from tunekit.runtime.executor.late_serializers import put_off_serializers, withdraw
 from tunekit.runtime.executor.private_ray import private, would_be_started
 from tunekit.runtime.line.shapes import Node
 
@@ -42,7 +42,7 @@ class Cluster:
         """Connect, unless the user has done so."""
         self.is_joined = _connection.enter(self, _address(address))
         """Whether the connection was there before any sweep."""
-        put_off_serializers()
+        self._later = put_off_serializers()
         self.here: str = ray.get_runtime_context().get_node_id()
         """Id of the driver's node."""
 
@@ -73,6 +73,8 @@ class Cluster:
 
     def leave(self) -> None:
         """Disconnect if we connected and no other sweep goes on; a local cluster of ours ends with that."""
+        if self._later is not None:
+            withdraw(self._later)
         _connection.leave(self)
 
 
