@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from experiments import Built, built, content, whole
 
+from tunekit.errors import StorageError
 from tunekit.store import CheckpointIO, LocalStore, layout, open_store
-from tunekit.upkeep import copying_experiment
+from tunekit.testing.faulty_store import Faults, FaultyOps
+from tunekit.upkeep import copying, copying_experiment
 from tunekit.upkeep.copying import copy
 from tunekit.upkeep.history import History, read_history
 from tunekit.upkeep.verifying import verify
@@ -169,6 +171,29 @@ def test_a_checkpoint_is_copied(source: Path, tmp_path: Path) -> None:
         assert (report.kind, report.num_copied, report.verified) == ("checkpoint", number, True)
     assert content(tmp_path / "deep" / "best") == content(source / CHECKPOINT)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["best"]
+
+
+@pytest.mark.parametrize("damage", [True, False])
+def test_a_checkpoint_that_could_not_be_copied_leaves_nothing_beside_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, damage: bool
+) -> None:
+    """It is damaged; or the disk fails when all of it is there."""
+    target = tmp_path / "deep" / "best"
+    target.parent.mkdir()
+    if damage:
+        (source / CHECKPOINT / "model.bin").write_bytes(b"\0" * 2000)
+        assert [problem.file for problem in copy(source / CHECKPOINT, target).problems] == ["model.bin"]
+        assert list(target.parent.iterdir()) == []
+        return
+    disk = FaultyOps()
+    monkeypatch.setattr(copying, "open_store", lambda uri: LocalStore(Path(uri), ops=disk))
+    copy(source / CHECKPOINT, target.parent / "undisturbed")
+    last = next(number for number, name in enumerate(disk.faults.log, 1) if name.startswith("rename")) + 1
+    disk = FaultyOps(Faults(fail_at=last))
+    with pytest.raises(StorageError):
+        copy(source / CHECKPOINT, target)
+    assert not (target.parent / ".staging").exists()
+    assert copy(source / CHECKPOINT, target).num_kept == 1
 
 
 # -- while it runs -----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ What the journal waits for, to be published by the next driver, is published in 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from tunekit.errors import ConfigError
@@ -25,7 +26,7 @@ from tunekit.upkeep.places import Place, find
 from tunekit.upkeep.refusals import check_checkpoint, check_trial
 from tunekit.upkeep.report import Meter, NoMeter
 from tunekit.upkeep.standstill import standing_still
-from tunekit.upkeep.transfer import CopyReport, Transfer
+from tunekit.upkeep.transfer import CopyReport, Transfer, Wanted
 from tunekit.upkeep.verifying import verify_place
 
 _RUNNING = "wait until it ends, or copy what is safe by now: tunekit cp --while-running"
@@ -110,9 +111,19 @@ def _run(place: Place, transfer: Transfer, *, while_running: bool) -> None:
         listing = transfer.target.files(transfer.name)
         there = take_apart(listing, place.kind)
         check_checkpoint(transfer, wanted, listing, there)
-        transfer.checkpoints(wanted, transfer.shown(there))
-        transfer.target.store.remove(f"{STAGING}/.none")  # and with it the folder around it, if nothing is left in that
+        _copy_checkpoint(transfer, wanted, transfer.shown(there))
     transfer.count(parts)
+
+
+def _copy_checkpoint(transfer: Transfer, wanted: Mapping[str, Wanted], present: Mapping[str, bytes]) -> None:
+    """Copy the one checkpoint, and leave nothing beside it but what another try can go on with."""
+    aside = transfer.target.place(transfer.name)
+    try:
+        transfer.checkpoints(wanted, present)
+        if aside != transfer.name:
+            transfer.target.clear(aside)  # It is there if the source was found damaged on the way.
+    finally:
+        transfer.target.store.remove(f"{STAGING}/.none")  # and the folder around it, if nothing is left in that
 
 
 def _verify(place: Place, transfer: Transfer, *, while_running: bool) -> None:

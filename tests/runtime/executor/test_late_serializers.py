@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ray._private import serialization
@@ -18,10 +18,10 @@ from tunekit.runtime.executor.late_serializers import put_off, put_off_serialize
 class Table:
     """A serialization context."""
 
-    num_made = 0
+    made: ClassVar[list[Any]] = []
 
     def __init__(self, worker: Any) -> None:
-        Table.num_made += 1
+        Table.made.append(self)
         self.worker = worker
         self.is_zero_copy = False
 
@@ -47,14 +47,14 @@ class Process:
 
 @pytest.fixture(autouse=True)
 def _none_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Table, "num_made", 0)
+    monkeypatch.setattr(Table, "made", [])
 
 
 def test_what_stands_in_its_place_gives_way_to_the_table_at_the_first_use() -> None:
     worker = Process()
     later = put_off(worker, None)
     assert worker.get_serialization_context() is later
-    assert not Table.num_made
+    assert Table.made == []
     assert later is not None
     assert later.serialize(1) == ("serialized", 1)
     table = worker.serialization_context_map["job"]
@@ -62,7 +62,7 @@ def test_what_stands_in_its_place_gives_way_to_the_table_at_the_first_use() -> N
     assert later.serialize(2) == ("serialized", 2), "whoever kept it"
     later.is_zero_copy = True
     assert table.is_zero_copy
-    assert Table.num_made == 1
+    assert Table.made == [table]
     with pytest.raises(AttributeError):
         _ = later.no_such_thing
 
