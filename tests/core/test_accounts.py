@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tunekit.core.accounts import Accounts
 from tunekit.core.books import NO_LOSS, PAUSED
 from tunekit.core.codec import Record
-from tunekit.core.events import Event, TrialPreempted, WorkerLost
+from tunekit.core.events import Event, Place, TrialPreempted, WorkerLost
 from tunekit.core.experiment import Experiment
 from tunekit.schedulers import ASHA
 from tunekit.testing.events import (
@@ -55,7 +55,8 @@ def records(play: Script) -> list[Record]:
 def spent(play: Script, trial: int = 0) -> dict[str, dict[str, float]]:
     """Return the seconds of a trial that are not zero, by cause; they are what the core says too."""
     assert not list(check_accounts(records(play), Experiment(play._scheduler)))
-    found = Accounts(records(play)).spent(play.experiment.state.trials)[trial]
+    trials = play.experiment.state.trials
+    found = Accounts(records(play), trials).spent(trials)[trial]
     plain = {cause: {kind: us / S for kind, us in each.by_kind().items() if us} for cause, each in found.items()}
     return {cause: each for cause, each in plain.items() if each}
 
@@ -141,6 +142,29 @@ def test_a_silent_trial_is_hung_and_one_that_was_told_to_stop_is_not(play: Scrip
     play(at(0, started(0)), *saved(10, 1), timer(61), timer(112))
     play(at(113, lost(0, cause=LossCause.KILLED)))
     assert spent(play) == {NO_LOSS: {"useful": 10.0}, HUNG: {"recomputed": 103.0}}
+
+
+def test_a_silent_trial_that_is_told_to_stop_before_it_is_killed_was_hung(play: Script) -> None:
+    """It is killed twice then: for its silence, and because it did not stop."""
+    play(at(0, started(0)), *saved(10, 1), timer(61), timer(112), at(113, interrupted()))
+    for _ in range(3):
+        play(timer(play.experiment.next_deadline() or 0.0))
+    play(at(900, lost(0, cause=LossCause.KILLED)))
+    assert play.trial(0).losses == {HUNG: 1}
+    assert set(spent(play)) == {NO_LOSS, HUNG}
+
+
+def test_who_is_told_to_end_again_and_again_by_its_own_doing_has_crashed(play: Script) -> None:
+    """The core's verdict stands. Without it, as on the command line, there is only what was said."""
+    play(at(1, driver(2, num_trials=1, max_failures=9, max_futile_preemptions=1)))
+    play(at(1, msgspec.structs.replace(play.history[1][0])))
+    for attempt in (2, 3):
+        play(at(attempt, started(0, attempt), place=Place(node="n1")), at(attempt + 1, preempted(0, attempt)))
+    play(at(4, started(0, 4)))
+    assert play.trial(0).losses == {str(LossCause.DRIVER_LOST): 1, PREEMPTED: 1, "crashed: SIGTERM": 1}
+    lost_s = {cause: spent(play)[cause] for cause in (PREEMPTED, CRASHED)}
+    assert lost_s == {PREEMPTED: {"recomputed": 1.0}, CRASHED: {"recomputed": 1.0}}
+    assert Accounts(records(play)).losses(0)[PREEMPTED] == 2
 
 
 def test_a_pause_is_a_cause_of_its_own(play: Script) -> None:

@@ -62,11 +62,13 @@ class Accounts:
 
     Args:
         records: The journal; more can be added later.
+        trials: What the core makes of it. Without them nobody knows which preemptions were a trial's own doing.
     """
 
-    def __init__(self, records: Iterable[Event | Command] = ()) -> None:
+    def __init__(self, records: Iterable[Event | Command] = (), trials: Iterable[TrialState] = ()) -> None:
         """Take in records."""
         self._books: dict[TrialId, Book] = {}
+        self._own_doings = {trial.trial: trial.own_doings for trial in trials if trial.own_doings}
         self._at = 0.0
         """When the newest event happened."""
         for record in records:
@@ -94,6 +96,11 @@ class Accounts:
     def total(self, trials: Sequence[TrialState] = ()) -> Spent:
         """Return what all trials have spent together."""
         return summed(self.spent(trials))
+
+    def losses(self, trial: TrialId) -> dict[str, int]:
+        """Return how often attempts of a trial were lost, by cause."""
+        book = self._books.get(trial)
+        return {} if book is None else dict(book.losses)
 
     def standing(self, trial: TrialId) -> set[int]:
         """Return the iterations of a trial whose training stands, those of an attempt under way left out."""
@@ -126,7 +133,7 @@ class Accounts:
         for book in self._books.values():
             if book.lease is not None:
                 self._end(book, book.lease, str(LossCause.DRIVER_LOST))
-                book.cause, book.lease = str(LossCause.DRIVER_LOST), None
+                book.lose(str(LossCause.DRIVER_LOST))
 
     def _end(self, book: Book, lease: Lease, cause: str | None, blocked_s: float = 0.0, took_s: float = 0.0) -> None:
         now = micros(self._at)
@@ -181,7 +188,7 @@ class Accounts:
     def _on_kill(self, command: KillTrial) -> None:
         """Note that a trial which nobody has told to stop is killed: it is silent."""
         if (found := self._lease(command.trial, command.attempt)) is not None:
-            found[1].is_hung = not found[1].is_stopping
+            found[1].is_hung = found[1].is_hung or not found[1].is_stopping
 
     def _on_ending(self, event: Any) -> None:
         found = self._lease(event.trial, event.attempt)
@@ -189,20 +196,25 @@ class Accounts:
             return
         book, lease = found
         peace = _IN_PEACE.get(type(event))
-        cause = None if peace else str(_cause_of(event, is_hung=lease.is_hung))
+        cause = None if peace else str(self._cause_of(event, lease))
         self._end(book, lease, cause, getattr(event, "blocked_s", 0.0), getattr(event, "took_s", 0.0))
-        book.cause, book.lease = cause or peace or NO_LOSS, None
+        if cause is None:
+            book.cause, book.lease = peace or NO_LOSS, None
+        else:
+            book.lose(cause, is_fatal=getattr(event, "fatal", False))
 
-
-def _cause_of(event: _Ending, *, is_hung: bool) -> LossCause:
-    """Return why an attempt was lost, as the core calls it."""
-    if isinstance(event, WorkerLost):
-        return LossCause.HUNG if is_hung and event.cause is LossCause.KILLED else event.cause
-    if isinstance(event, LaunchFailed):
-        return event.cause
-    if isinstance(event, RestoreFailed):
-        return LossCause.RESTORE_FAILED
-    return LossCause.PREEMPTED if isinstance(event, TrialPreempted) else LossCause.RAISED
+    def _cause_of(self, event: _Ending, lease: Lease) -> LossCause:
+        """Return why an attempt was lost, as the core calls it."""
+        if isinstance(event, LaunchFailed):
+            return event.cause
+        if isinstance(event, RestoreFailed):
+            return LossCause.RESTORE_FAILED
+        if isinstance(event, TrialRaised):
+            return LossCause.RAISED
+        if event.attempt in self._own_doings.get(event.trial, ()):
+            return LossCause.CRASHED
+        cause = event.cause if isinstance(event, WorkerLost) else LossCause.PREEMPTED
+        return LossCause.HUNG if lease.is_hung and cause is LossCause.KILLED else cause
 
 
 _TAKERS: Final[Mapping[type, Callable[[Accounts, Any], None]]] = {

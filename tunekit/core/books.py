@@ -99,6 +99,8 @@ class Book:
     lease: Lease | None = None
     cause: str = NO_LOSS
     """How the newest attempt has ended."""
+    losses: dict[str, int] = field(default_factory=dict)
+    """How often attempts were lost, by cause."""
 
     def under(self, cause: str) -> Spent:
         """Return the account of a cause."""
@@ -147,6 +149,12 @@ class Book:
         self.under(self.cause).queued += now - lease.launched - restoring
         lease.is_started = True
         lease.paid = now
+
+    def lose(self, cause: str, *, is_fatal: bool = False) -> None:
+        """Enter that the attempt was lost. One that ended the whole run was not: it is as if it had never been."""
+        self.cause, self.lease = cause, None
+        if not is_fatal:
+            self.losses[cause] = self.losses.get(cause, 0) + 1
 
     def close(self, lease: Lease, now: int, cause: str | None, blocked_s: float = 0.0) -> None:
         """Account for the end of an attempt.

@@ -254,6 +254,7 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
         cause, detail = LossCause.HUNG, f"{what} within hang_timeout_s={state.settings.hang_timeout_s:g}"
     if cause is LossCause.PREEMPTED and is_own_doing(state.settings, trial):
         cause, detail, how = LossCause.CRASHED, f"{detail}, again and again on one machine, and no new row", "SIGTERM"
+        trial.own_doings.add(trial.attempt)
     note_loss(trial, cause, how)
     trial.error = ErrorInfo(type=str(cause), message=detail)
     if is_doomed(state, trial, out):

@@ -130,6 +130,8 @@ class TrialState(msgspec.Struct):
     """How often in a row its checkpoint could not be read although it may be whole."""
     evicted: Eviction | None = None
     """The newest preemptions, which may be its own doing."""
+    own_doings: set[int] = msgspec.field(default_factory=set)
+    """Attempts that are said to have been preempted, and were lost by what they did themselves."""
     last_fault: Fault | None = None
     """The newest failure of an attempt that had started from a checkpoint."""
     retry_at: float | None = None

@@ -6,7 +6,8 @@ trials are live, and adds up until the next. Both count whole microseconds, so b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast, get_args
 
 from tunekit.core.accounts import Accounts
@@ -15,7 +16,7 @@ from tunekit.core.commands import Command, LaunchTrial
 from tunekit.core.events import DriverStarted, Event, ResultReported
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
-from tunekit.types import TrialId, TrialStatus
+from tunekit.types import LossCause, TrialId, TrialStatus
 
 _COMMANDS = frozenset(get_args(Command))
 
@@ -28,7 +29,7 @@ def check_accounts(records: Sequence[Record], fresh: Experiment) -> Iterator[str
         fresh: A core that has seen nothing yet.
     """
     leased = live_us(records, fresh)
-    trials, accounts, table = fresh.state.trials, Accounts(records), RowTable(records)
+    trials, accounts, table = fresh.state.trials, Accounts(records, fresh.state.trials), RowTable(records)
     total, returned = accounts.total(trials), _returned(records)
     if total.leased != leased:
         yield f"the accounts come to {total.leased} µs, but trials were live for {leased} µs: {total}"
@@ -37,10 +38,25 @@ def check_accounts(records: Sequence[Record], fresh: Experiment) -> Iterator[str
             if min(spent.by_kind().values()) < 0:
                 yield f"trial {index} has spent less than nothing under {cause!r}: {spent}"
     for trial in trials:
+        said, known = _by_cause(accounts.losses(trial.trial)), _by_cause(trial.losses)
+        if said != known:
+            yield f"trial {trial.trial} was lost by {known}, but in its accounts by {said}"
         if trial.status in {TrialStatus.COMPLETED, TrialStatus.STOPPED}:
             shown, useful = {row.iteration for row in table.rows(trial)}, accounts.standing(trial.trial) - {0}
             if shown != useful and not (trial.trial in returned and useful < shown):
                 yield f"trial {trial.trial} has the rows {shown}, but useful are those of {useful}"
+
+
+def _by_cause(losses: Mapping[str, int]) -> dict[str, int]:
+    """Return losses without the ways in which a process can crash.
+
+    Those by the driver are left out: one may have died before its journal held that the attempt was launched.
+    """
+    found: Counter[str] = Counter()
+    for entry, count in losses.items():
+        found[entry.partition(":")[0]] += count
+    del found[LossCause.DRIVER_LOST]
+    return dict(found)
 
 
 def _returned(records: Sequence[Record]) -> set[TrialId]:

@@ -206,7 +206,7 @@ def _look_back(sweep: OpenSweep, attempts_before: Sequence[int]) -> None:
     sums_up = sweep.plan.run.verbose and [trial.attempt for trial in trials] != attempts_before
     if not (again or sums_up):
         return
-    table, accounts = RowTable(only=again), Accounts()
+    table, accounts = RowTable(only=again), Accounts(trials=trials)
     try:
         for record in _records(sweep.plan, sweep.experiment):
             table.apply(record)
@@ -260,7 +260,7 @@ def _results(plan: Plan, experiment: Experiment, spaces: Spaces) -> ResultGrid:
         configs=config,
         shown_configs=lambda trial: spaces.resolve(trial, state.trials[trial].draw.values, is_shown=True),
         rows=lambda: RowTable(_records(plan, experiment)),
-        accounts=lambda: Accounts(_records(plan, experiment)),
+        accounts=lambda: Accounts(_records(plan, experiment), state.trials),
         resources=lambda trial: plan.resources(lambda: config(trial)),
         prices=plan.tune.plain_prices or None,
         trainable_name=plan.info.name,
