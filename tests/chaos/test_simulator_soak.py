@@ -12,7 +12,8 @@ from dataclasses import replace
 import pytest
 
 from tunekit.schedulers import ASHA
-from tunekit.testing.sim_options import Faults, SimOptions, draw_options
+from tunekit.testing.sim_drawing import draw_options
+from tunekit.testing.sim_options import Faults, SimOptions
 from tunekit.testing.simulator import Simulation
 
 pytestmark = [pytest.mark.chaos, pytest.mark.soak, pytest.mark.timeout(3600)]

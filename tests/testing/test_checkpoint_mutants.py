@@ -92,7 +92,8 @@ def leaves_a_failed_publication_behind(patch: Patch) -> None:
         ledger.on_publish_failed(state, trial, event, out)
         if out and isinstance(out[-1], DeleteCheckpoint):
             state.io.discard(("delete", event.trial, event.iteration, event.attempt))
-            del out[-1], trial.checkpoints[event.iteration]
+            del out[-1]
+            trial.checkpoints.pop(event.iteration, None)
 
     patch.setitem(experiment._STORE, PublishFailed, on_publish_failed)
 

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from tunekit.core import ordering
 from tunekit.core.commands import Command
 from tunekit.core.decisions import Continue, Decision, Pause, Stop
-from tunekit.core.events import TrialsSuggested
-from tunekit.core.rows import RowTable
 from tunekit.core.sequencer import Sequencer
 from tunekit.core.state import State
 from tunekit.errors import TunekitError
@@ -25,7 +23,7 @@ from tunekit.schedulers import ASHA
 from tunekit.schedulers.asha import ASHAState
 from tunekit.testing.sim_options import Faults, SimOptions
 from tunekit.testing.simulator import Simulation
-from tunekit.types import Mode, TrialId, TrialStatus
+from tunekit.types import Mode, StartOver, TrialId, TrialStatus
 
 
 class Recorded(ASHA):
@@ -103,6 +101,10 @@ STORMY = Faults(
     notice=0.1,
     machine=0.05,
     unreadable=0.2,
+    searcher=0.05,
+    bad_machine=0.2,
+    anew=0.2,
+    start_overs=(StartOver.UNOPENED,),  # The others compute something else.
 )
 SWEEPS: dict[str, SimOptions] = {
     "asha": SimOptions(num_trials=12, iterations=9, scheduler=Recorded(max_t=9, reduction_factor=2), logical_slots=4),
@@ -129,19 +131,7 @@ def outcome(seed: int, options: SimOptions) -> dict[str, Any]:
     DECISIONS.clear()
     world = World(seed, options)
     world.run()
-    assert world._last is not None
-    state, records = world._last[0], world._journal.open()
-    table = RowTable(records)
-    return {
-        "rows": {t.trial: [(row.iteration, row.metrics) for row in table.rows(t)] for t in state.trials},
-        "trials": [
-            (t.trial, t.draw, t.status, t.reason if t.status is TrialStatus.STOPPED else "") for t in state.trials
-        ],
-        "decisions": list(DECISIONS),
-        "told": world._heard,
-        # Each suggestion shows what the searcher had been told by then.
-        "suggested": [record.draws for record in records if isinstance(record, TrialsSuggested) and record.draws],
-    }
+    return {**world.outcome(), "decisions": list(DECISIONS)}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
@@ -162,7 +152,7 @@ def test_no_delay_and_no_number_of_workers_changes_anything(name: str, workers: 
 def test_no_loss_and_no_death_changes_anything(name: str, workers: int) -> None:
     reference = outcome(0, SWEEPS[name])
     options = replace(SWEEPS[name], max_live=workers, hang_timeout_s=25.0, faults=STORMY)
-    for seed in range(1, 4):
+    for seed in range(1, 3):
         assert not differences(reference, outcome(seed, options)), seed
 
 
@@ -176,7 +166,7 @@ def test_no_loss_and_no_death_changes_anything(name: str, workers: int) -> None:
     save_every=st.integers(0, 3),
     persist_s=st.sampled_from((0.0, 3.0)),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_any_sweep_has_one_outcome(seed: int, slots: int, workers: int, crash: float, eta: int, **how: Any) -> None:
     options = SimOptions(
         num_trials=9, iterations=9, scheduler=Recorded(max_t=9, reduction_factor=eta), logical_slots=slots, **how
@@ -184,6 +174,15 @@ def test_any_sweep_has_one_outcome(seed: int, slots: int, workers: int, crash: f
     faults = replace(STORMY, crash=crash)
     disturbed = outcome(seed, replace(options, max_live=workers, hang_timeout_s=25.0, faults=faults))
     assert not differences(outcome(0, options), disturbed)
+
+
+def test_a_searcher_that_fails_changes_nothing() -> None:
+    """What is under way is paused, so that nothing ends without those beside it that are asked for by the next run."""
+    options = replace(SWEEPS["asha"], ask_batch=1)
+    reference = outcome(0, options)
+    options = replace(options, faults=Faults(searcher=0.2))
+    for seed in range(1, 4):
+        assert not differences(reference, outcome(seed, options)), seed
 
 
 def test_trials_are_paused_and_go_on() -> None:

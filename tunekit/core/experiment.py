@@ -232,6 +232,8 @@ def _on_searcher_failed(state: State, event: SearcherFailed, out: list[Command])
     state.asking = False
     state.exhausted = True
     state.error = f"the searcher failed: {event.error.type}: {event.error.message}"
+    if state.order is not None:  # What is under way would end without those that are missing now beside it.
+        state.wind_up(Outcome.ERROR, state.error)
 
 
 def _wind_up(state: State, out: list[Command]) -> None:

@@ -16,6 +16,7 @@ from tunekit.core.commands import Command, LaunchTrial
 from tunekit.core.events import DriverStarted, Event, ResultReported
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
+from tunekit.testing.sim_books import ENDINGS
 from tunekit.types import LossCause, TrialId, TrialStatus
 
 _COMMANDS = frozenset(get_args(Command))
@@ -77,6 +78,10 @@ def _returned(records: Sequence[Record]) -> set[TrialId]:
             attempts[trial], starts[trial] = record.attempt, start
         elif isinstance(record, ResultReported) and record.attempt == attempts.get(record.trial):
             newest[record.trial] = max(record.iteration, newest.get(record.trial, 0))
+        elif isinstance(record, DriverStarted):
+            attempts.clear()
+        elif isinstance(record, ENDINGS) and record.attempt == attempts.get(record.trial):
+            del attempts[record.trial]  # What it says from now on does not count.
     return found
 
 

@@ -5,9 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from tunekit.core.events import (
+    LaunchFailed,
+    RestoreFailed,
+    TrialHalted,
+    TrialPreempted,
+    TrialRaised,
+    TrialReturned,
+    WorkerLost,
+)
 from tunekit.testing.sim_budgets import Budgets
 from tunekit.testing.sim_restarts import Restarts
 from tunekit.testing.sim_seconds import Seconds
+
+ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, WorkerLost, LaunchFailed, RestoreFailed)
+"""The events with which an attempt is over."""
 
 
 @dataclass(slots=True)
@@ -67,6 +79,9 @@ class Books:
     unreadable: set[int] = field(default_factory=set)
     decisions: dict[int, bool] = field(default_factory=dict)
     """By rung: whether the trial was told to go on."""
+
+    is_done: bool = False
+    """Whether it has surely ended although no attempt of it has: in deterministic mode, while it was parked."""
 
     @property
     def has_ended(self) -> bool:

@@ -62,12 +62,12 @@ def check_boot(
 def _check_visible(around: Surroundings, judge: Judge, oracle: Oracle) -> Iterator[str]:
     store = around.store
     for (trial, iteration), there in store.visible.items():
-        if not _is_known(judge.books[trial], iteration, there.attempt):
+        if not _is_known(judge.of(trial), iteration, there.attempt):
             yield f"checkpoint {iteration} of trial {trial}, attempt {there.attempt}, is not known to the journal"
         if there.state != oracle.state(trial, around.trained(trial, there.attempt, iteration)):
             yield f"checkpoint {iteration} of trial {trial} does not hold the state of that iteration"
     for trial, iteration, attempt in store.failures:
-        if (iteration, attempt) not in judge.books[trial].failures:
+        if (iteration, attempt) not in judge.of(trial).failures:
             yield f"failure checkpoint {iteration} of trial {trial}, attempt {attempt}, is not known to the journal"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
+from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial, TellOutlook
 from tunekit.core.events import CapacityChanged, Event
 from tunekit.runtime.line.spec import Delivery, ExecutorCommand
 from tunekit.testing.sim_journal import DriverDiedError
@@ -64,6 +64,8 @@ class SimExecutor:
         match command:
             case ContinueTrial():
                 attempt.go_on(command)
+            case TellOutlook():
+                attempt.expect(command)
             case StopTrial():
                 attempt.stop(command)
             case InterruptTrial():

@@ -26,7 +26,6 @@ from tunekit.core.events import (
     CheckpointStaged,
     DriverStarted,
     Event,
-    LaunchFailed,
     PublishFailed,
     RestoreFailed,
     ResultReported,
@@ -34,8 +33,6 @@ from tunekit.core.events import (
     Settings,
     TrialAssigned,
     TrialHalted,
-    TrialPreempted,
-    TrialRaised,
     TrialReturned,
     TrialSaving,
     TrialStarted,
@@ -43,12 +40,10 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.errors import InvariantViolationError
-from tunekit.testing.sim_books import Books
+from tunekit.testing.sim_books import ENDINGS, Books
 from tunekit.testing.sim_options import SimOptions
 from tunekit.testing.sim_rungs import Rungs
 from tunekit.types import TrialId, TrialStatus
-
-_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, WorkerLost, LaunchFailed, RestoreFailed)
 
 
 class Judge:
@@ -139,7 +134,7 @@ class Judge:
         elif isinstance(event, TrialStartedOver):
             if self._counts(book, event.attempt):
                 book.restarts.hear(event)
-        elif isinstance(event, _ENDINGS):
+        elif isinstance(event, ENDINGS):
             if self._counts(book, event.attempt):
                 self._see_end(book, event)
         else:
@@ -295,6 +290,7 @@ class Judge:
 
     def _see_launch(self, book: Books, command: LaunchTrial) -> None:
         self._require(not book.is_live, f"{command!r} launches a trial that is alive")
+        self._require(not book.is_done, f"{command!r} follows the deletion of what it was parked with")
         self._require(self._now >= book.not_before, f"{command!r} comes before {book.not_before} s")
         self._require(command.attempt > book.attempt, f"{command!r} follows attempt {book.attempt}")
         self._check_budgets(book, command)
@@ -352,8 +348,11 @@ class Judge:
             self._require(known, f"{command!r} deletes what is not published")
             is_beyond = book.has_ended and command.iteration > book.newest
             newer = max(book.published, default=0) > command.iteration
-            has_served = book.has_ended and book.published and (command.iteration, command.attempt) in book.interim
-            self._require(is_beyond or newer or bool(has_served), f"{command!r} deletes the newest checkpoint")
+            has_served = bool(book.published) and (command.iteration, command.attempt) in book.interim
+            if not (is_beyond or newer) and self._settings.logical_slots is not None and not book.is_live:
+                book.is_done = has_served  # It was parked when its end was decided, and no journal says so.
+            may_go = is_beyond or newer or (has_served and (book.has_ended or book.is_done))
+            self._require(may_go, f"{command!r} deletes the newest checkpoint")
             needed = (book.is_live or any(book.doom)) and book.resumed_from == command.iteration
             self._require(not needed, f"{command!r} deletes the checkpoint that its attempt started from")
         book.given_up.add((command.iteration, command.attempt))

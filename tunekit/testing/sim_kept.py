@@ -10,8 +10,7 @@ from collections.abc import Collection, Iterator
 
 from tunekit.schedulers import FIFO
 from tunekit.testing.sim_books import Books
-from tunekit.testing.sim_options import SimOptions
-from tunekit.testing.sim_workers import is_divisible
+from tunekit.testing.sim_options import SimOptions, is_divisible
 from tunekit.testing.sim_world import Oracle
 from tunekit.types import TrialId
 
@@ -55,6 +54,7 @@ def _is_comparable(options: SimOptions) -> bool:
     unheard = options.persist_s > 0 and faults.delay + 0.1 > 2 * options.stop_grace_s
     costs = faults.anew or faults.save or faults.store or faults.damage or faults.deaf or unheard
     asks = faults.interrupt or options.time_budget_s or options.fail_fast or options.time_limit_s
+    asks = asks or options.auto or options.deadline_s or options.max_cost or options.logical_slots  # It parks trials.
     return isinstance(options.scheduler, FIFO) and not costs and not asks and options.max_bytes is None
 
 

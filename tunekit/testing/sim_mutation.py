@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 from tunekit.core import lifecycle
 from tunekit.errors import TunekitError
-from tunekit.testing.sim_options import draw_options
+from tunekit.testing.sim_drawing import draw_options
 from tunekit.testing.simulator import Simulation
 
 

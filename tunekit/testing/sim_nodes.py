@@ -122,3 +122,8 @@ class SimNodes:
     def _arrive(self) -> None:
         self._tenants[f"node-{self._num_named}"] = []
         self._num_named += 1
+
+
+def is_bad(node: str) -> bool:
+    """Return whether a machine is one of the bad ones: each second."""
+    return node.endswith(tuple("02468"))

@@ -1,25 +1,19 @@
-"""What a simulated sweep is like, and which misfortunes it meets: all drawn from one seed.
-
-*Swarm*: each seed switches whole classes of faults on or off and draws their rates. A run with all classes at once
-rarely gets deep into any of them; a run with two gets into their interplay. One seed in ten knows no misfortune.
-"""
+"""What a simulated sweep is like, and which misfortunes it meets. ``tunekit.testing.sim_drawing`` draws them."""
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, field, fields
 
 from tunekit.core.events import Rule, Settings
 from tunekit.core.policies import Scheduler
-from tunekit.schedulers import ASHA, FIFO
+from tunekit.schedulers import FIFO
+from tunekit.types import StartOver
 
 METRIC = "loss"
 MESSAGES = ("as drawn", "no free license", "does not fit")
 """What user code says when it raises."""
 HARDWARE = "CUDA error"
 """What it says on a bad machine."""
-_PATTERNS = ("license", "does not fit", HARDWARE, "^Simulated", "^crashed: .*SIGSEGV", "^out of memory", "^hung")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +68,17 @@ class Faults:
 
     anew: float = 0.0
     """Of an attempt to make nothing of the checkpoint that it is given."""
+    start_overs: tuple[StartOver, ...] = tuple(StartOver)
+    """In which ways. One that did not open it counts from 1 again, and reports what it would have undisturbed."""
 
     @property
     def is_none(self) -> bool:
         """Whether nothing can go wrong."""
-        return not any(getattr(self, item.name) for item in fields(self))
+        return not any(getattr(self, name) for name in RATES)
+
+
+RATES = tuple(item.name for item in fields(Faults) if item.name != "start_overs")
+"""The names of all classes of misfortune."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,13 @@ class SimOptions:
     judged: bool = False
     """Whether the driver judges each row, and ends a trial at its last but one iteration."""
     time_budget_s: float | None = None
-    """Of the first run; each further one has as much again."""
+    """Of the first run; each further one has twice as much."""
+    deadline_s: float | None = None
+    """Of the first run, in experiment seconds; that of each further one is twice as far."""
+    max_cost: float | None = None
+    """Of the first run; each further one may cost twice as much. A second of a trial costs 1."""
+    auto: bool = False
+    """Whether trials choose how often they save."""
     rules: tuple[Rule, ...] = ()
     """What the user knows of failures."""
     fail_fast: bool = False
@@ -160,14 +166,21 @@ def settings_of(options: SimOptions, seed: int, num_trials: int, *, run: int, re
         run: How many runs have come to their end before.
         resume_errored: Whether trials that failed are taken up again.
     """
-    budget = options.time_budget_s
+
+    def more(limit: float | None) -> float | None:
+        return None if limit is None else limit * 2**run
+
     return Settings(
         metric=METRIC,
         seed=seed,
         num_trials=num_trials if options.counts else None,
         ask_batch=options.ask_batch,
         searcher_learns=options.learns,
-        time_budget_s=None if budget is None else budget * 2**run,
+        time_budget_s=more(options.time_budget_s),
+        deadline_s=more(options.deadline_s),
+        max_cost=more(options.max_cost),
+        prices={"CPU": 3600.0} if options.max_cost is not None else {},
+        tells_outlook=options.auto,
         max_failures=options.max_failures,
         rules=list(options.rules),
         fail_fast=options.fail_fast,
@@ -189,112 +202,6 @@ def settings_of(options: SimOptions, seed: int, num_trials: int, *, run: int, re
     )
 
 
-_RATES: dict[str, float] = {
-    "delay": 3.0,
-    "split": 0.5,
-    "duplicate": 0.5,
-    "crash": 0.15,
-    "zombie": 0.15,
-    "raises": 0.1,
-    "lease": 0.1,
-    "launch": 0.2,
-    "deaf": 0.5,
-    "hang": 0.15,
-    "save": 0.2,
-    "store": 0.2,
-    "damage": 0.3,
-    "driver": 0.06,
-    "interrupt": 0.03,
-    "capacity": 0.1,
-    "searcher": 0.2,
-    "notice": 0.1,
-    "machine": 0.05,
-    "bad_machine": 0.3,
-    "unreadable": 0.3,
-    "anew": 0.4,
-}
-"""The highest rate of each class."""
-_STORMS: dict[str, float] = {"crash": 0.5, "unreadable": 0.95}
-"""What happens all the time in some seeds: half of all iterations are lost, or the storage is gone for minutes."""
-_CALM = ("",) * 10
-
-
-def draw_faults(rng: random.Random) -> Faults:
-    """Draw which classes of faults there are, and how frequent they are."""
-    if rng.random() < 0.1:  # noqa: PLR2004 - one in ten
-        return Faults()
-    share = rng.choice((0.2, 0.4, 0.7))
-    rates = {name: rng.random() * rate for name, rate in _RATES.items() if rng.random() < share}
-    storm = rng.choice((*_STORMS, *_CALM))
-    return Faults(**{**rates, **({storm: _STORMS[storm] * rng.uniform(0.5, 1.0)} if storm else {})})
-
-
-def draw_options(rng: random.Random) -> SimOptions:
-    """Draw a small sweep and its misfortunes."""
-    iterations = rng.randint(3, 8)
-    options = SimOptions(
-        num_trials=rng.randint(1, 6),
-        iterations=iterations,
-        max_live=rng.randint(1, 4),
-        save_every=rng.choice((0, 1, 2, 3)),
-        saves_at_end=rng.random() < 0.6,  # noqa: PLR2004 - the more interesting half
-        num_to_keep=rng.choice((None, 1, 1, 2)),
-        by_score=rng.random() < 0.4,  # noqa: PLR2004
-        max_failures=rng.choice((-1, -1, 0, 1, 3)),
-        ask_batch=rng.randint(1, 6),
-        stop_grace_s=rng.choice((0.5, 5.0)),
-        faults=draw_faults(rng),
-    )
-    options = replace(options, **_draw_saving(rng))
-    kind = rng.random()
-    if kind < 0.35:  # noqa: PLR2004
-        options = replace(options, scheduler=_draw_asha(rng, iterations))
-    elif kind < 0.5:  # noqa: PLR2004
-        options = replace(options, judged=True)
-    if rng.random() < 0.2:  # noqa: PLR2004
-        options = replace(options, learns=True, counts=rng.random() < 0.5)  # noqa: PLR2004
-    if rng.random() < 0.2:  # noqa: PLR2004
-        options = replace(options, grows=rng.random() < 0.5, second_chance=rng.random() < 0.7)  # noqa: PLR2004
-    if rng.random() < 0.1:  # noqa: PLR2004
-        options = replace(options, fail_fast=True)
-    if rng.random() < 0.1:  # noqa: PLR2004
-        options = replace(options, time_budget_s=rng.uniform(5.0, 30.0))
-    if rng.random() < 0.5:  # noqa: PLR2004
-        options = replace(options, hang_timeout_s=rng.choice((8.0, 25.0)))  # the one hits stragglers, too
-    options = replace(
-        options,
-        max_preemption_failures=rng.choice((-1, -1, -1, 0, 2)),
-        max_futile_preemptions=rng.choice((None, 1, 3)),
-        backoff_s=rng.choice((0.0, 0.0, 2.0)),
-        max_identical_failures=rng.choice((None, None, 2)),
-        num_nodes=rng.randint(1, 3),
-        silent_restart=rng.choice(("warn", "fail")),
-    )
-    if rng.random() < 0.4:  # noqa: PLR2004
-        options = replace(options, rules=_draw_rules(rng))
-    if rng.random() < 0.1:  # noqa: PLR2004
-        options = replace(options, time_limit_s=rng.uniform(3.0, 20.0))
-    return options
-
-
-def _draw_rules(rng: random.Random) -> tuple[Rule, ...]:
-    """Draw what the user knows of failures; each seldom a reason to give up."""
-    actions = ("retry", "retry", "avoid_node", "avoid_node", "give_up")
-    patterns = rng.sample(_PATTERNS, rng.randint(1, 3))
-    return tuple(Rule(pattern, rng.choice(actions), rng.choice((-1, 1, 3))) for pattern in patterns)
-
-
-def _draw_saving(rng: random.Random) -> dict[str, Any]:
-    """Draw how checkpoints come to be, and how many there may be."""
-    return {
-        "max_bytes": rng.choice((None, None, rng.randint(5, 60))),
-        "pin_every": rng.choice((0, 0, 2, 3)),
-        "saves_failures": rng.random() < 0.5,  # noqa: PLR2004 - the more interesting half
-        "persist_s": rng.choice((0.0, 0.5, 2.0, 8.0)),
-    }
-
-
-def _draw_asha(rng: random.Random, iterations: int) -> ASHA:
-    grace = rng.randint(1, 2)
-    longest = rng.choice((iterations, iterations - 1)) if iterations - 1 > grace else iterations
-    return ASHA(max_t=max(longest, grace), grace_period=grace, reduction_factor=rng.randint(2, 3))
+def is_divisible(iteration: int, every: int) -> bool:
+    """Return whether something that happens every so many iterations happens now; 0: never."""
+    return every > 0 and iteration % every == 0

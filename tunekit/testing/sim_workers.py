@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from tunekit.core.commands import ContinueTrial, LaunchTrial, StopTrial
+from tunekit.core.commands import ContinueTrial, LaunchTrial, StopTrial, TellOutlook
 from tunekit.core.events import (
     CheckpointStaged,
     ErrorInfo,
@@ -31,7 +31,8 @@ from tunekit.core.events import (
 )
 from tunekit.runtime.line.spec import Delivery
 from tunekit.testing.sim_channel import SimChannel
-from tunekit.testing.sim_options import HARDWARE, MESSAGES, METRIC
+from tunekit.testing.sim_nodes import is_bad
+from tunekit.testing.sim_options import HARDWARE, MESSAGES, METRIC, is_divisible
 from tunekit.testing.sim_surroundings import Surroundings
 from tunekit.testing.sim_world import first_state, metric_of, next_state, size_of
 from tunekit.types import LossCause, StartOver
@@ -39,16 +40,6 @@ from tunekit.types import LossCause, StartOver
 ERROR = ErrorInfo(type="SimulatedError", message=MESSAGES[0])
 _NOTICE_S = 2.0
 CRASHES = (LossCause.CRASHED, LossCause.OUT_OF_MEMORY, LossCause.NODE_LOST, LossCause.PREEMPTED)
-
-
-def is_bad(node: str) -> bool:
-    """Return whether a machine is one of the bad ones: each second."""
-    return node.endswith(tuple("02468"))
-
-
-def is_divisible(iteration: int, every: int) -> bool:
-    """Return whether something that happens every so many iterations happens now; 0: never."""
-    return every > 0 and iteration % every == 0
 
 
 class SimAttempt:
@@ -69,8 +60,7 @@ class SimAttempt:
         self._saved_at = self._iteration
         self._time_total_s = launch.time_total_s
         self._state = first_state(around.seed, launch.trial)
-        self._lag = 0
-        """How many iterations are missing in its state."""
+        self._lag = 0  # How many iterations are missing in its state.
         self._anew: StartOver | None = None
         """How it shows that it made nothing of its checkpoint, until that has been said."""
         self._pace = 10.0 if around.rng.random() < around.options.stragglers else 1.0
@@ -83,6 +73,9 @@ class SimAttempt:
         self._saves_once = False
         """Whether its next row is saved, because its machine may go."""
         self._stop: StopTrial | None = None
+        self._outlook = launch.outlook
+        self._save_due_at = 0.0
+        """When it saves by its own choice, if it has one."""
         self._channel = SimChannel(around, self._lose_in_the_middle)
         self._saves: deque[tuple[float, Event]] = deque()
         """Saves that are not finished, each with the seconds that it takes: the first is under way."""
@@ -104,6 +97,10 @@ class SimAttempt:
         self._stop = command
         if self._is_waiting and self._can_act():
             self._halt()
+
+    def expect(self, command: TellOutlook) -> None:
+        """Hear what it may expect."""
+        self._outlook = command.outlook
 
     def interrupt(self) -> None:
         """Stop in the middle of an iteration, without saving; unless it is truly stuck."""
@@ -197,7 +194,8 @@ class SimAttempt:
 
     def _begin_anew(self, resume_from: int) -> None:
         """Let user code make nothing of its checkpoint. Its rows count on all the same, unless it did not open it."""
-        self._anew = self._around.anew[self.trial, self.attempt] = self._around.rng.choice(list(StartOver))
+        around = self._around
+        self._anew = around.anew[self.trial, self.attempt] = around.rng.choice(around.options.faults.start_overs)
         if self._anew is StartOver.UNOPENED:
             self._iteration = self._saved_at = 0
             self._time_total_s = 0.0
@@ -218,7 +216,7 @@ class SimAttempt:
         options = self._around.options
         final = self._iteration >= options.iterations
         is_pinned = is_divisible(self._iteration, options.pin_every)
-        is_regular = is_divisible(self._iteration, options.save_every) or is_pinned
+        is_regular = is_divisible(self._iteration, options.save_every) or is_pinned or self._is_worth_saving()
         is_due = is_regular or self._saves_once
         self._saves_once = False
         self._channel.send(
@@ -245,6 +243,13 @@ class SimAttempt:
             self._is_waiting = True
         else:
             self._plan_step()
+
+    def _is_worth_saving(self) -> bool:
+        """Return whether the trial itself chooses to save now: to find out what that costs, or because it is time."""
+        outlook, now = self._outlook, self._around.timeline.now
+        is_due = outlook is not None and (now >= self._save_due_at or outlook.interval_s is None)
+        self._save_due_at = now + (outlook.interval_s or 0.0) if outlook and is_due else self._save_due_at
+        return is_due
 
     def _misfortune(self) -> bool:
         """Let something happen to the worker, and return whether it ends here."""
@@ -347,7 +352,14 @@ class SimAttempt:
             }
             score = metric_of(state) if options.by_score and exact else None
             event = CheckpointStaged(
-                **about, manifest=manifest, score=score, pinned=pinned, exact=exact, interim=interim
+                **about,
+                manifest=manifest,
+                score=score,
+                pinned=pinned,
+                exact=exact,
+                interim=interim,
+                blocked_s=0.1 * options.auto,
+                took_s=options.persist_s * options.auto,
             )
         if not options.persist_s:
             self._channel.send(event)

@@ -12,7 +12,8 @@ Checked at each boot: the journal that a crash left can be read, and replay give
 was acknowledged is in it; each visible checkpoint is known to it, and whole; no attempt was launched twice; a judge
 with books of its own finds no fault with any command. At the end, besides: the sweep ended; each (trial, iteration) is
 in the table once, with the value of an undisturbed run; each trial ended as its failures and decisions say; the
-checkpoints are those of an undisturbed run; its accounts add up; and to run it again does nothing.
+checkpoints are those of an undisturbed run; its accounts add up; and to run it again does nothing. In deterministic
+mode a sweep that was drawn is run once more without misfortunes, and comes to the same.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import xxhash
 
@@ -39,11 +41,13 @@ from tunekit.runtime.driver.driver import Driver
 from tunekit.runtime.line.spec import Delivery
 from tunekit.testing.sim_accounts import check_accounts
 from tunekit.testing.sim_checks import check_boot, check_end, compare, require
+from tunekit.testing.sim_drawing import draw_options
 from tunekit.testing.sim_executor import SimExecutor
 from tunekit.testing.sim_journal import DriverDiedError, SimJournal
 from tunekit.testing.sim_judge import Judge
-from tunekit.testing.sim_options import SimOptions, draw_options, settings_of
+from tunekit.testing.sim_options import SimOptions, settings_of
 from tunekit.testing.sim_publisher import SimPublisher
+from tunekit.testing.sim_reference import check_dependence, differences, is_promised, outcome_of, undisturbed
 from tunekit.testing.sim_surroundings import Surroundings
 from tunekit.testing.sim_world import Oracle, SimClock, SimSearcher, SimStore, Timeline
 from tunekit.types import Mode, Outcome, TrialId, TrialStatus
@@ -83,6 +87,7 @@ class Simulation:
         self.seed = seed
         self._rng = random.Random(seed)  # noqa: S311 - the whole point is to be repeatable
         self.options = options if options is not None else draw_options(self._rng)
+        self._is_drawn = options is None
         self.store = SimStore()
         self._timeline = Timeline()
         self._oracle = Oracle(seed)
@@ -128,6 +133,8 @@ class Simulation:
                     self._fail("the sweep does not end")
                 if not self._timeline.step():
                     self._fail("the sweep has stalled: nothing is left to happen")
+            if self._is_drawn:
+                self._compare_with_undisturbed()
         except Exception as error:
             error.add_note(f"repeat it with: python -m tunekit.testing.simulator --seed {self.seed}")
             raise
@@ -143,6 +150,18 @@ class Simulation:
             virtual_s=self._timeline.now,
             digest=xxhash.xxh3_128_hexdigest(self._journal.disk),
         )
+
+    def outcome(self) -> dict[str, Any]:
+        """Return what the sweep, which is over, has come to."""
+        assert self._last is not None  # noqa: S101 - for the type checker
+        return outcome_of(self._last[0], self._journal.read_again(), self._heard)
+
+    def _compare_with_undisturbed(self) -> None:
+        """Hold that a sweep in deterministic mode comes to what it comes to if nothing happens."""
+        if self._last is not None and is_promised(self._around, self._last[0]):
+            reference = Simulation(self.seed, undisturbed(self.options))
+            reference.run()
+            require(differences(reference.outcome(), self.outcome()))
 
     # -- drivers -------------------------------------------------------------------------------------------------------
 
@@ -196,6 +215,7 @@ class Simulation:
     def _is_rerun(self, state: State, records: list[Record]) -> bool:
         """Check the results of a finished sweep, and say whether it still has to be run once more."""
         require(check_end(self._around, state, records, self._judge, self._oracle))
+        require(check_dependence(self.options, state))
         require(check_accounts(records, Experiment(self.options.scheduler, Mode.MIN)))
         if not self._launched_before:
             self._launched_before = len(self._around.launched)
