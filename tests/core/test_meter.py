@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+from msgspec import structs
 
 from tunekit.core.commands import EndExperiment, LaunchTrial, StopTrial
-from tunekit.core.events import TrialStarted, WorkerLost
+from tunekit.core.events import TrialAssigned, TrialStarted, WorkerLost
 from tunekit.core.meter import Meter
 from tunekit.testing.events import Script, capacity, driver, halted, lost, returned, timer
 from tunekit.types import LossCause, Outcome
@@ -100,8 +101,28 @@ def test_an_attempt_that_fails_to_begin_costs_what_it_took(play: Script) -> None
     play.begin(max_cost=10.0, prices={"GPU": 1.0})
     play(started(0, {"GPU": 2.0}), lost(0, cause=LossCause.PREEMPTED))
     before = play.experiment.state.meter.used.get("GPU", 0.0)
-    play(WorkerLost(trial=0, attempt=2, cause=LossCause.PREEMPTED, took_s=HOUR_S))
+    play(timer(HOUR_S), WorkerLost(trial=0, attempt=2, cause=LossCause.PREEMPTED, took_s=HOUR_S))
     assert play.experiment.state.meter.used["GPU"] == pytest.approx(before + 2.0)
+
+
+def test_a_driver_that_dies_while_attempts_are_prepared_has_paid_for_them(play: Script) -> None:
+    """As much as it lived to see: from when a worker came, or as long as that says, and not from before the launch."""
+    play.begin(max_cost=10.0, prices={"GPU": 1.0})
+    play(started(0, {"GPU": 2.0}), lost(0, cause=LossCause.PREEMPTED))
+    meter = play.experiment.state.meter
+    before = meter.used.get("GPU", 0.0)
+    play(TrialAssigned(at=HOUR_S, trial=0, attempt=2), timer(3 * HOUR_S))
+    play(structs.replace(driver(2, num_trials=1), at=50 * HOUR_S), capacity(1))
+    assert meter.used["GPU"] == pytest.approx(before + 2 * 2.0)
+    play(WorkerLost(at=51 * HOUR_S, trial=0, attempt=3, cause=LossCause.PREEMPTED, took_s=9 * HOUR_S))
+    assert meter.used["GPU"] == pytest.approx(before + 3 * 2.0)
+
+
+def test_what_is_occupied_before_it_is_known_what_that_is_is_counted_then(play: Script) -> None:
+    play.begin()
+    play(TrialAssigned(at=HOUR_S, trial=0, attempt=1), timer(3 * HOUR_S), lost(0, cause=LossCause.PREEMPTED))
+    play(structs.replace(started(0, {"GPU": 1.0}), attempt=2, took_s=0.0))
+    assert play.experiment.state.meter.used == pytest.approx({"GPU": 2.0})
 
 
 def test_a_deadline_ends_the_run_and_a_later_one_goes_on(play: Script) -> None:

@@ -76,7 +76,7 @@ class Experiment:
         if state.generation == 0 and not isinstance(event, DriverStarted):
             msg = f"the first event must be DriverStarted, got {event!r}"
             raise CoreBugError(msg)
-        state.now = event.at
+        state.before, state.now = state.now, event.at
         if state.just_ended:
             state.just_ended.clear()
         out: list[Command] = []
@@ -128,6 +128,7 @@ def _on_driver_started(state: State, event: DriverStarted, out: list[Command]) -
     if event.generation <= state.generation:
         msg = f"driver generation {event.generation} came after {state.generation}"
         raise CoreBugError(msg)
+    exposure.lapse(state, state.before)
     state.generation = event.generation
     if event.settings.score_attribute != state.settings.score_attribute:
         scores.rank_anew(state.trials, event.settings.score_attribute)

@@ -32,15 +32,23 @@ def exposed(handler: _Handler) -> _Handler:
 
 
 def prepared(handler: _Handler) -> _Handler:
-    """Have counted what an attempt occupied that has ended before it began, if it is known what that is."""
+    """Have counted what an attempt occupied that has ended before it began."""
 
     def handle(state: State, trial: TrialState, event: Any, out: list[Command]) -> None:
         if not trial.is_metered and event.took_s:
-            state.meter.add(trial.resources, event.took_s)
-            state.look_ahead()
+            state.count_preparation(trial, state.now, event.took_s)
         handler(state, trial, event, out)
 
     return handle
+
+
+def lapse(state: State, until: float) -> None:
+    """Count what attempts under way have occupied up to where the newest driver's knowledge ends, and nothing since."""
+    for index in state.live:
+        trial = state.trials[index]
+        if not trial.is_metered and trial.assigned_at is not None:
+            state.count_preparation(trial, until)
+    state.meter.lapse(until, state.now)
 
 
 def note(state: State, trial: TrialState, *, is_spared: bool = False) -> None:

@@ -22,7 +22,8 @@ def launch(state: State, trial: TrialState, out: list[Command]) -> None:
         trial.until = state.order.seats[trial.trial].until
     trial.intent = _RUN
     trial.own_stop = trial.is_assigned = False
-    trial.doom = None
+    trial.doom = trial.assigned_at = None
+    trial.launched_at = state.now
     trial.saved_at = trial.owes_at = 0
     trial.reason = trial.node = ""
     state.move(trial, _LAUNCHING)

@@ -42,7 +42,7 @@ from tunekit.core.events import (
 )
 from tunekit.core.exposure import exposed, prepared
 from tunekit.core.failures import is_own_doing, note_loss
-from tunekit.core.preparing import on_assigned
+from tunekit.core.preparing import on_assigned, on_assigned_in_vain
 from tunekit.core.retries import again, charge, end, fail, leave_slot, note_likeness, pay
 from tunekit.core.scheduling import decide, value_of
 from tunekit.core.sequencer import Sequencer
@@ -390,6 +390,6 @@ _WORK: dict[type, Handler] = {
 TRANSITIONS: dict[TrialStatus, dict[type, Handler]] = {
     TrialStatus.LAUNCHING: {**_WORK, **_ENDINGS, TrialAssigned: on_assigned, TrialSaving: on_saving},
     TrialStatus.RUNNING: {**_WORK, **_ENDINGS, TrialSaving: on_saving},
-    TrialStatus.STOPPING: {**_WORK, **_ENDINGS, TrialSaving: on_saving},
+    TrialStatus.STOPPING: {**_WORK, **_ENDINGS, TrialAssigned: on_assigned_in_vain, TrialSaving: on_saving},
 }
 """What an event of the current attempt does. No entry: it comes too late, and is counted and ignored."""

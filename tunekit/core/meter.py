@@ -47,6 +47,11 @@ class Meter(msgspec.Struct):
         if not self.num_held:  # Nothing is left of what rounding has left.
             self.held.clear()
 
+    def lapse(self, since: float, now: float) -> None:
+        """Count nothing between two moments: nobody knows what was occupied."""
+        self._count_to(since)
+        self.counted_to = now
+
     def add(self, amounts: Mapping[str, float], seconds: float) -> None:
         """Count what was occupied for so long and is no more, or is counted on from here."""
         for name, amount in amounts.items():

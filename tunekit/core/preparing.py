@@ -13,10 +13,18 @@ from tunekit.core.state import State
 from tunekit.core.trial import TrialState
 
 
+def on_assigned_in_vain(state: State, trial: TrialState, event: TrialAssigned, out: list[Command]) -> None:
+    """A worker begins to prepare an attempt that was told to stop meanwhile: it is occupied all the same."""
+    del event, out
+    if not trial.is_metered:
+        trial.assigned_at = state.now
+
+
 def on_assigned(state: State, trial: TrialState, event: TrialAssigned, out: list[Command]) -> None:
     """A worker begins to prepare the attempt: from here on, its silence is noticed."""
     del out
     trial.node = event.node
     trial.is_assigned = True
+    trial.assigned_at = state.now
     state.hear(trial)
     state.deadlines.watch(trial.trial)

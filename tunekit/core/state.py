@@ -43,6 +43,8 @@ class State:
     settings: Settings = field(default_factory=Settings)
     now: float = 0.0
     """Time of the newest event, in experiment seconds."""
+    before: float = 0.0
+    """Time of the event before that one."""
     generation: int = 0
     """Of the driver; 0 before the first."""
     max_live: int = 0
@@ -144,16 +146,34 @@ class State:
             self.meter.end(self.now, trial.resources)
             if self.settings.max_cost is not None:
                 self.look_ahead()
+        elif trial.assigned_at is not None:
+            self.count_preparation(trial, self.now)
         trial.started_at = trial.suspected_at = trial.deadline = None
         trial.is_hung = False
         trial.escalation = 0
 
     def occupy(self, trial: TrialState, resources: dict[str, float] | None, took_s: float) -> None:
-        """Count what an attempt occupies, to which a worker came so many seconds ago."""
+        """Count what an attempt occupies, which a worker has prepared for so many seconds; 0: it does not say."""
         trial.resources, trial.is_metered = resources or {"CPU": 1.0}, True
-        self.meter.begin(self.now, trial.resources, took_s)
+        self.meter.begin(self.now, trial.resources, self._prepared_s(trial, self.now, took_s) + trial.unmetered_s)
+        trial.unmetered_s = 0.0
         if self.settings.max_cost is not None:
             self.look_ahead()
+
+    def count_preparation(self, trial: TrialState, until: float, took_s: float = 0.0) -> None:
+        """Count what an attempt occupied that did not come to begin; later, if it is not known yet what that is."""
+        prepared_s = self._prepared_s(trial, until, took_s)
+        if trial.resources:
+            self.meter.add(trial.resources, prepared_s)
+            self.look_ahead()
+        else:
+            trial.unmetered_s += prepared_s
+
+    def _prepared_s(self, trial: TrialState, until: float, took_s: float) -> float:
+        """Return for how long a worker has prepared an attempt: as it says, or since it is known to have come."""
+        known_s = 0.0 if trial.assigned_at is None else until - trial.assigned_at
+        trial.assigned_at = None
+        return min(took_s or known_s, until - trial.launched_at)
 
     def look_ahead(self) -> None:
         """Reckon when the run is to be wound up. What trials occupy changes that only if costs are limited."""

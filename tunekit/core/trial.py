@@ -168,6 +168,12 @@ class TrialState(msgspec.Struct):
     """Whether that is being counted: a worker has come to the current attempt."""
     is_assigned: bool = False
     """While LAUNCHING: whether a worker has begun to prepare it, as far as anybody says so."""
+    launched_at: float = 0.0
+    """When the current attempt was launched, in experiment seconds."""
+    assigned_at: float | None = None
+    """When a worker began to prepare it, if anybody says so and it is not counted yet."""
+    unmetered_s: float = 0.0
+    """Seconds of attempts that ended before it was known what the trial occupies."""
     started_at: float | None = None
     """When the current attempt began to run, in experiment seconds; None: it has not, or is over."""
     run_s: float = 0.0

@@ -13,9 +13,10 @@ from typing import cast, get_args
 from tunekit.core.accounts import Accounts
 from tunekit.core.codec import Record
 from tunekit.core.commands import Command, LaunchTrial
-from tunekit.core.events import DriverStarted, Event, ResultReported
+from tunekit.core.events import DriverStarted, Event, ResultReported, TrialStarted
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
+from tunekit.core.state import State
 from tunekit.testing.sim_books import ENDINGS
 from tunekit.types import LossCause, TrialId, TrialStatus
 
@@ -34,6 +35,11 @@ def check_accounts(records: Sequence[Record], fresh: Experiment) -> Iterator[str
     total, returned = accounts.total(trials), _returned(records)
     if total.leased != leased:
         yield f"the accounts come to {total.leased} µs, but trials were live for {leased} µs: {total}"
+    held, metered = total.held, _metered_us(fresh.state)
+    if (
+        _is_meterable(records) and abs(held - metered) > len(records) + 1e-6 * held
+    ):  # Accounts are in whole microseconds.
+        yield f"workers were there for {held} µs by the accounts, and for {metered} µs by the meter"
     for index, by_cause in accounts.spent(trials).items():
         for cause, spent in by_cause.items():
             if min(spent.by_kind().values()) < 0:
@@ -46,6 +52,29 @@ def check_accounts(records: Sequence[Record], fresh: Experiment) -> Iterator[str
             shown, useful = {row.iteration for row in table.rows(trial)}, accounts.standing(trial.trial) - {0}
             if shown != useful and not (trial.trial in returned and useful < shown):
                 yield f"trial {trial.trial} has the rows {shown}, but useful are those of {useful}"
+
+
+def _metered_us(state: State) -> float:
+    """Return for how long CPUs were occupied as the core counts it, if each attempt occupied one."""
+    prepares = [trial.assigned_at for trial in state.trials if trial.assigned_at is not None]
+    unknown_s = sum(trial.unmetered_s for trial in state.trials) + sum(state.now - since for since in prepares)
+    return state.meter.cost(state.now, {"CPU": 3600.0 * 1e6}) + 1e6 * unknown_s
+
+
+def _is_meterable(records: Sequence[Record]) -> bool:
+    """Return whether each attempt occupied one CPU, and said that it began before it said anything else."""
+    launched: set[tuple[TrialId, int]] = set()
+    begun: set[tuple[TrialId, int]] = set()
+    for record in records:
+        if isinstance(record, LaunchTrial):
+            launched.add((record.trial, record.attempt))
+        elif isinstance(record, TrialStarted):
+            begun.update({(record.trial, record.attempt)} & launched)
+            if record.resources:
+                return False
+        elif isinstance(record, ResultReported) and (record.trial, record.attempt) not in begun:
+            return False
+    return True
 
 
 def _by_cause(losses: Mapping[str, int]) -> dict[str, int]:
