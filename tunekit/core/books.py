@@ -144,7 +144,7 @@ class Book:
     def prepare(self, lease: Lease, now: int, took_s: float) -> None:
         """Account for an attempt up to where user code begins, or would have begun."""
         known = now - lease.assigned if lease.assigned is not None else 0
-        restoring = min(micros(took_s) or known, now - lease.launched)
+        restoring = min(micros(took_s) if took_s else known, now - lease.launched)
         self.under(self.cause).restoring += restoring
         self.under(self.cause).queued += now - lease.launched - restoring
         lease.is_started = True
