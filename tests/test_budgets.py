@@ -72,6 +72,53 @@ def test_a_cost_pauses_and_a_larger_one_goes_on(make: Make, tmp_path: Path) -> N
 def test_a_cost_that_nothing_adds_to_is_refused(make: Make) -> None:
     with pytest.raises(ConfigError, match="got prices for TPU, but a trial occupies only CPU"):
         make(slowly, {"steps": 1}, max_cost=1.0, prices={"TPU": 2.0})
+    free = tk.with_resources(slowly, {"gpu": 0, "cpu": 2})
+    with pytest.raises(ConfigError, match=r"(?s)got prices for GPU, but a trial occupies only CPU.*hint: .*price for"):
+        make(free, {"steps": 1}, max_cost=1.0, prices={"GPU": 2.0, "CPU": 0})
+    with pytest.raises(ConfigError, match="but a trial occupies nothing"):
+        make(tk.with_resources(slowly, {"cpu": 0}), {"steps": 1}, max_cost=1.0, prices={"CPU": 2.0})
+
+
+def test_a_cost_that_nothing_adds_to_is_refused_with_all_else(make: Make) -> None:
+    failures = tk.FailureConfig(hang_timeout_s=None)
+    with pytest.raises(ConfigError) as caught:
+        make(
+            slowly,
+            {},
+            max_cost=1.0,
+            prices={"TPU": 2.0},
+            deterministic=True,
+            max_concurrent_trials=1,
+            run={"failure_config": failures},
+        )
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "FailureConfig.hang_timeout_s",
+        "max_cost",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "why"),
+    [
+        (
+            {"deadline": datetime.fromtimestamp(-9, UTC)},
+            "the deadline has come (hint: run the script again with",
+        ),
+        ({"time_budget_s": 0.01}, "the time budget of 0.01 s is used up (hint: run the script again with a larger"),
+        ({"max_cost": 1e-5, "prices": {"CPU": 3.6}}, "max_cost is used up: the trials have cost"),
+    ],
+    ids=str,
+)
+def test_every_run_that_a_limit_ends_says_so(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: dict[str, Any], why: str
+) -> None:
+    """Also one that launches nothing."""
+    tk.inline(make(slowly, {"steps": 100}, **limit, run={"verbose": 1}))
+    assert f"! {why}" in capsys.readouterr().err
+    tk.inline(make(slowly, {"steps": 100}, **limit, run={"verbose": 1}))
+    assert f"! {why}" in capsys.readouterr().err
+    tk.inline(tk.Tuner.restore(tmp_path / "exp", slowly))
+    assert f"! {why}" in capsys.readouterr().err
 
 
 def test_a_deadline_pauses_and_a_later_one_goes_on(make: Make, tmp_path: Path) -> None:

@@ -211,6 +211,11 @@ def test_a_bad_price_is_refused_by_name(price: Any) -> None:
     assert problems_of(TuneConfig, prices={"CPU": 0.0, "GPU": price}) == ["prices['GPU']"]
 
 
+def test_one_resource_has_one_price() -> None:
+    with pytest.raises(ConfigError, match="prices: got 'cpu' and 'CPU', which are one resource"):
+        TuneConfig(prices={"cpu": 1.0, "GPU": 3.0, "CPU": 2.0})
+
+
 def test_a_cost_needs_prices() -> None:
     """And says what they look like."""
     assert problems_of(TuneConfig, max_cost=5.0) == ["prices"]

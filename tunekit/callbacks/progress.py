@@ -26,11 +26,17 @@ from tunekit.core.metrics import score
 from tunekit.core.state import State
 from tunekit.core.trial import TrialState
 from tunekit.printable import printable
-from tunekit.types import LossCause, TrialId, TrialStatus
+from tunekit.types import LossCause, Outcome, TrialId, TrialStatus
 
 _ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, WorkerLost, LaunchFailed)
 _WARNINGS = (SaveFailed, PublishFailed, DeleteFailed)
 _MARKS = {TrialStatus.COMPLETED: "✓", TrialStatus.STOPPED: "■", TrialStatus.FAILED: "✗", TrialStatus.PAUSED: "‖"}
+_HINTS = {
+    Outcome.TIME_BUDGET: "a larger time_budget_s",
+    Outcome.DEADLINE: "a later deadline",
+    Outcome.MAX_COST: "a larger max_cost",
+}
+"""With what a run that came to a limit goes on."""
 _MAX_SHOWN = 60
 
 
@@ -54,6 +60,8 @@ class Progress:
         lines = [line for event in events if (line := self._line(event, state))]
         if state.ended:
             lines.append(_summary(state))
+            if state.outcome in _HINTS:
+                lines.append(f"! {state.error} (hint: run the script again with {_HINTS[state.outcome]})")
         if lines:
             stream = self._stream or sys.stderr
             stream.write("\n".join(map(printable, lines)) + "\n")

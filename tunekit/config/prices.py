@@ -16,7 +16,10 @@ def check_prices(problems: Problems, field: str, value: Any) -> None:
     if not isinstance(value, Mapping) or not value:
         problems.bad_type(field, value, "a dict with at least one price", hint=PRICES_HINT)
         return
+    known: dict[str, str] = {}
     for name, price in value.items():
+        if isinstance(name, str) and (other := known.setdefault(_plain_name(name), name)) != name:
+            problems.add(field, f"got {other!r} and {name!r}, which are one resource", hint=PRICES_HINT)
         if not isinstance(name, str):
             problems.bad_type(field, name, "keyed by names of resources", hint=PRICES_HINT)
         elif not is_number(plain_number(price)):
@@ -27,4 +30,8 @@ def check_prices(problems: Problems, field: str, value: Any) -> None:
 
 def plain_prices(value: Mapping[str, float]) -> dict[str, float]:
     """Return checked prices under Ray's names."""
-    return {_NAMES.get(name.lower(), name): float(price) for name, price in value.items()}
+    return {_plain_name(name): float(price) for name, price in value.items()}
+
+
+def _plain_name(name: str) -> str:
+    return _NAMES.get(name.lower(), name)

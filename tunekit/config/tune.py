@@ -63,7 +63,9 @@ class TuneConfig:
     """What the trials may cost by ``prices``, over all runs of the script; then they are saved and paused, as they are
     when the time is up. What their last saves cost comes on top."""
     prices: Mapping[str, float] | None = None
-    """What an hour of each resource costs, as in ``{"CPU": 0.04, "GPU": 2.1}``, in any currency, for ``max_cost``.
+    """What an hour of each resource costs, as in ``{"CPU": 0.04, "GPU": 2.1}``, in any currency.
+
+    It is for ``max_cost``, and for the costs in ``ResultGrid.ledger``.
 
     A trial costs what it occupies, from when a worker comes to it to the end of its attempt. Time in which it waits for
     a place costs nothing, and neither do workers that nobody uses. What has no price is free.

@@ -56,13 +56,15 @@ class Plan:
         """Check what can be known before any trial starts."""
         _ = self.info, self.space, self.scheduler, self.path
         self._check_searcher()
-        self._check_prices()
         problems = _checkpoint_problems(self.info, self.run.checkpoint_config)
         if self.resume_errored and self.restart_errored:
             problems.append("restart_errored: got True with resume_errored=True, which contradict each other")
         problems += self._order_problems()
+        hints = [_CHECKPOINT_HINT] if problems else []
+        if unpriced := self._price_problems():
+            problems, hints = problems + unpriced, [*hints, _PRICES_HINT]
         if problems:
-            raise ConfigError.collect(f"Tuner({self.info.name})", problems, hint=_CHECKPOINT_HINT)
+            raise ConfigError.collect(f"Tuner({self.info.name})", problems, hint="; ".join(hints))
         _warn_of_starting_over(self.info, self.run.checkpoint_config)
 
     def _order_problems(self) -> list[str]:
@@ -81,16 +83,17 @@ class Plan:
             problems.append("deterministic: got True, but the resources differ by trial, so one might not fit")
         return problems
 
-    def _check_prices(self) -> None:
-        """Refuse a limit that is never reached, since nothing that a trial occupies has a price."""
+    def _price_problems(self) -> list[str]:
+        """Return what is wrong with a limit that is never reached, since nothing that a trial occupies has a price."""
         prices, resources = self.tune.plain_prices, self.info.resources
-        if self.tune.max_cost is None or callable(resources) or any(prices.get(name) for name in resources):
-            return
+        if self.tune.max_cost is None or callable(resources):
+            return []
+        occupied = sorted(name for name, amount in resources.items() if amount)
+        if any(prices.get(name) for name in occupied):
+            return []
         priced = ", ".join(sorted(name for name, price in prices.items() if price)) or "nothing"
-        raise ConfigError(
-            f"max_cost: got prices for {priced}, but a trial occupies only {', '.join(sorted(resources))}, for nothing",
-            hint="give a price for what trials occupy, or say with with_resources(train, {'gpu': 1}) what that is",
-        )
+        what = f"only {', '.join(occupied)}, for nothing" if occupied else "nothing"
+        return [f"max_cost: got prices for {priced}, but a trial occupies {what}"]
 
     def _check_searcher(self) -> None:
         """Begin a search for a moment: whether the searcher fits the space shows in no other way."""
@@ -309,6 +312,7 @@ class Plan:
         return f"{getattr(stop, '__name__', type(stop).__name__)} said so"
 
 
+_PRICES_HINT = "give a price for what trials occupy, or say with with_resources(train, {'gpu': 1}) what that is"
 _CHECKPOINT_HINT = "give the class both save_checkpoint(path) and load_checkpoint(path)"
 
 
