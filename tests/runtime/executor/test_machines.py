@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from tunekit.core.events import CheckpointStaged, TrialStarted
+from tunekit.core.events import CheckpointStaged, TrialPreempted, TrialReturned, TrialStarted
 from tunekit.runtime.executor.machines import Machines
 from tunekit.runtime.executor.pool import Pool
 from tunekit.runtime.executor.records import WorkerRecord
@@ -321,6 +321,46 @@ def test_what_a_worker_has_heard_is_about_its_own_machine(world: World) -> None:
     world.machines.told(None, MachineNotice(source="Azure"))
     world.machines.told(world.workers[3], MachineNotice(source="Azure", is_withdrawn=True))
     assert world.machines.leaving == []
+
+
+def test_a_guess_does_not_put_off_what_is_known(world: World) -> None:
+    """An event that has begun has no time any more; and another process may come to ask the cloud."""
+    world.machines.told(world.workers[2], MachineNotice(source="Azure", deadline=1090.0))
+    world.machines.told(world.workers[3], MachineNotice(source="GCP"))
+    world.mailbox.orders.clear()
+    world.now = 1020.0
+    world.machines.told(world.workers[3], MachineNotice(source="GCP"))
+    assert told(world) == []
+    world.machines.told(world.workers[2], MachineNotice(source="Azure"))
+    assert world.machines._notices.known("there", "Azure") == NodeNotice("Azure", 1050.0), (
+        "it has begun before its time"
+    )
+    world.now = 1040.0
+    world.mailbox.orders.clear()
+    world.machines.told(world.workers[2], MachineNotice(source="Azure"))
+    assert told(world) == []
+
+
+def test_a_second_notice_does_not_forget_how_long_rows_take(world: World) -> None:
+    world.machines.hear("there", AWS)
+    for worker in (2, 3, 4):
+        report(world, worker, 40.0)
+    world.machines.hear("there", NodeNotice("Ray", deadline=1110.0))
+    told(world)
+    world.now = 1110.0 - 15 - 1.5 * 40.0
+    for worker in (2, 3, 4):
+        report(world, worker, 1.0)
+    world.machines.look()
+    assert len(told(world)) == 3
+
+
+def test_nothing_is_remembered_of_trials_that_have_ended(world: World) -> None:
+    """But for those that go on: how long a save took is known at once on the next machine."""
+    for worker in (2, 3, 4):
+        world.save(worker, 5.0)
+    world.machines.follow(TrialReturned(trial=world.trial(2), attempt=1))
+    world.machines.follow(TrialPreempted(trial=world.trial(3), attempt=1, reason="AWS"))
+    assert world.machines._saved.keys() == {world.trial(3), world.trial(4)}
 
 
 def test_the_gravest_notice_counts() -> None:

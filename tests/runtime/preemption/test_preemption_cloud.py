@@ -57,14 +57,13 @@ def test_a_token_of_aws_that_has_run_out_is_renewed(service: metadata.Service) -
     assert aws.notices(ask) == []
 
 
-def test_gcp_gives_half_a_minute_from_when_it_is_first_seen(service: metadata.Service) -> None:
-    now = [100.0]
-    gcp, ask = GCP(lambda: now[0]), service_at(service.address)
+def test_gcp_says_that_it_is_soon_and_not_when(service: metadata.Service) -> None:
+    gcp, ask = GCP(), service_at(service.address)
     assert gcp.notices(ask) == []
     service.pages[metadata.PREEMPTED] = "TRUE"
-    assert gcp.notices(ask) == [NodeNotice("GCP", 130.0)]
-    now[0], gcp._WAIT_S = 110.0, 0
-    assert gcp.notices(ask) == [NodeNotice("GCP", 130.0)]
+    assert gcp.notices(ask) == [NodeNotice("GCP", None)]
+    gcp._WAIT_S = 0
+    assert gcp.notices(ask) == [NodeNotice("GCP", None)]
 
 
 def test_gcp_tells_as_soon_as_it_changes(service: metadata.Service) -> None:

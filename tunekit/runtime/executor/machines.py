@@ -11,7 +11,15 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from tunekit.core.events import CheckpointStaged, Event, ResultReported, TrialStarted
+from tunekit.core.events import (
+    CheckpointStaged,
+    Event,
+    ResultReported,
+    TrialHalted,
+    TrialRaised,
+    TrialReturned,
+    TrialStarted,
+)
 from tunekit.runtime.executor.cluster import Cluster
 from tunekit.runtime.executor.pool import Pool
 from tunekit.runtime.executor.records import WorkerRecord
@@ -25,7 +33,7 @@ from tunekit.types import TrialId
 
 _NODES_S: Final = 10.0
 _SOON_S: Final = 30.0
-"""The shortest notice that clouds give; assumed where they do not say when."""
+"""The shortest notice that clouds give; assumed where they do not say when, as Google never does."""
 
 
 class Machines:
@@ -83,6 +91,8 @@ class Machines:
             self._saved[event.trial] = self._clock(), self._saved.get(event.trial, (0.0, 0.0))[1]
         elif isinstance(event, CheckpointStaged):
             self._saved[event.trial] = self._clock(), event.took_s
+        elif isinstance(event, TrialReturned | TrialRaised | TrialHalted):
+            self._saved.pop(event.trial, None)
         elif self._stays and isinstance(event, ResultReported):
             for stay in self._stays.values():
                 if stay.trial == event.trial:
@@ -100,9 +110,14 @@ class Machines:
         if said.is_withdrawn:
             self.withdraw(record.node, said.source)
         else:
-            has_no_deadline = said.deadline is None and said.ends
-            deadline = self._clock() + _SOON_S if has_no_deadline else said.deadline
+            is_guess = said.deadline is None and said.ends
+            deadline = self._guess(record.node, said.source) if is_guess else said.deadline
             self.hear(record.node, NodeNotice(said.source, deadline, ends=said.ends))
+
+    def _guess(self, node: str, source: str) -> float:
+        """Return when a machine is gone whose cloud does not say; never later than what it has said before."""
+        known, soon = self._notices.known(node, source), self._clock() + _SOON_S
+        return soon if known is None or known.deadline is None else min(known.deadline, soon)
 
     def withdraw(self, node: str, source: str) -> None:
         """Take in that a machine stays after all, as far as this source knows."""
@@ -140,7 +155,7 @@ class Machines:
             stays = notice.ends and saves and is_busy and num_places <= 0 and pays(self._window_s(notice))
             num_places -= is_busy
             if stays:
-                self._stays[worker] = Stay(_trial(self._pool.workers[worker]), self._clock())
+                self._stays.setdefault(worker, Stay(_trial(self._pool.workers[worker]), self._clock()))
                 self._warn(worker, notice, ends=False)
             else:
                 self._warn(worker, notice, ends=notice.ends, saves=saves)

@@ -14,7 +14,6 @@ import http.client
 import ipaddress
 import json
 import os
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -143,22 +142,15 @@ class GCP:
     """
 
     every_s = 1.0
-    _NOTICE_S = 30.0
     _WAIT_S = 20
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """Begin with a machine that stays."""
-        self._clock = clock
-        self._deadline: float | None = None
+    def __init__(self) -> None:
+        """Begin without an answer."""
         self._etag = ""
 
     def notices(self, ask: Ask) -> list[NodeNotice]:
-        """Return the preemption, with the time that there usually is from when it was first seen."""
-        if self._ask(ask).strip() != "TRUE":
-            self._deadline = None
-            return []
-        self._deadline = self._deadline or self._clock() + self._NOTICE_S
-        return [NodeNotice("GCP", self._deadline)]
+        """Return the preemption, of which nothing says when it comes."""
+        return [NodeNotice("GCP")] if self._ask(ask).strip() == "TRUE" else []
 
     def _ask(self, ask: Ask) -> str:
         """Return the flag, as soon as it is another one than that of the last answer, or after a while."""

@@ -41,6 +41,10 @@ class Notices:
         known[notice.source] = notice
         return is_news
 
+    def known(self, node: str, source: str) -> NodeNotice | None:
+        """Return what one source has said of a machine."""
+        return self._notices.get(node, {}).get(source)
+
     def withdraw(self, node: str, source: str) -> bool:
         """Forget the notice of one source, and return whether there was one."""
         return self._notices.get(node, {}).pop(source, None) is not None
