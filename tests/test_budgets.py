@@ -91,7 +91,7 @@ def test_a_cost_that_nothing_adds_to_is_refused_with_all_else(make: Make) -> Non
             max_concurrent_trials=1,
             run={"failure_config": failures},
         )
-    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+    assert [problem.partition(":")[0] for problem in caught.value.fields["problems"]] == [
         "FailureConfig.hang_timeout_s",
         "max_cost",
     ]
