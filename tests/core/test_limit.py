@@ -328,3 +328,15 @@ def test_an_event_looks_at_no_other_trial() -> None:
                 experiment.handle(event)
         counts.append(trials.num_seen)
     assert counts[1] <= counts[0] + 10
+
+
+def test_a_run_that_is_over_when_it_begins_deletes_nothing_any_more(play: Script) -> None:
+    """Its deadline had passed when the script was run again, with a smaller limit."""
+    play.begin(max_experiment_bytes=100)
+    for iteration in (1, 2, 3):
+        save(play, 0, iteration)
+    [end] = play(driver(2, num_trials=1, max_experiment_bytes=10, deadline_s=0.0))
+    assert isinstance(end, EndExperiment)
+    assert play(capacity(2)) == []
+    play(driver(3, num_trials=1, max_experiment_bytes=10))
+    assert gone(play(capacity(2))) == [(0, 1), (0, 2)]

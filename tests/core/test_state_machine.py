@@ -314,10 +314,13 @@ class World(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def driver_dies(self, data: st.DataObject) -> None:
-        """Cadence, budgets and limits may change with each run of the script; what the sweep is may not."""
-        fixed = {name: getattr(self.settings, name) for name in ("num_trials", "searcher_learns", "asks_every_result")}
-        budget = self.settings.max_failures
-        self.settings = data.draw(core_settings(max_failures=budget, resume_errored=False, **fixed))
+        """Cadence and limits may change with each run of the script; what the sweep is may not.
+
+        Neither do budgets change here: of a smaller one it is not known whether a loss before it still counts.
+        """
+        names = ("num_trials", "searcher_learns", "asks_every_result", "max_failures", "max_preemption_failures")
+        fixed = {name: getattr(self.settings, name) for name in names}
+        self.settings = data.draw(core_settings(resume_errored=False, **fixed))
         self.start_driver()
         self.look_around(data)
         self.tell(CapacityChanged(max_live=2))

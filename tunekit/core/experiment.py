@@ -92,7 +92,7 @@ class Experiment:
             ordering.go_on(state, state.order, out)
         elif len(state.live) < state.max_live:
             _launch(state, out)
-        if state.limit is not None and type(event) not in _TAKING_OVER:
+        if state.limit is not None and not state.ended and type(event) not in _TAKING_OVER:
             ledger.make_room(state, out)
         if not state.live:
             _end(state, out)

@@ -25,7 +25,7 @@ from tunekit.core.events import (
 from tunekit.types import LossCause, TrialStatus
 
 _PREEMPTIONS = {LossCause.PREEMPTED, LossCause.NODE_LOST}
-_NOBODYS_FAULT = {LossCause.DRIVER_LOST, LossCause.NOT_STARTED, LossCause.RESTORE_FAILED}
+_NOBODYS_FAULT = {LossCause.DRIVER_LOST, LossCause.NOT_STARTED, LossCause.RESTORE_FAILED, LossCause.STORAGE}
 _MAX_STORAGE_FAULTS = 8
 
 
