@@ -20,8 +20,11 @@ import time
 from typing import Any
 
 from ray import _raylet
+from ray._private.state import state
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
+
+from tunekit.runtime.preemption.drain import draining_nodes
 
 DETECTION = {
     "health_check_initial_delay_ms": 500,
@@ -66,6 +69,12 @@ def drain(address: str, node: str) -> None:
     deadline_ms = int((time.time() + 600) * 1000)
     is_accepted, why = client.GcsClient(address=address).drain_node(node, reason, "spot", deadline_ms)
     assert is_accepted, why
+    state._initialize_global_state(client.GcsClientOptions.create(address, None, True, False))  # noqa: FBT003 - Ray's
+    while node not in (notices := draining_nodes()):
+        time.sleep(0.1)
+    notice = notices[node]
+    assert notice.deadline is not None
+    assert abs(notice.deadline - deadline_ms / 1000) < 1, f"another unit than {deadline_ms} ms: {notice}"
 
 
 def mend(cluster: Cluster) -> None:
