@@ -7,7 +7,7 @@ There are NUM nodes besides the head, and one for each CLOUD, whose workers take
 Prints its address. Then it answers each line with the process numbers of the raylets of all nodes but the head, as one
 line of JSON, after doing what it says: ``raylets`` (nothing), ``mend`` (replace every node whose raylet has ended,
 with all that it left behind, by a new one), ``kill`` (end the newest node and all of its processes by SIGKILL),
-``drain`` (say that the newest node is to be gone in ten minutes, as a launcher does of a spot machine) or ``add`` (one
+``drain`` (say that the newest node is to be gone in a minute, as a launcher does of a spot machine) or ``add`` (one
 more). A raylet that somebody else has killed stays a zombie until it is mended, and its workers, who
 watch for it, do not notice.
 """
@@ -36,6 +36,9 @@ DETECTION = {
 answer has a minute."""
 HASTY = {**DETECTION, "health_check_timeout_ms": 1500}
 """One that does not answer is given up as soon. Being wrong costs no more than an attempt."""
+
+NOTICE_S = 55
+"""So little that no trial stays, although no other place is free."""
 
 
 def main() -> None:
@@ -66,7 +69,7 @@ def drain(address: str, node: str) -> None:
     rpc: Any = autoscaler_pb2  # Neither has stubs.
     client: Any = _raylet
     reason = rpc.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-    deadline_ms = int((time.time() + 600) * 1000)
+    deadline_ms = int((time.time() + NOTICE_S) * 1000)
     is_accepted, why = client.GcsClient(address=address).drain_node(node, reason, "spot", deadline_ms)
     assert is_accepted, why
     state._initialize_global_state(client.GcsClientOptions.create(address, None, True, False))  # noqa: FBT003 - Ray's
