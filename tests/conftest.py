@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, settings
 from s3_server import BUCKET, S3Server
 
 settings.register_profile("dev", deadline=None, print_blob=True)
-# Two shared cores: examples are few and the same at each run, so that a red test is red for a reason. What fails is shown
-# as it was drawn: to make it smaller can take longer than a test may.
+# Two shared cores: examples are few and the same at each run, so that a red test is red for a reason. What fails is
+# shown as it was drawn: to make it smaller can take longer than a test may.
 settings.register_profile(
     "ci", deadline=None, print_blob=True, derandomize=True, max_examples=50, phases=[Phase.explicit, Phase.generate]
 )
