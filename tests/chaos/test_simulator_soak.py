@@ -65,7 +65,7 @@ def test_before_every_command_of_drawn_sweeps(kills: int) -> None:
         options, command = drawn(seed), 0
         while Simulation(seed, replace(options, crash_before=command)).run().deaths:
             command += 1
-        assert command > 1
+        assert command > 0
 
 
 def test_ten_thousand_trials(kills: int) -> None:

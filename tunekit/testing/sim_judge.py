@@ -380,7 +380,7 @@ class Judge:
             return  # Who waits and what is decided depends on others that may still be on their way.
         self._require(not book.is_waiting, f"trial {event.trial} is left waiting after {event!r}")
         told = [c for c in commands if isinstance(c, ContinueTrial | StopTrial) and c.trial == event.trial]
-        if not told or event.iteration not in book.decisions:
+        if not told or event.iteration not in book.decisions or any(book.doom):
             return
         goes_on, expected = isinstance(told[0], ContinueTrial), book.decisions[event.iteration]
         self._require(goes_on == expected, f"{told[0]!r} answers {event!r}, but going on must be {expected}")

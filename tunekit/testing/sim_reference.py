@@ -20,10 +20,11 @@ from tunekit.types import TrialStatus
 
 
 def undisturbed(options: SimOptions) -> SimOptions:
-    """Return the same sweep without misfortunes, and without limits that the clock decides about."""
+    """Return the same sweep without misfortunes, and without limits that a clock decides about, nor hangs."""
     return replace(
         options,
         faults=Faults(),
+        hang_timeout_s=None,
         time_budget_s=None,
         deadline_s=None,
         max_cost=None,

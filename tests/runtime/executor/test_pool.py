@@ -8,7 +8,7 @@ import pytest
 
 from tunekit.errors import ResourcesError
 from tunekit.runtime.executor.heads import Held
-from tunekit.runtime.executor.patience import Patience
+from tunekit.runtime.executor.patience import Patience, say
 from tunekit.runtime.executor.pool import Plan, Pool
 from tunekit.runtime.line.shapes import Node, Offers, check_shape, shape_of
 from tunekit.runtime.line.wire import Assign
@@ -358,3 +358,17 @@ def test_a_worker_that_is_gone_had_been_at_work_on_the_first_of_what_it_had() ->
     stage.now += 5.0
     [begun] = stage.pool.lost(2)
     assert begun.head_s == 0.0, "how long it ran is in its rows"
+
+
+def test_a_terminal_that_has_gone_takes_no_sweep_with_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say("trials have waited\n")
+    assert capsys.readouterr().err == "trials have waited\n"
+
+    class Gone:
+        def write(self, text: str) -> None:
+            raise OSError(9, "Bad file descriptor", text)
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    say("trials have waited\n")

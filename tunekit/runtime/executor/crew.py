@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -20,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tunekit.runtime.executor.actor import Worker
 from tunekit.runtime.executor.cluster import Cluster
 from tunekit.runtime.executor.obituary import Obituaries
+from tunekit.runtime.executor.patience import say
 from tunekit.runtime.executor.ray_errors import Loss, classify, explained
 from tunekit.runtime.executor.records import WorkerRecord
 from tunekit.runtime.line.door import Door, Errand, door_name
@@ -205,7 +205,7 @@ class Crew:
             self.reap()
         if self._doomed:
             pids = ", ".join(map(str, sorted(self._doomed)))
-            sys.stderr.write(f"tunekit: worker processes {pids} were killed and are still there\n")
+            say(f"tunekit: worker processes {pids} were killed and are still there\n")
 
     def _doom(self, record: WorkerRecord) -> None:
         if record.pid and record.node == self._here:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
+from tunekit.printable import printable
 from tunekit.runtime.executor.avoiding import Avoidance
 from tunekit.runtime.line.shapes import Shape, describe_amounts
 
@@ -55,3 +58,10 @@ class Patience:
             return ""
         self._has_told = True
         return "tunekit: a trial was to avoid a node, but no other one has room for it, so it may run there\n"
+
+
+def say(text: str) -> None:
+    """Print something for the user. A terminal that has gone takes no sweep with it."""
+    if text:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(printable(text))

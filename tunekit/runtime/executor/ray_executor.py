@@ -14,7 +14,6 @@ nothing of it is listened to, and the mailbox tells it to end itself.
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import time
 import traceback
@@ -32,12 +31,11 @@ from tunekit.core.events import (
     TrialRaised,
     TrialStarted,
 )
-from tunekit.printable import printable
 from tunekit.runtime.executor.cluster import Cluster
 from tunekit.runtime.executor.crew import Crew
 from tunekit.runtime.executor.losses import Departure, FalseStarts, Losses, left_open, lost
 from tunekit.runtime.executor.machines import Machines
-from tunekit.runtime.executor.patience import Patience
+from tunekit.runtime.executor.patience import Patience, say
 from tunekit.runtime.executor.pool import Pool
 from tunekit.runtime.executor.ray_errors import Loss
 from tunekit.runtime.executor.records import WorkerRecord
@@ -336,7 +334,7 @@ class RayExecutor:
 
     def _give_up(self, error: Exception) -> None:
         """Report everything as lost: nothing can be learned of any worker any more."""
-        sys.stderr.write(printable("".join(traceback.format_exception(error))))
+        say("".join(traceback.format_exception(error)))
         with self._lock:
             self._broken = error_info(error)
             loss = Loss(LossCause.NOT_STARTED, f"the executor failed: {self._broken.message}")  # No trial pays for it.
@@ -350,7 +348,7 @@ class RayExecutor:
         if self._pool.longest_coming_s() > _RELAY_S:
             self._crew.open_relay(self._pool.capacity())
         self._machines.look()
-        sys.stderr.write(printable(self._patience.complain(self._pool.starving(), now, self._cluster.free)))
+        say(self._patience.complain(self._pool.starving(), now, self._cluster.free))
 
     # -- acting, with the lock held ------------------------------------------------------------------------------------
 
