@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tunekit.core.alarms import LISTEN_S, Alarms
 from tunekit.core.commands import Command, ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial
 from tunekit.core.decisions import Decision, Pause
+from tunekit.schedulers import ASHA
 from tunekit.testing.events import (
     Script,
     assigned,
@@ -281,6 +282,27 @@ def test_a_trial_that_waits_for_its_decision_goes_on_from_there(play: Script) ->
     play.begin(hang_timeout_s=5.0, asks_every_result=True)
     assert play(started(0), at(row(0, 1), 3.0)) == [ContinueTrial(trial=0, attempt=1, until=2)]
     assert play.experiment.next_deadline() == 8.0
+
+
+@pytest.mark.parametrize("is_decided_first", [True, False], ids=["decided while it runs", "decided at its row"])
+def test_one_that_its_clock_has_ended_is_not_stopped_by_the_scheduler_as_well(*, is_decided_first: bool) -> None:
+    """In deterministic mode: what follows depends on the clock, whatever its last row would have led to, and is said.
+
+    The row at which the scheduler stops the trial was on its way when its time was up.
+    """
+    play = Script(ASHA(max_t=16, grace_period=1, reduction_factor=2))
+    play.begin(num_trials=2, logical_slots=2, metric="loss", time_limit_s=20.0)
+    play(at(started(0), 0.0), at(started(1), 5.0))
+    better, worse = row(0, 1, metrics={"loss": 1.0}), row(1, 1, metrics={"loss": 2.0})
+    if is_decided_first:
+        play(at(better, 10.0))
+    assert play(timer(25.0))[-1] == StopTrial(trial=1, attempt=1, reason="time_limit_s=20 is used up")
+    play(worse, *(() if is_decided_first else (better,)), halted(0), halted(1))
+    trial = play.trial(1)
+    assert (trial.status, trial.reason) == (TrialStatus.COMPLETED, "time_limit_s=20 is used up")
+    assert play.experiment.state.order is not None
+    assert "was ended by time_limit_s" in play.experiment.state.order.depends_on
+    play.replay()
 
 
 # -- alarms ------------------------------------------------------------------------------------------------------------

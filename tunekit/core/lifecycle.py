@@ -93,8 +93,7 @@ def on_result(  # noqa: C901 - at every row; calls would cost more than what the
     if event.final or trial.intent is _STOP:
         return
     if event.stop:
-        trial.own_stop = True
-        stop(state, trial, _STOP, event.stop, out)
+        stop(state, trial, _STOP, event.stop, out, is_own=True)
     elif trial.until is not None and event.iteration >= trial.until:
         _answer(state, trial, event, out)
     elif state.settings.asks_every_result:
@@ -154,10 +153,15 @@ def worker_horizon(state: State, trial: TrialState) -> int | None:
     return (start or 0) + 1
 
 
-def stop(state: State, trial: TrialState, intent: Intent, reason: str, out: list[Command]) -> None:
-    """Tell a live trial to stop or pause, and set the deadline for harder measures."""
-    trial.intent = max(trial.intent, intent)
-    trial.reason = reason
+def stop(
+    state: State, trial: TrialState, intent: Intent, reason: str, out: list[Command], *, is_own: bool = False
+) -> None:
+    """Tell a live trial to stop or pause, and set the deadline for harder measures.
+
+    The first reason stays: a trial that its clock has ended is not one that the scheduler stopped too.
+    """
+    if intent > trial.intent:
+        trial.intent, trial.reason, trial.own_stop = intent, reason, is_own
     if trial.status is _STOPPING:
         return
     state.move(trial, _STOPPING)
@@ -177,8 +181,7 @@ def look_after(state: State, trial: TrialState, out: list[Command]) -> None:
         return
     limit = limit_due(state.settings, trial)
     if limit is not None and limit <= state.now:
-        trial.own_stop = True
-        stop(state, trial, _STOP, f"time_limit_s={state.settings.time_limit_s:g} is used up", out)
+        stop(state, trial, _STOP, f"time_limit_s={state.settings.time_limit_s:g} is used up", out, is_own=True)
     elif trial.suspected_at is None:
         trial.suspected_at = state.now
         state.deadlines.watch(trial.trial)
