@@ -20,6 +20,7 @@ from tunekit.testing.events import (
     lost,
     published,
     raised,
+    restore_failed,
     returned,
     row,
     saved,
@@ -227,6 +228,26 @@ def test_what_it_was_given_is_kept_and_trusted() -> None:
     assert launch.resume_from == 4
     play(started(0, 3, restored_from=4), *rows(learns, range(5, 9), at=5, attempt=3), returned(0, 3))
     assert play.trial(0).status is TrialStatus.COMPLETED
+
+
+def test_failures_from_what_it_was_given_do_not_lead_to_what_was_made_anew() -> None:
+    """The given one is suspect after two failures alike; it is still the newest that holds this trial's training."""
+    play = stopped()
+    play(staged(0, 7, 2), published(0, 7, 2), halted(0, 2))
+    play(driver(2, num_trials=1, metric="loss", max_failures=9, resume_errored=True), capacity(1))
+    for attempt in range(3, 6):
+        (launch,) = (command for command in play(raised(0, attempt)) if isinstance(command, LaunchTrial))
+        assert launch.resume_from == 4
+    assert play.trial(0).checkpoints[4].is_suspect
+    play.replay()
+
+
+def test_without_what_it_was_given_it_begins_at_the_beginning() -> None:
+    play = stopped()
+    play(halted(0, 2), driver(2, num_trials=1, metric="loss", max_failures=9, resume_errored=True), capacity(1))
+    (launch,) = (c for c in play(restore_failed(0, 4, 3)) if isinstance(c, LaunchTrial))
+    assert launch.resume_from is None
+    assert play.trial(0).checkpoints[5].began_anew
 
 
 def test_what_it_was_given_makes_no_room_for_what_it_has_saved_since() -> None:

@@ -68,10 +68,10 @@ def forgets_that_it_is_to_fail(patch: Patch) -> None:
 @mutant
 def trusts_what_it_has_saved(patch: Patch) -> None:
     def is_doomed(state: State, trial: TrialState, out: list[Command]) -> bool:
-        known = {iteration: entry.is_suspect for iteration, entry in trial.checkpoints.items()}
+        known = {iteration: entry.began_anew for iteration, entry in trial.checkpoints.items()}
         is_one = anew.is_doomed(state, trial, out)
         for iteration, entry in trial.checkpoints.items():
-            entry.is_suspect = known.get(iteration, entry.is_suspect)
+            entry.began_anew = known.get(iteration, entry.began_anew)
         return is_one
 
     patch.setattr(lifecycle, "is_doomed", is_doomed)

@@ -58,7 +58,7 @@ def is_doomed(state: State, trial: TrialState, out: list[Command]) -> bool:
     if trial.doom is None:
         return False
     for entry in trial.checkpoints.values():
-        entry.is_suspect = entry.is_suspect or entry.attempt == trial.attempt
+        entry.began_anew = entry.began_anew or entry.attempt == trial.attempt
     trial.error = trial.doom
     fail(state, trial, out)
     return True

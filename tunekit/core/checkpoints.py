@@ -35,8 +35,11 @@ def newest(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | None
 
 
 def start(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | None:
-    """Return the checkpoint that the next attempt starts from: the newest, or the newest that is not suspect."""
-    found = restorable(checkpoints)
+    """Return the checkpoint that the next attempt starts from: the newest, or the newest that is not suspect.
+
+    It is never one that holds another training than the trial's, whatever else is there.
+    """
+    found = [entry for entry in restorable(checkpoints) if not entry.began_anew]
     trusted = [entry for entry in found if not entry.is_suspect]
     return (trusted or found)[-1] if found else None
 

@@ -70,7 +70,7 @@ def _fill_slots(state: State, order: Sequencer, out: list[Command]) -> bool:
             index, seen = order.returning.pop(0)
             trial = state.trials[index]
             if seen is None:  # It failed, and whatever it computes again is asked about again.
-                entry = checkpoints.newest(trial.checkpoints)
+                entry = checkpoints.start(trial.checkpoints)
                 seen = entry.iteration if entry else 0
             if trial.status is TrialStatus.PAUSED:
                 state.move(trial, TrialStatus.PENDING)

@@ -45,6 +45,8 @@ class CheckpointState(msgspec.Struct):
     damaged: bool = False
     is_suspect: bool = False
     """Whether two attempts in a row have failed in the same way from it: another one is preferred."""
+    began_anew: bool = False
+    """Whether an attempt saved it that had begun anew, where that is not wanted: no attempt starts from it."""
     interim: bool = False
     """Whether it is there only to go on from: it goes as soon as a newer one is there."""
     manifest: dict[str, Any] | None = None

@@ -54,6 +54,8 @@ class Books:
     """Checkpoint and kind of the newest failure that is surely charged."""
     suspects: set[tuple[int, int]] = field(default_factory=set)
     """Iteration and attempt of checkpoints from which it has failed twice in the same way."""
+    anew: set[tuple[int, int]] = field(default_factory=set)
+    """Iteration and attempt of checkpoints that hold the training of an attempt that began anew."""
     not_before: float = 0.0
     """When it may be launched again at the earliest."""
     staged: dict[int, int] = field(default_factory=dict)

@@ -257,7 +257,7 @@ class Judge:
             book.budgets.must_fail = book.budgets.may_fail = True
             for iteration, attempt in [*book.staged.items(), *book.published.items()]:
                 if attempt == book.attempt:
-                    book.suspects.add((iteration, attempt))
+                    book.anew.add((iteration, attempt))
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
@@ -295,8 +295,9 @@ class Judge:
         self._require(command.attempt > book.attempt, f"{command!r} follows attempt {book.attempt}")
         self._check_budgets(book, command)
         self._require(not book.staged, f"{command!r} does not wait for the publication of {book.staged}")
-        trusted = [iteration for iteration, of in book.published.items() if (iteration, of) not in book.suspects]
-        newest = max(trusted or book.published, default=None)
+        own = [(iteration, of) for iteration, of in book.published.items() if (iteration, of) not in book.anew]
+        trusted = [key for key in own if key not in book.suspects]
+        newest, _ = max(trusted or own, default=(None, 0))
         self._require(command.resume_from == newest, f"{command!r} does not start from the newest checkpoint, {newest}")
         self.launched.add((command.trial, command.attempt))
         book.attempt, book.is_live, book.newest, book.has_final = command.attempt, True, 0, False
