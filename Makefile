@@ -13,6 +13,8 @@ READY_PEERS := $(VENV)/.ready-peers
 # One exact version, for two reasons: the CPU build satisfies it, and a range would pull gigabytes of CUDA.
 TORCH := torch==2.13.0
 KILLS ?= 30
+# Tests start hundreds of processes, each of which would otherwise compile the whole library.
+unexport PYTHONDONTWRITEBYTECODE
 # What a bench is given, e.g. make bench ARGS="--quick".
 ARGS ?=
 
@@ -42,8 +44,8 @@ lint: $(READY) ## Style, types and layers
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: lint ## Lint, then every test but the long chaos runs
-	$(BIN)/python tests/halves.py "ray or s3"
+test: $(READY) ## Lint, and every test but the long chaos runs
+	$(BIN)/python tests/halves.py --beside "$(MAKE) --no-print-directory lint" "ray or s3" tests
 
 .PHONY: chaos
 chaos: $(READY) ## Kill workers and drivers KILLS times (30) and compare bit for bit

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from resting import Resting
 
 import tunekit as tk
-from tunekit.core.decisions import Continue, Decision, Pause
 from tunekit.core.events import TrialHalted
 from tunekit.errors import ConfigError, ExperimentMismatchError
 from tunekit.journal.folder import experiment_folder
@@ -174,32 +174,6 @@ def test_the_first_reason_stands_when_failed_trials_are_taken_up_again(tmp_path:
 
 
 # -- a scheduler that pauses -------------------------------------------------------------------------------------------
-
-
-class Resting:
-    """Pauses every trial that is worse than most that it has heard of, at every second row."""
-
-    needs_metric = True
-
-    def begin(self, mode: Any) -> RestingState:
-        return RestingState()
-
-    def identity(self) -> dict[str, Any]:
-        return {"class": "Resting"}
-
-
-class RestingState:
-    def __init__(self) -> None:
-        self.heard: list[float] = []
-
-    def horizon(self, trial: int, iteration: int) -> int | None:
-        return iteration + 2 - iteration % 2
-
-    def decide(self, trial: int, iteration: int, value: float | None) -> Decision:
-        assert value is not None
-        num_better = sum(other < value for other in self.heard)
-        self.heard.append(value)
-        return Pause(reason="rests") if num_better > 0.4 * len(self.heard) else Continue(until=iteration + 2)
 
 
 def test_paused_trials_come_to_the_same_end_with_failures_and_without(tmp_path: Path) -> None:

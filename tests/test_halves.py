@@ -1,4 +1,4 @@
-"""Two halves of the tests at once: both are run, both are shown, and either can fail."""
+"""Two halves of the tests at once, and a command beside them: all are run and shown, and each can fail."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_soak_with(): assert False, "soaks"
 def start(folder: Path, *arguments: str, ray: bool = True, rest: bool = True) -> subprocess.Popen[str]:
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n ray\n soak\n")
     (folder / "test_all.py").write_text(TESTS.format(ray=ray, rest=rest))
-    command = [sys.executable, str(SCRIPT), "ray", "-p", "no:cacheprovider", *arguments]
+    command = [sys.executable, str(SCRIPT), "ray", ".", "-p", "no:cacheprovider", *arguments]
     # Ctrl-C must reach it: what a shell starts in the background ignores that, and so would all that it starts.
     hears = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -74,6 +74,28 @@ def test_either_can_fail_and_hides_nothing(tmp_path: Path, bad: str) -> None:
     assert end[0] == f"{'=' * 20} failed {'=' * 20}"
     assert end[1].startswith(f"FAILED test_all.py::test_{word}")
     assert said.rindex(f"{word} is bad") > said.rindex(f"::test_{other} PASSED"), "what failed is shown last"
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_command_beside_them_is_shown_and_counts(tmp_path: Path, code: int) -> None:
+    (tmp_path / "lint.py").write_text(f"import sys; print('looked at', 'it'); sys.exit({code})")
+    command = f"{sys.executable} lint.py"
+    status, said = run(tmp_path, "--beside", command)
+    assert status == (code > 0)
+    assert said.index(f"{'=' * 20} {command}") < said.index("looked at it") < said.index("without the marker")
+    assert said.count("1 passed") == 2, said
+    if code:
+        end = said[said.index(f"{'=' * 20} failed {'=' * 20}") :]
+        assert "looked at it" in end
+        assert end.splitlines()[-1] == f"FAILED {command}: exit status 3"
+
+
+def test_the_marked_half_reads_only_files_that_name_the_marker(tmp_path: Path) -> None:
+    (tmp_path / "test_other.py").write_text("def test_other(): pass")
+    (tmp_path / "test_more.py").write_text("import pytest\npytestmark = [pytest.mark.ray]\ndef test_more(): pass")
+    with_it, without_it = run(tmp_path)[1].split("without the marker 'ray'")
+    assert "2 passed, 3 deselected" in with_it
+    assert "2 passed, 4 deselected" in without_it
 
 
 def test_ctrl_c_ends_both_in_their_own_way(tmp_path: Path) -> None:

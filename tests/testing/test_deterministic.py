@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resting import Resting, RestingState
 
 from tunekit.core import ordering
 from tunekit.core.commands import Command
-from tunekit.core.decisions import Continue, Decision, Pause, Stop
+from tunekit.core.decisions import Decision, Pause, Stop
 from tunekit.core.sequencer import Sequencer
 from tunekit.core.state import State
 from tunekit.errors import TunekitError
@@ -41,38 +42,24 @@ class RecordedState(ASHAState):
         return decision
 
 
-class Resting:
-    """Pauses the worse half of the trials at every second row, stops the worst, and remembers all that it has heard."""
+class Pausing(Resting):
+    """Stops the worst as well, and writes its decisions down."""
 
-    needs_metric = True
-
-    def begin(self, mode: Mode) -> RestingState:
+    def begin(self, mode: Mode) -> PausingState:
         DECISIONS.clear()
-        return RestingState()
-
-    def identity(self) -> dict[str, Any]:
-        return {"class": "Resting"}
+        return PausingState()
 
 
-class RestingState:
-    def __init__(self) -> None:
-        self.heard: list[float] = []
-
-    def horizon(self, trial: TrialId, iteration: int) -> int | None:
-        return iteration + 2 - iteration % 2
-
+class PausingState(RestingState):
     def decide(self, trial: TrialId, iteration: int, value: float | None) -> Decision:
-        assert value is not None
-        num_better = sum(other < value for other in self.heard)
-        self.heard.append(value)
-        share = num_better / len(self.heard)
-        decision: Decision = Continue(until=iteration + 2)
-        if share > 0.8 and iteration >= 4:
-            decision = Stop(reason=f"{num_better} were better")
-        elif share > 0.4:
-            decision = Pause(reason=f"{num_better} were better")
+        decision = super().decide(trial, iteration, value)
         DECISIONS.append((trial, iteration, value, decision))
         return decision
+
+    def judge(self, iteration: int, num_better: int, share: float) -> Decision:
+        if share > 0.8 and iteration >= 4:
+            return Stop(reason=f"{num_better} were better")
+        return super().judge(iteration, num_better, share)
 
 
 DECISIONS: list[tuple[TrialId, int, float | None, Decision]] = []
@@ -112,7 +99,7 @@ SWEEPS: dict[str, SimOptions] = {
         num_trials=10, iterations=8, scheduler=Recorded(max_t=7, reduction_factor=2), logical_slots=3, learns=True
     ),
     "fifo_learns": SimOptions(num_trials=10, iterations=4, logical_slots=3, learns=True, counts=False),
-    "pauses": SimOptions(num_trials=9, iterations=7, scheduler=Resting(), logical_slots=3, learns=True),
+    "pauses": SimOptions(num_trials=9, iterations=7, scheduler=Pausing(), logical_slots=3, learns=True),
     "judged": SimOptions(num_trials=6, iterations=5, logical_slots=3, learns=True, judged=True),
 }
 
