@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tunekit.core.events import Place, TrialStarted
+import pytest
+
+from tunekit.core.events import Place, TrialPreempted, TrialStarted, WorkerLost
 from tunekit.core.failures import MAX_FUTILE_PREEMPTIONS
 from tunekit.testing.events import Script, capacity, driver, preempted, row
-from tunekit.types import TrialStatus
+from tunekit.types import LossCause, TrialStatus
 
 
 def told_to_end(play: Script, attempt: int, iteration: int = 0, node: str = "n1") -> str:
@@ -26,6 +28,35 @@ def test_who_is_told_to_end_again_and_again_and_comes_no_further_does_it_itself(
     assert trial.error is not None
     assert trial.error.message == "SIGTERM, again and again on one machine, and no new row"
     assert trial.losses == {"preempted": 3, "crashed: SIGTERM": 2}
+
+
+@pytest.mark.parametrize(
+    ("reason", "entry"),
+    [
+        ("SIGUSR1", "crashed: SIGUSR1"),
+        ("SIGTERM, and it raised OSError: no", "crashed: SIGTERM"),
+        ("AWS: its machine is taken away", "crashed"),
+        ("", "crashed"),
+    ],
+)
+def test_it_is_entered_under_what_told_the_process_to_end(play: Script, reason: str, entry: str) -> None:
+    """A signal that the event names; nothing else is made up."""
+    play.begin(max_failures=9, max_futile_preemptions=1)
+    for attempt in (1, 2):
+        play(TrialStarted(trial=0, attempt=attempt, place=Place(node="n1")))
+        play(TrialPreempted(trial=0, attempt=attempt, reason=reason))
+    assert play.trial(0).losses == {"preempted": 1, entry: 1}
+
+
+def test_of_a_machine_that_takes_its_processes_along_it_is_how_they_ended(play: Script) -> None:
+    """The signal that was the notice; without one, that by which the process ended."""
+    play.begin(max_failures=9, max_futile_preemptions=0)
+    for attempt, (detail, how) in enumerate(
+        [("SIGUSR1; the actor died", ""), ("AWS: its machine is taken away; it died", "SIGKILL")], 1
+    ):
+        play(TrialStarted(trial=0, attempt=attempt, place=Place(node="n1")))
+        play(WorkerLost(trial=0, attempt=attempt, cause=LossCause.PREEMPTED, detail=detail, exit=how))
+    assert play.trial(0).losses == {"crashed: SIGUSR1": 1, "crashed: SIGKILL": 1}
 
 
 def test_a_new_row_or_another_machine_is_as_good_as_none_before(play: Script) -> None:

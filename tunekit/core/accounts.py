@@ -41,6 +41,7 @@ from tunekit.core.events import (
     LaunchFailed,
     RestoreFailed,
     ResultReported,
+    Settings,
     TrialAssigned,
     TrialHalted,
     TrialPreempted,
@@ -49,6 +50,7 @@ from tunekit.core.events import (
     TrialStarted,
     WorkerLost,
 )
+from tunekit.core.failures import evicted_from, is_futile
 from tunekit.core.trial import TrialState
 from tunekit.types import LossCause, TrialId, TrialStatus
 
@@ -62,13 +64,16 @@ class Accounts:
 
     Args:
         records: The journal; more can be added later.
-        trials: What the core makes of it. Without them nobody knows which preemptions were a trial's own doing.
+        trials: What the core makes of it. Without them it is found out here which preemptions were a trial's own doing;
+            only who had failed, and so is counted anew if the user has failed trials tried again, is guessed: whoever
+            was not under way.
     """
 
-    def __init__(self, records: Iterable[Event | Command] = (), trials: Iterable[TrialState] = ()) -> None:
+    def __init__(self, records: Iterable[Event | Command] = (), trials: Iterable[TrialState] | None = None) -> None:
         """Take in records."""
         self._books: dict[TrialId, Book] = {}
-        self._own_doings = {trial.trial: trial.own_doings for trial in trials if trial.own_doings}
+        self._own_doings = None if trials is None else {trial.trial: trial.own_doings for trial in trials}
+        self._max_futile: int | None = None
         self._at = 0.0
         """When the newest event happened."""
         for record in records:
@@ -78,7 +83,7 @@ class Accounts:
         """Take in the next record of the journal. Commands are given when the event before them happened."""
         kind = type(record)
         if kind is DriverStarted:
-            self._lose_all()
+            self._begin_anew(record.settings)  # type: ignore[union-attr]
         if kind not in _COMMANDS:
             self._at = record.at  # type: ignore[union-attr]
         if (take := _TAKERS.get(kind)) is not None:
@@ -128,10 +133,13 @@ class Accounts:
             return None
         return book, book.lease
 
-    def _lose_all(self) -> None:
+    def _begin_anew(self, settings: Settings) -> None:
         """End what was under way when the driver died: when the newest event happened, as far as anybody knows."""
+        self._max_futile = settings.max_futile_preemptions
         for book in self._books.values():
-            if book.lease is not None:
+            if book.lease is None:
+                book.evicted = None if settings.resume_errored or settings.restart_errored else book.evicted
+            else:
                 self._end(book, book.lease, str(LossCause.DRIVER_LOST))
                 book.lose(str(LossCause.DRIVER_LOST))
 
@@ -145,15 +153,23 @@ class Accounts:
         book = self._books.setdefault(command.trial, Book())
         start = command.resume_from
         book.rewind(-1 if start is None else start)
+        book.node = ""
         book.lease = Lease(command.attempt, micros(self._at), command.until, iteration=start or 0)
 
     def _on_assigned(self, event: TrialAssigned) -> None:
-        if (found := self._lease(event.trial, event.attempt)) is not None:
-            found[1].assigned = micros(event.at)
+        if (found := self._lease(event.trial, event.attempt)) is None:
+            return
+        book, lease = found
+        lease.assigned = micros(event.at)
+        if not (lease.is_started or lease.is_stopping):
+            book.node = event.node
 
     def _on_started(self, event: TrialStarted) -> None:
         found = self._lease(event.trial, event.attempt)
-        if found is not None and not found[1].is_started:
+        if found is None:
+            return
+        found[0].node = event.place.node
+        if not found[1].is_started:
             found[0].prepare(found[1], micros(event.at), event.took_s)
 
     def _on_row(self, event: ResultReported) -> None:
@@ -171,7 +187,7 @@ class Accounts:
             book.settle(lease)
             lease.arrived = now
         lease.fresh.append(event)
-        lease.iteration = lease.newest = iteration
+        lease.iteration = lease.newest = book.newest = iteration
         lease.is_held = lease.until is not None and iteration >= lease.until and not event.final
 
     def _on_answer(self, command: ContinueTrial | StopTrial) -> None:
@@ -196,14 +212,14 @@ class Accounts:
             return
         book, lease = found
         peace = _IN_PEACE.get(type(event))
-        cause = None if peace else str(self._cause_of(event, lease))
+        cause = None if peace else str(self._cause_of(event, book, lease))
         self._end(book, lease, cause, getattr(event, "blocked_s", 0.0), getattr(event, "took_s", 0.0))
         if cause is None:
             book.cause, book.lease = peace or NO_LOSS, None
         else:
             book.lose(cause, is_fatal=getattr(event, "fatal", False))
 
-    def _cause_of(self, event: _Ending, lease: Lease) -> LossCause:
+    def _cause_of(self, event: _Ending, book: Book, lease: Lease) -> LossCause:
         """Return why an attempt was lost, as the core calls it."""
         if isinstance(event, LaunchFailed):
             return event.cause
@@ -211,10 +227,18 @@ class Accounts:
             return LossCause.RESTORE_FAILED
         if isinstance(event, TrialRaised):
             return LossCause.RAISED
-        if event.attempt in self._own_doings.get(event.trial, ()):
-            return LossCause.CRASHED
         cause = event.cause if isinstance(event, WorkerLost) else LossCause.PREEMPTED
+        if cause is LossCause.PREEMPTED and self._is_own_doing(event, book):
+            return LossCause.CRASHED
         return LossCause.HUNG if lease.is_hung and cause is LossCause.KILLED else cause
+
+    def _is_own_doing(self, event: _Ending, book: Book) -> bool:
+        """Return whether a trial was preempted by what it did itself: as the core says, or as it would say."""
+        if self._own_doings is not None:
+            return event.attempt in self._own_doings.get(event.trial, ())
+        node = event.node if isinstance(event, WorkerLost) else ""
+        book.evicted = evicted_from(node or book.node, book.newest, book.evicted)
+        return is_futile(self._max_futile, book.evicted)
 
 
 _TAKERS: Final[Mapping[type, Callable[[Accounts, Any], None]]] = {

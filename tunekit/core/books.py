@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from tunekit.core.events import ResultReported
+from tunekit.core.trial import Eviction
 
 NO_LOSS: Final = "no loss"
 PAUSED: Final = "paused"
@@ -101,6 +102,12 @@ class Book:
     """How the newest attempt has ended."""
     losses: dict[str, int] = field(default_factory=dict)
     """How often attempts were lost, by cause."""
+    node: str = ""
+    """Where the newest attempt runs or ran; empty while nobody knows."""
+    newest: int = 0
+    """Iteration of the newest row, of whatever attempt."""
+    evicted: Eviction | None = None
+    """The newest preemptions, which may be its own doing."""
 
     def under(self, cause: str) -> Spent:
         """Return the account of a cause."""

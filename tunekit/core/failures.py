@@ -28,6 +28,7 @@ MAX_STORAGE_FAULTS = 8
 STORAGE_BACKOFF_S = 0.5
 MAX_FUTILE_PREEMPTIONS = 3
 """Of the settings of a new sweep."""
+_SIGNAL = re.compile(r"SIG[A-Z]+[0-9]*\b")
 _MAX_TEXT = 1000
 """Characters of an error that rules are asked about."""
 MAX_BACKOFF_S = 600.0
@@ -50,11 +51,31 @@ def is_preemption(cause: LossCause) -> bool:
 
 def is_own_doing(settings: Settings, trial: TrialState) -> bool:
     """Return whether a trial that was preempted has probably brought that about itself, and count it."""
-    before, limit = trial.evicted, settings.max_futile_preemptions
-    is_futile = before is not None and before.node == trial.node != "" and trial.iteration <= before.iteration
-    count = before.times + 1 if before is not None and is_futile else 1
-    trial.evicted = Eviction(trial.node, trial.iteration, count)
-    return limit is not None and count > limit
+    trial.evicted = evicted_from(trial.node, trial.iteration, trial.evicted)
+    return is_futile(settings.max_futile_preemptions, trial.evicted)
+
+
+def evicted_from(node: str, iteration: int, before: Eviction | None) -> Eviction:
+    """Count a preemption of a trial.
+
+    Args:
+        node: Where it was; empty if nobody knows.
+        iteration: Of its newest row.
+        before: What was counted up to now.
+    """
+    is_another = before is None or before.node != node or node == "" or iteration > before.iteration
+    return Eviction(node, iteration, 1 if before is None or is_another else before.times + 1)
+
+
+def is_futile(limit: int | None, evicted: Eviction) -> bool:
+    """Return whether a trial was preempted so often in one place that this is its own doing. None: it never is."""
+    return limit is not None and evicted.times > limit
+
+
+def signal_in(reason: str) -> str:
+    """Return the signal that a preemption is said to have come by; empty if it came otherwise."""
+    found = _SIGNAL.match(reason)
+    return found.group() if found else ""
 
 
 def is_exhausted(num_failures: int, max_failures: int) -> bool:

@@ -41,7 +41,7 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.core.exposure import exposed, prepared
-from tunekit.core.failures import is_own_doing, note_loss
+from tunekit.core.failures import is_own_doing, note_loss, signal_in
 from tunekit.core.preparing import on_assigned, on_assigned_in_vain
 from tunekit.core.retries import again, charge, end, fail, leave_slot, note_likeness, pay
 from tunekit.core.scheduling import decide, value_of
@@ -256,7 +256,8 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
         what = "not begun" if trial.status is _LAUNCHING else "no report"
         cause, detail = LossCause.HUNG, f"{what} within hang_timeout_s={state.settings.hang_timeout_s:g}"
     if cause is LossCause.PREEMPTED and is_own_doing(state.settings, trial):
-        cause, detail, how = LossCause.CRASHED, f"{detail}, again and again on one machine, and no new row", "SIGTERM"
+        cause, how = LossCause.CRASHED, signal_in(detail) or how
+        detail = f"{detail}, again and again on one machine, and no new row"
         trial.own_doings.add(trial.attempt)
     note_loss(trial, cause, how)
     trial.error = ErrorInfo(type=str(cause), message=detail)

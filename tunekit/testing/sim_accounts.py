@@ -17,6 +17,7 @@ from tunekit.core.events import DriverStarted, Event, ResultReported, TrialStart
 from tunekit.core.experiment import Experiment
 from tunekit.core.rows import RowTable
 from tunekit.core.state import State
+from tunekit.core.trial import TrialState
 from tunekit.testing.sim_books import ENDINGS
 from tunekit.types import LossCause, TrialId, TrialStatus
 
@@ -44,14 +45,22 @@ def check_accounts(records: Sequence[Record], fresh: Experiment) -> Iterator[str
         for cause, spent in by_cause.items():
             if min(spent.by_kind().values()) < 0:
                 yield f"trial {index} has spent less than nothing under {cause!r}: {spent}"
+    yield from _compare_losses(trials, accounts, "its accounts")
+    if not _is_second_chance(records):
+        yield from _compare_losses(trials, Accounts(records), "accounts that nobody has helped")
     for trial in trials:
-        said, known = _by_cause(accounts.losses(trial.trial)), _by_cause(trial.losses)
-        if said != known:
-            yield f"trial {trial.trial} was lost by {known}, but in its accounts by {said}"
         if trial.status in {TrialStatus.COMPLETED, TrialStatus.STOPPED}:
             shown, useful = {row.iteration for row in table.rows(trial)}, accounts.standing(trial.trial) - {0}
             if shown != useful and not (trial.trial in returned and useful < shown):
                 yield f"trial {trial.trial} has the rows {shown}, but useful are those of {useful}"
+
+
+def _compare_losses(trials: Sequence[TrialState], accounts: Accounts, whose: str) -> Iterator[str]:
+    """Say of which trials the accounts have other losses than the core."""
+    for trial in trials:
+        said, known = _by_cause(accounts.losses(trial.trial)), _by_cause(trial.losses)
+        if said != known:
+            yield f"trial {trial.trial} was lost by {known}, but in {whose} by {said}"
 
 
 def _metered_us(state: State) -> float:
@@ -75,6 +84,12 @@ def _is_meterable(records: Sequence[Record]) -> bool:
         elif isinstance(record, ResultReported) and (record.trial, record.attempt) not in begun:
             return False
     return True
+
+
+def _is_second_chance(records: Sequence[Record]) -> bool:
+    """Return whether failed trials were tried again, which only the core knows."""
+    drivers = (record.settings for record in records if isinstance(record, DriverStarted))
+    return any(settings.resume_errored or settings.restart_errored for settings in drivers)
 
 
 def _by_cause(losses: Mapping[str, int]) -> dict[str, int]:
