@@ -5,13 +5,11 @@ Each of them is run again, and must end as the one that nothing happened to: ``t
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import crash_lab
+import labs
 import pytest
 
 FATES: tuple[crash_lab.Fate, ...] = get_args(crash_lab.Fate)
@@ -26,28 +24,9 @@ ENDS = {
 """How a disturbed process ends that is not killed."""
 
 
-def points(kind: crash_lab.Kind, fate: crash_lab.Fate, folder: Path, stride: int) -> list[dict[str, Any]]:
-    """Return how each point went, the undisturbed sweep first; two processes share the work."""
-    offset = 1 + 2 * FATES.index(fate) % stride
-    shares = [
-        subprocess.Popen(
-            [sys.executable, crash_lab.__file__, kind, fate, str(folder / str(share)), str(first), str(2 * stride)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for share, first in enumerate((offset, offset + stride))
-    ]
-    found = []
-    for share in shares:
-        out, err = share.communicate(timeout=600)
-        assert share.returncode == 0, err
-        found += [json.loads(line) | {"story": err[-3000:]} for line in out.splitlines()]
-    return sorted(found, key=lambda point: int(point["number"]))
-
-
 def check(kind: crash_lab.Kind, fate: crash_lab.Fate, folder: Path, stride: int) -> None:
-    undisturbed, again, *rest = points(kind, fate, folder, stride)
+    offset = 1 + 2 * FATES.index(fate) % stride
+    undisturbed, again, *rest = labs.in_two_processes(crash_lab, [kind, fate], str(folder), offset, stride)
     assert again["trials"] == undisturbed["trials"]
     assert len(rest) > 100 // stride
     for point in rest:

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -30,8 +30,10 @@ import tunekit as tk
 from tunekit.core.events import ResultReported
 from tunekit.errors import TunekitError
 from tunekit.journal.log import Journal
+from tunekit.journal.remote import RemoteJournal
 from tunekit.journal.segments import read_records
 from tunekit.store import layout
+from tunekit.store.joining import joined
 from tunekit.store.verify import verify_folder
 from tunekit.testing.faulty_store import FaultyOps
 
@@ -97,12 +99,16 @@ KINDS: dict[Kind, tuple[Any, tk.CheckpointConfig]] = {
 }
 
 
-def sweep(root: Path, kind: Kind) -> tk.ResultGrid:
+Run = Callable[[tk.Tuner], tk.ResultGrid]
+"""How a sweep is run to its end, or gone on with."""
+
+
+def sweep(root: Path | str, kind: Kind, run: Run = tk.inline) -> tk.ResultGrid:
     """Run the sweep, or go on with it."""
     trainable, checkpoints = KINDS[kind]
     tuner = tk.Tuner(
         trainable,
-        param_space={"start": tk.uniform(-1, 1), "mine": str(root / "mine")},
+        param_space={"start": tk.uniform(-1, 1), "mine": joined(str(root), "mine")},
         tune_config=tk.TuneConfig(metric="total", mode="max", num_samples=2, seed=4),
         run_config=tk.RunConfig(
             name="walks",
@@ -113,23 +119,29 @@ def sweep(root: Path, kind: Kind) -> tk.ResultGrid:
             verbose=0,
         ),
     )
-    return tk.inline(tuner)
+    return run(tuner)
 
 
-def outcome(results: tk.ResultGrid) -> list[Any]:
+def outcome(results: tk.ResultGrid, kept: Callable[[str], dict[str, str]] | None = None) -> list[Any]:
     """Return what must be the same, whatever happened on the way: each bit of each row, each byte that is kept."""
+    kept = kept or kept_in_folder
     return [
         {
             "status": result.status.value,
             "rows": [[row["training_iteration"], float(row["total"]).hex()] for row in result.rows],
-            "kept": {
-                str(path.relative_to(Path(result.path))): path.read_bytes().hex()
-                for path in sorted(Path(result.path).rglob("*"))
-                if path.is_file() and path.name not in {layout.MANIFEST, "trial.log"}
-            },
+            "kept": kept(result.path),
         }
         for result in results
     ]
+
+
+def kept_in_folder(trial: str) -> dict[str, str]:
+    """Return the content of the files of the trial in a folder."""
+    return {
+        str(path.relative_to(Path(trial))): path.read_bytes().hex()
+        for path in sorted(Path(trial).rglob("*"))
+        if path.is_file() and path.name not in {layout.MANIFEST, "trial.log"}
+    }
 
 
 # -- calls -------------------------------------------------------------------------------------------------------------
@@ -204,9 +216,7 @@ class Calls:
             self._disk.fsync(Path(path))
 
     def _do(self, name: str, paths: list[str], act: Callable[[], Any], part: Callable[[], Any] | None = None) -> Any:
-        if self._dying == threading.get_ident() or not any(
-            path == self.root or path.startswith(f"{self.root}/") for path in paths
-        ):
+        if not self._watches(paths):
             return act()
         with self._lock:  # Nobody changes anything any more while somebody dies.
             self.log.append(name)
@@ -216,6 +226,10 @@ class Calls:
             if self.number and now > self.number and self.fate == "broken for good":
                 raise OSError(errno.EIO, os.strerror(errno.EIO), name)
             return act()
+
+    def _watches(self, paths: list[str]) -> bool:
+        inside = any(path == self.root or path.startswith(f"{self.root}/") for path in paths)
+        return inside and self._dying != threading.get_ident()
 
     def _strike(self, name: str, part: Callable[[], Any] | None) -> None:
         """Let it happen."""
@@ -283,16 +297,27 @@ def child(act: Callable[[], None]) -> int:
         os._exit(BUG)
 
 
-def note_what_is_durable(side: Path) -> None:
+def note_what_is_durable(side: Path, kind: type[Journal | RemoteJournal] = Journal) -> None:
     """Write down, beside the experiment, how many records were durable each time that a commit returned."""
-    commit, write = Journal.commit, os.write
+    commit, write = kind.commit, os.write
     fd = os.open(side, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def noted(journal: Journal) -> None:
+    def noted(journal: Any) -> None:
         commit(journal)
         write(fd, f"{journal.num_records}\n".encode())
 
-    Journal.commit = noted  # type: ignore[method-assign,assignment]
+    kind.commit = noted  # type: ignore[method-assign,assignment]
+
+
+def promised(side: Path) -> int:
+    """Return how many records have been called durable."""
+    return max(map(int, side.read_text().split()), default=0) if side.exists() else 0
+
+
+def repeated(records: Iterable[Any]) -> int:
+    """Return how many rows are in the journal more than once."""
+    rows = [(row.trial, row.iteration) for row in records if isinstance(row, ResultReported)]
+    return len(rows) - len(set(rows))
 
 
 def disturbed(root: Path, side: Path, kind: Kind, fate: Fate, number: int) -> None:
@@ -305,22 +330,19 @@ def disturbed(root: Path, side: Path, kind: Kind, fate: Fate, number: int) -> No
         side.with_suffix(".calls").write_text(json.dumps(calls.log))
 
 
-def examined(root: Path, side: Path, kind: Kind) -> None:
+def examined(root: Path, side: Path, kind: Kind, run: Run = tk.inline) -> None:
     """Look at what the misfortune has left, run the sweep again, and write down how it ends."""
     os.fsync = lambda fd: None  # it costs time, and nothing happens to this process
     experiment = root / "walks"
     for manifest in experiment.glob(f"*/checkpoint_*/{layout.MANIFEST}"):
         assert verify_folder(manifest.parent).iteration == layout.parse_checkpoint_name(manifest.parent.name), manifest
-    promised = max(map(int, side.read_text().split()), default=0) if side.exists() else 0
     found = sum(1 for _ in read_records(experiment / "journal"))
-    assert found >= promised, f"{promised} records were called durable, {found} are there"
-    end = outcome(sweep(root, kind))
-    rows = [
-        (row.trial, row.iteration) for row in read_records(experiment / "journal") if isinstance(row, ResultReported)
-    ]
+    assert found >= promised(side), f"{promised(side)} records were called durable, {found} are there"
+    end = outcome(sweep(root, kind, run))
+    twice = repeated(read_records(experiment / "journal"))
     aside = [path for name in (layout.STAGING, layout.TRASH) for path in (experiment / name).rglob("*")]
     assert not [path for path in aside if path.is_file()], aside
-    side.with_suffix(".end").write_text(json.dumps({"trials": end, "repeated": len(rows) - len(set(rows))}))
+    side.with_suffix(".end").write_text(json.dumps({"trials": end, "repeated": twice}))
 
 
 def points(kind: Kind, fate: Fate, folder: Path, first: int, stride: int) -> Iterator[dict[str, Any]]:
