@@ -53,7 +53,13 @@ def make_tuner(folder: Path, gate: Path, **limits: Any) -> tk.Tuner:
         make_walk(),
         param_space={"start": tk.grid_search([0.25, 0.5, 0.75]), "gate": str(gate)},
         tune_config=tk.TuneConfig(seed=1, **limits),
-        run_config=tk.RunConfig(name="walks", storage_path=str(folder), verbose=0, stop={"training_iteration": LAST}),
+        run_config=tk.RunConfig(
+            name="walks",
+            storage_path=str(folder),
+            verbose=0,
+            stop={"training_iteration": LAST},
+            checkpoint_config=tk.CheckpointConfig(checkpoint_at_end=False),
+        ),
     )
 
 
