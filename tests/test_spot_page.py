@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -13,7 +15,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "spot.md"
-NUM_WEEKS = 5
 CELL, WORST_SEED = ("brutal", "heavy"), 0
 """The row whose weeks are simulated fastest, and its worst week."""
 
@@ -42,7 +43,9 @@ def test_the_page_has_each_market_and_workload_and_the_bar_holds_in_every_week(b
     """As ``benchmarks/spot.py`` printed it."""
     found = rows()
     assert list(found) == [(market, workload) for market in bench.MARKETS for workload in bench.WORKLOADS]
-    assert {row[-1] for row in found.values()} == {f"{NUM_WEEKS} of {NUM_WEEKS}"}
+    num_weeks = re.search(r"`python benchmarks/spot.py --seeds (\d+)`", PAGE.read_text())
+    assert num_weeks is not None
+    assert {row[-1] for row in found.values()} == {f"{num_weeks[1]} of {num_weeks[1]}"}
 
 
 def test_a_week_of_the_page_is_the_week_of_the_simulator(bench: ModuleType) -> None:
@@ -50,6 +53,7 @@ def test_a_week_of_the_page_is_the_week_of_the_simulator(bench: ModuleType) -> N
     job = bench.Job(*CELL, bench.WEEK_S, WORST_SEED)
     wasted = bench.percent(bench.waste(job.plan, job.seed))
     assert rows()[CELL][3].endswith(f" ({wasted})")
+    assert bench.waste(replace(job.plan, every_s=3600.0), job.seed) > 0.5, "as the page says of an hour"
 
 
 def test_the_bench_fails_if_auto_is_too_bad_in_one_week(
