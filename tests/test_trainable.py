@@ -19,6 +19,7 @@ from tunekit.trainable import (
     Trainable,
     bind,
     check_picklable,
+    code_digest,
     describe,
     parameters_of,
     with_parameters,
@@ -320,3 +321,16 @@ def test_class_can_be_tried_out_by_hand() -> None:
 def test_what_is_not_overridden_says_so(call: Any) -> None:
     with pytest.raises(NotImplementedError, match="NoStep"):
         call(NoStep())
+
+
+def test_the_code_of_a_trainable_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs is what was loaded, whatever an editor makes of its file between two sweeps of one process."""
+    first = code_digest(Digits)
+    assert first
+    monkeypatch.setattr("inspect.getsource", lambda part: "class Other: pass")
+    assert code_digest(Digits) == first
+
+    class Other(Digits):
+        pass
+
+    assert code_digest(Other) not in {first, ""}

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import sys
 import textwrap
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from xxhash import xxh3_64_hexdigest
 
 from tunekit.trainable.base import Trainable
 from tunekit.trainable.bound import as_bound
+
+_TREES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""What was read: it takes milliseconds for each sweep, and what is loaded stays as it is, whatever its file becomes."""
 
 
 def code_digest(trainable: Any) -> str:
@@ -24,7 +29,7 @@ def code_digest(trainable: Any) -> str:
     target = as_bound(trainable).target
     while isinstance(target, partial):
         target = target.func
-    parts = [_tree(part) for part in _parts(target)]
+    parts = [_known_tree(part) for part in _parts(target)]
     if not parts or not all(parts):
         return ""
     digest = xxh3_64_hexdigest("\0".join(parts).encode(errors="surrogatepass"))
@@ -40,6 +45,15 @@ def _parts(target: Any) -> list[Any]:
     if not isinstance(target, type):
         return [target if inspect.isroutine(target) else type(target)]
     return [cls for cls in target.__mro__ if cls is not Trainable and issubclass(cls, Trainable)]
+
+
+def _known_tree(part: Any) -> str:
+    with contextlib.suppress(KeyError, TypeError):  # TypeError: it has no hash, or cannot be referred to weakly
+        return _TREES[part]
+    tree = _tree(part)
+    with contextlib.suppress(TypeError):
+        _TREES[part] = tree
+    return tree
 
 
 def _tree(part: Any) -> str:
