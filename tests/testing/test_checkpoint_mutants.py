@@ -98,7 +98,7 @@ def leaves_a_failed_publication_behind(patch: Patch) -> None:
     patch.setitem(experiment._STORE, PublishFailed, on_publish_failed)
 
 
-@mutant
+@mutant.shown_by(177)
 def does_not_owe_a_last_checkpoint(patch: Patch) -> None:
     patch.setattr(lifecycle, "_owes_save", lambda state, trial: False)
 
@@ -242,7 +242,7 @@ def ignores_a_save_that_is_finished_late(patch: Patch) -> None:
     on(patch, CheckpointStaged, on_staged)
 
 
-@mutant
+@mutant.shown_by(178)
 def takes_a_trial_that_saves_for_stuck(patch: Patch) -> None:
     on(patch, TrialSaving, lambda state, trial, event, out: None)
 

@@ -110,7 +110,7 @@ def takes_a_row_twice(patch: Patch) -> None:
     on(patch, ResultReported, on_result)
 
 
-@mutant
+@mutant.shown_by(82)
 def runs_a_finished_trial_on(patch: Patch) -> None:
     patch.setattr(lifecycle, "_is_over", lambda state, trial, out: False)
 

@@ -19,7 +19,8 @@ import torch
 from tunekit.runtime.attempt.isolation import isolated, trial_seed
 
 PROGRAM = """
-import json, sys
+import json, os, sys
+from tunekit.runtime.attempt import blas_threads
 from tunekit.runtime.attempt.isolation import isolated
 
 def draw():
@@ -28,21 +29,26 @@ def draw():
     import torch
     return [random.random(), np.random.rand(), np.random.randint(1 << 30), torch.rand(1).item(), torch.randn(1).item()]
 
-order = sys.argv[1]
-if order == "used before":
+def threads():
+    return [torch.get_num_threads(), *{pool.get() for pool in blas_threads._pools()}]
+
+if sys.argv[1] == "used before":
     draw()
     with isolated(1):
         draw()
-if order == "numpy before":
+if sys.argv[1] == "numpy before":
     import numpy
     numpy.random.rand(5)
-with isolated(7):
+with isolated(7, num_threads=3):
     first = draw()
     front = type(sys.meta_path[0]).__name__
+    import torch
+    inside = threads()
+outside = [*threads(), os.environ.get("OMP_NUM_THREADS")]
 with isolated(7):
     second = draw()
-import torch
-print(json.dumps([first, second, front, type(torch.__spec__.loader).__name__, type(torch.__loader__).__name__]))
+loaders = [type(torch.__spec__.loader).__name__, type(torch.__loader__).__name__]
+print(json.dumps({"draws": [first, second], "inside": inside, "outside": outside, "imports": [front, *loaders]}))
 """
 
 
@@ -50,17 +56,37 @@ def draw() -> list[float]:
     return [random.random(), np.random.rand(), torch.rand(1).item(), torch.randn(1).item()]  # noqa: NPY002
 
 
-def test_draws_are_the_same_in_every_process() -> None:
-    """A fresh process, in which the trial itself imports numpy and torch, draws what a used one draws."""
-    orders = ["fresh", "used before", "numpy before"]
-    processes = [
-        subprocess.Popen([sys.executable, "-c", PROGRAM, order], stdout=subprocess.PIPE, text=True) for order in orders
+@pytest.fixture(scope="module")
+def answers() -> dict[tuple[str, str | None], dict[str, Any]]:
+    """What fresh processes tell, by what was done before the trial and by their user's own number of threads."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    cases: list[tuple[str, str | None]] = [
+        ("fresh", None),
+        ("fresh", "5"),
+        ("used before", None),
+        ("numpy before", "5"),
     ]
-    answers = [json.loads(process.communicate(timeout=240)[0]) for process in processes]
-    draws = [numbers for first, second, *_ in answers for numbers in (first, second)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, order],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment | ({} if own is None else {"OMP_NUM_THREADS": own}),
+        )
+        for order, own in cases
+    ]
+    return {
+        case: json.loads(process.communicate(timeout=240)[0]) for case, process in zip(cases, processes, strict=True)
+    }
+
+
+def test_draws_are_the_same_in_every_process(answers: dict[Any, dict[str, Any]]) -> None:
+    """A fresh process, in which the trial itself imports numpy and torch, draws what a used one draws."""
+    draws = [numbers for answer in answers.values() for numbers in answer["draws"]]
     assert all(numbers == draws[0] for numbers in draws)
     assert len(set(draws[0])) == 5
-    for _, _, front, *loaders in answers:
+    for answer in answers.values():
+        front, *loaders = answer["imports"]
         assert front != "_PreparingFinder", "nothing is left in the import system"
         assert set(loaders) == {"SourceFileLoader"}
 
@@ -192,27 +218,12 @@ def test_numpy_has_as_many_threads_too() -> None:
     assert threads() == before
 
 
-THREADS = """
-import os, sys
-from tunekit.runtime.attempt import blas_threads
-from tunekit.runtime.attempt.isolation import isolated
-def numpy_threads():
-    return {pool.get() for pool in blas_threads._pools()}.pop()
-with isolated(7, num_threads=3):
-    import torch, numpy
-    print(torch.get_num_threads(), numpy_threads())
-print(torch.get_num_threads(), numpy_threads(), os.environ.get("OMP_NUM_THREADS"))
-"""
-
-
 @pytest.mark.parametrize("own", [None, "5"])
-def test_threads_of_a_library_that_the_trial_imports(own: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if own is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", own)
-    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=240, check=True)
-    after = len(os.sched_getaffinity(0)) if own is None else own
-    assert done.stdout.split() == ["3", "3", str(after), str(after), str(own)]
+def test_threads_of_a_library_that_the_trial_imports(own: str | None, answers: dict[Any, dict[str, Any]]) -> None:
+    answer = answers["fresh", own]
+    after = len(os.sched_getaffinity(0)) if own is None else int(own)
+    assert answer["inside"] == [3, 3]
+    assert answer["outside"] == [after, after, own]
 
 
 def test_a_timer_that_a_trial_leaves_behind_does_not_ring() -> None:
