@@ -75,7 +75,7 @@ def test_a_file_is_no_storage(tmp_path: Path) -> None:
     for path in ("file", "file/inside"):
         with pytest.raises(StorageError, match="Not a directory") as caught:
             open_store(tmp_path / path)
-        assert "use another storage_path" in caught.value.hint
+        assert "another name or storage_path" in caught.value.hint
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -19,6 +19,7 @@ from tunekit.core.codec import FORMAT_VERSION, decode_value, encode_value
 from tunekit.errors import (
     ExperimentExistsError,
     ExperimentMismatchError,
+    ExperimentNotFoundError,
     JournalCorruptError,
     JournalVersionError,
     StorageError,
@@ -109,6 +110,7 @@ def read_header(folder: Path) -> ExperimentHeader | None:
     Raises:
         JournalCorruptError: It is damaged.
         JournalVersionError: A newer tunekit wrote it.
+        ExperimentNotFoundError: There can be none, since a part of the folder's path is a file.
         StorageError: It cannot be read.
     """
     path = folder / HEADER_NAME
@@ -116,9 +118,22 @@ def read_header(folder: Path) -> ExperimentHeader | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
+    except NotADirectoryError as error:
+        raise _no_folder(folder) from error
     except OSError as error:
         raise StorageError(f"{path} could not be read: {error}", hint=_HINT) from error
     return parse_header(str(path), content)
+
+
+def _no_folder(folder: Path) -> ExperimentNotFoundError:
+    """Return the error for a place of an experiment at which a file is, or above which one is."""
+    file = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), folder)
+    if file.name == HEADER_NAME:
+        hint = f"give the experiment's folder: {file.parent}"
+    else:
+        hint = "give the experiment's own folder, <storage_path>/<name>; for a new one, a name that no file has"
+    what = "it" if file == folder else str(file)
+    return ExperimentNotFoundError(f"there is no experiment at {folder}: {what} is a file", hint=hint, path=str(folder))
 
 
 def check_header(

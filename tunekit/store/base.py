@@ -184,7 +184,7 @@ _HINTS = {
     errno.EACCES: "check the permissions of that folder, or use another storage_path",
     errno.EPERM: "check the permissions of that folder, or use another storage_path",
     errno.EROFS: "it is mounted read-only: use another storage_path",
-    errno.ENOTDIR: "a part of the path is a file: use another storage_path",
+    errno.ENOTDIR: "a part of the path is a file: use another name or storage_path",
     errno.ENAMETOOLONG: "use a shorter name or storage_path",
 }
 

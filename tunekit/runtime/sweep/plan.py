@@ -13,9 +13,9 @@ from typing import Any
 from tunekit import __version__
 from tunekit.config import CheckpointConfig, RunConfig, TuneConfig
 from tunekit.config.durations import AUTO
+from tunekit.config.problems import Problems
 from tunekit.core.events import ResultReported, Rule, Settings
 from tunekit.core.failures import MAX_FUTILE_PREEMPTIONS
-from tunekit.errors import ConfigError
 from tunekit.logs import logger_of
 from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
 from tunekit.schedulers import FIFO
@@ -56,44 +56,46 @@ class Plan:
         """Check what can be known before any trial starts."""
         _ = self.info, self.space, self.scheduler, self.path
         self._check_searcher()
-        problems = _checkpoint_problems(self.info, self.run.checkpoint_config)
+        problems = Problems(f"Tuner({self.info.name})")
+        _check_can_save(problems, self.info, self.run.checkpoint_config)
         if self.resume_errored and self.restart_errored:
-            problems.append("restart_errored: got True with resume_errored=True, which contradict each other")
-        problems += self._order_problems()
-        hints = [_CHECKPOINT_HINT] if problems else []
-        if unpriced := self._price_problems():
-            problems, hints = problems + unpriced, [*hints, _PRICES_HINT]
-        if problems:
-            raise ConfigError.collect(f"Tuner({self.info.name})", problems, hint="; ".join(hints))
+            hint = "resume_errored goes on from the newest checkpoints, restart_errored starts over: give one of them"
+            problems.add("restart_errored", "got True with resume_errored=True, which contradict each other", hint=hint)
+        self._check_order(problems)
+        self._check_prices(problems)
+        problems.raise_if_any()
         _warn_of_starting_over(self.info, self.run.checkpoint_config)
 
-    def _order_problems(self) -> list[str]:
-        """Return what a sweep in deterministic mode cannot go without."""
+    def _check_order(self, problems: Problems) -> None:
+        """Check what a sweep in deterministic mode cannot go without."""
         if not self.tune.deterministic:
-            return []
-        problems = []
+            return
         if self.run.failure_config.hang_timeout_s is None:
-            problems.append(
-                "FailureConfig.hang_timeout_s: is missing, but deterministic=True needs it, "
-                "since all trials wait for one that hangs"
+            problems.add(
+                "FailureConfig.hang_timeout_s",
+                "is missing, but deterministic=True needs it, since all trials wait for one that hangs",
+                hint="say how long a trial may be silent, such as FailureConfig(hang_timeout_s='30min')",
             )
         if self.info.kind == "class" and not self.info.can_save:
-            problems.append(f"deterministic: got True, but {self.info.name} cannot save checkpoints")
+            problems.add("deterministic", f"got True, but {self.info.name} cannot save checkpoints", hint=_SAVE_HINT)
         if callable(self.info.resources):
-            problems.append("deterministic: got True, but the resources differ by trial, so one might not fit")
-        return problems
+            problems.add(
+                "deterministic",
+                "got True, but the resources differ by trial, so one might not fit",
+                hint="give with_resources a dict that holds what the largest trial needs",
+            )
 
-    def _price_problems(self) -> list[str]:
-        """Return what is wrong with a limit that is never reached, since nothing that a trial occupies has a price."""
+    def _check_prices(self, problems: Problems) -> None:
+        """Refuse a limit that is never reached, since nothing that a trial occupies has a price."""
         prices, resources = self.tune.plain_prices, self.info.resources
         if self.tune.max_cost is None or callable(resources):
-            return []
+            return
         occupied = sorted(name for name, amount in resources.items() if amount)
         if any(prices.get(name) for name in occupied):
-            return []
+            return
         priced = ", ".join(sorted(name for name, price in prices.items() if price)) or "nothing"
         what = f"only {', '.join(occupied)}, for nothing" if occupied else "nothing"
-        return [f"max_cost: got prices for {priced}, but a trial occupies {what}"]
+        problems.add("max_cost", f"got prices for {priced}, but a trial occupies {what}", hint=_PRICES_HINT)
 
     def _check_searcher(self) -> None:
         """Begin a search for a moment: whether the searcher fits the space shows in no other way."""
@@ -313,7 +315,7 @@ class Plan:
 
 
 _PRICES_HINT = "give a price for what trials occupy, or say with with_resources(train, {'gpu': 1}) what that is"
-_CHECKPOINT_HINT = "give the class both save_checkpoint(path) and load_checkpoint(path)"
+_SAVE_HINT = "give the class both save_checkpoint(path) and load_checkpoint(path)"
 
 
 def _warn_of_starting_over(info: TrainableInfo, config: CheckpointConfig) -> None:
@@ -326,14 +328,16 @@ def _warn_of_starting_over(info: TrainableInfo, config: CheckpointConfig) -> Non
         )
 
 
-def _checkpoint_problems(info: TrainableInfo, config: CheckpointConfig) -> list[str]:
-    """Return what a class without save methods cannot be asked for."""
+def _check_can_save(problems: Problems, info: TrainableInfo, config: CheckpointConfig) -> None:
+    """Refuse what a class without save methods cannot be asked for."""
     if info.kind != "class" or info.can_save:
-        return []
+        return
     asked = {
         "checkpoint_frequency": config.frequency,
         "checkpoint_every_s": config.checkpoint_every_s,
         "checkpoint_at_end": config.checkpoint_at_end,
         "checkpoint_on_failure": config.checkpoint_on_failure,
     }
-    return [f"{name}: got {value!r}, but {info.name} cannot save checkpoints" for name, value in asked.items() if value]
+    for name, value in asked.items():
+        if value:
+            problems.add(name, f"got {value!r}, but {info.name} cannot save checkpoints", hint=_SAVE_HINT)
