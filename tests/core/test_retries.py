@@ -282,6 +282,15 @@ def test_failures_that_differ_end_nothing(play: Script, other: dict[str, Any]) -
     assert play.experiment.state.outcome is None
 
 
+def test_a_crash_among_failures_that_are_alike_does_not_keep_the_run_going(play: Script) -> None:
+    play.begin(num_trials=9, max_identical_failures=3)
+    play(lost(0, cause=LossCause.CRASHED), *(failed(trial) for trial in range(1, 5)))
+    assert play.experiment.state.outcome is None, "4 of 5 are not nearly all"
+    play(failed(5))
+    assert play.experiment.state.outcome is Outcome.ERROR
+    assert play.experiment.state.error.startswith("5 trials have failed in the same way")
+
+
 def test_one_row_of_any_trial_shows_that_it_can_work(play: Script) -> None:
     begin_guarded(play)
     play(row(5, 1), *(failed(trial) for trial in range(5)))

@@ -235,7 +235,7 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
         _finish_stop(state, trial, out, None)
     elif event.retryable and _is_over(state, trial, out):
         return
-    elif trial.status is TrialStatus.STOPPING:  # It was to be paused: whether it fails is for its next attempt to say.
+    elif _is_spared(state, trial, may_be_ours=trial.escalation > 0):
         again(state, trial)
     elif event.retryable:
         charge(state, trial, out)
@@ -270,10 +270,26 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
             _finish_stop(state, trial, out, cause)
     elif _is_over(state, trial, out):
         return
-    elif trial.status is not TrialStatus.STOPPING:
-        pay(state, trial, cause, out)
-    else:
+    elif _is_spared(state, trial, may_be_ours=True):
         again(state, trial)
+    else:
+        pay(state, trial, cause, out)
+
+
+def _is_spared(state: State, trial: TrialState, *, may_be_ours: bool) -> bool:
+    """Return whether nobody pays for an attempt that was lost while it was to be paused, and note it.
+
+    Its next attempt will say whether it fails; but it comes to the same pause, so it is spared once at one row only. At
+    the end of a run it is always: what the run took from it is not to be charged in the next one.
+    """
+    if trial.status is not _STOPPING:
+        return False
+    if state.outcome is not None:
+        return True
+    is_first = trial.spared_at is None or trial.iteration > trial.spared_at
+    if may_be_ours and is_first:
+        trial.spared_at = trial.iteration
+    return may_be_ours and is_first
 
 
 def on_preempted(state: State, trial: TrialState, event: TrialPreempted, out: list[Command]) -> None:

@@ -20,11 +20,13 @@ from tunekit.core.sequencer import Seat, Sequencer
 from tunekit.core.state import State
 from tunekit.core.stopping import TIME_TOTAL_S
 from tunekit.core.trial import TrialState
-from tunekit.types import Intent, Outcome, TrialId, TrialStatus
+from tunekit.types import Intent, LossCause, Outcome, TrialId, TrialStatus
 
 _MODE: Final = "deterministic mode"
 _CLOCKS: Final = ("time_limit_s", TIME_TOTAL_S)
 """With these words begins the reason of a trial that ended by the clock."""
+_FATES: Final = frozenset({LossCause.RAISED, LossCause.DRIVER_LOST, LossCause.NOT_STARTED})
+"""Losses that cost a trial nothing, or that it meets in any run."""
 OUTCOMES_OF_CLOCKS: Final = (Outcome.TIME_BUDGET, Outcome.DEADLINE, Outcome.MAX_COST)
 """Of runs that ended at a moment which another run would not have ended at."""
 
@@ -94,14 +96,19 @@ def _happen(state: State, order: Sequencer, trial: TrialState, out: list[Command
 
 
 def _end(state: State, order: Sequencer, trial: TrialState, seat: Seat, out: list[Command]) -> None:
-    if isinstance(seat.verdict, Pause):
+    if isinstance(seat.verdict, Pause) and not trial.status.is_ended:
         order.returning.append((trial.trial, seat.seen))
         return
-    if trial.status is TrialStatus.FAILED:
+    if trial.status is TrialStatus.FAILED and _is_bad_luck(trial):
         note(state, f"trial {trial.trial} failed for good, so a run in which it does not may come to another end")
     elif clock := next((limit for limit in _CLOCKS if trial.reason.startswith(limit)), ""):
         note(state, f"trial {trial.trial} was ended by {clock}, so what follows depends on the clock")
     state.tell_end(trial, out)
+
+
+def _is_bad_luck(trial: TrialState) -> bool:
+    """Return whether a trial has failed by more than exceptions of its own, which come in any run."""
+    return trial.doom is not None or not {*trial.losses} <= _FATES
 
 
 def _decide(state: State, trial: TrialState, seat: Seat, out: list[Command]) -> None:

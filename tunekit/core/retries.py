@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tunekit.core import ledger
 from tunekit.core.checkpoints import valid
 from tunekit.core.commands import Command
@@ -21,6 +23,9 @@ from tunekit.core.failures import (
 from tunekit.core.state import State
 from tunekit.core.trial import Fault, TrialState
 from tunekit.types import Intent, LossCause, Outcome, TrialStatus
+
+_NEARLY_ALL: Final = 0.8
+"""Share of the failures before any row that is alike if the code is at fault: others may have crashed meanwhile."""
 
 
 def pay(state: State, trial: TrialState, cause: LossCause, out: list[Command]) -> None:
@@ -81,13 +86,14 @@ def _fail_or_again(state: State, trial: TrialState, out: list[Command], wait_s: 
 
 
 def note_likeness(state: State, trial: TrialState) -> None:
-    """End the run if one trial after the other fails in the same way and none has ever reported anything."""
+    """End the run if nearly all trials that fail do so in the same way, and none has ever reported anything."""
     limit, error = state.settings.max_identical_failures, trial.error
     if limit is None or error is None or state.has_rows:
         return
     alike = state.failed_alike.setdefault(likeness(error), set())
     alike.add(trial.trial)
-    if len(alike) >= limit and len(state.failed_alike) == 1:
+    num_failed = sum(map(len, state.failed_alike.values()))
+    if len(alike) >= limit and len(alike) > _NEARLY_ALL * num_failed:
         state.wind_up(
             Outcome.ERROR,
             f"{len(alike)} trials have failed in the same way, and none has ever reported a result: "

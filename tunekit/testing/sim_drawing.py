@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from tunekit.core.events import Rule
-from tunekit.schedulers import ASHA
+from tunekit.schedulers import ASHA, FIFO
 from tunekit.testing.sim_options import HARDWARE, Faults, SimOptions
+from tunekit.testing.sim_pauser import Pauser
 
 _PATTERNS = ("license", "does not fit", HARDWARE, "^Simulated", "^crashed: .*SIGSEGV", "^out of memory", "^hung")
 _RATES: dict[str, float] = {
@@ -100,7 +101,14 @@ def draw_options(rng: random.Random) -> SimOptions:
         options = replace(options, rules=_draw_rules(rng))
     if rng.random() < 0.1:  # noqa: PLR2004
         options = replace(options, time_limit_s=rng.uniform(3.0, 20.0))
-    return _draw_limits(rng, _draw_order(rng, options))
+    return _draw_pauser(rng, _draw_limits(rng, _draw_order(rng, options)))
+
+
+def _draw_pauser(rng: random.Random, options: SimOptions) -> SimOptions:
+    """Have some of the trials paused, in one of five sweeps that have no other scheduler."""
+    if not isinstance(options.scheduler, FIFO) or rng.random() >= 0.2:  # noqa: PLR2004
+        return options
+    return replace(options, scheduler=Pauser(every=rng.randint(1, 3), share=rng.choice((0.2, 0.4, 0.6))))
 
 
 def _draw_order(rng: random.Random, options: SimOptions) -> SimOptions:

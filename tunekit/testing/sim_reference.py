@@ -58,8 +58,10 @@ def outcome_of(state: State, records: Sequence[Record], heard: Sequence[str]) ->
 def is_promised(around: Surroundings, state: State) -> bool:
     """Return whether a sweep must come to the outcome of an undisturbed one."""
     is_in_order = state.order is not None and not state.order.depends_on
-    # Trials that made nothing of their checkpoint, and count on all the same, compute something else.
-    return is_in_order and not any(around.lags.values())
+    # Exceptions come by chance here. Trials that made nothing of their checkpoint, and count on all the same, compute
+    # something else.
+    has_failed = any(trial.status is TrialStatus.FAILED for trial in state.trials)
+    return is_in_order and not has_failed and not any(around.lags.values())
 
 
 def check_dependence(options: SimOptions, state: State) -> Iterator[str]:

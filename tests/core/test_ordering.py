@@ -1,0 +1,68 @@
+"""Deterministic mode in the core: what becomes of seats when trials end otherwise than they were to."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunekit.core.events import Event
+from tunekit.core.sequencer import Sequencer
+from tunekit.testing.events import Script, driver, halted, lost, raised, row, saved, started, timer
+from tunekit.testing.sim_pauser import Pauser
+from tunekit.types import LossCause, TrialStatus
+
+
+def order_of(play: Script) -> Sequencer:
+    order = play.experiment.state.order
+    assert order is not None
+    return order
+
+
+def crash(trial: int, attempt: int = 1) -> Event:
+    return lost(trial, attempt, LossCause.CRASHED)
+
+
+def test_a_trial_that_has_ended_does_not_return_from_a_pause() -> None:
+    """Its clock ends it while it waits to hear that it is to pause; its seat would be waited for for ever."""
+    play = Script(Pauser(every=1, share=0.0))
+    play.begin(num_trials=2, logical_slots=2, metric="loss", time_limit_s=5.0, stop_grace_s=1.0)
+    play(started(0), started(1), row(1, 1), lost(0, cause=LossCause.PREEMPTED), timer(6.5), halted(1))
+    assert play.trial(1).status is TrialStatus.COMPLETED
+    play(started(0, 2), row(0, 1, 2), halted(0, 2))
+    assert play.trial(1).status is TrialStatus.COMPLETED
+    assert {*order_of(play).seats} == {0}
+    assert order_of(play).returning == []
+
+
+def test_nor_does_one_that_has_failed() -> None:
+    """It is to pause, and its worker crashes: twice at one row, so that it has failed."""
+    play = Script(Pauser(every=1, share=0.0))
+    play.begin(num_trials=1, logical_slots=1, metric="loss", max_failures=0)
+    play(row(0, 1), crash(0), row(0, 1, 2), crash(0, 2))
+    assert play.trial(0).status is TrialStatus.FAILED
+    assert (order_of(play).seats, order_of(play).returning) == ({}, [])
+    assert play.experiment.state.ended
+
+
+@pytest.mark.parametrize(
+    ("losses", "is_said"),
+    [((raised(0), raised(0, 2)), False), ((crash(0), raised(0, 2)), True), ((raised(0), crash(0, 2)), True)],
+    ids=["its own exceptions", "a crash, then an exception", "an exception, then a crash"],
+)
+def test_a_trial_that_fails_ends_the_promise_only_if_another_run_may_spare_it(
+    losses: tuple[Event, ...], *, is_said: bool
+) -> None:
+    play = Script(Pauser(every=2, share=2.0))
+    play.begin(num_trials=2, logical_slots=2, metric="loss", max_failures=1)
+    play(*losses, row(1, 1), row(1, 2))
+    assert play.trial(0).status is TrialStatus.FAILED
+    assert ("failed for good" in order_of(play).depends_on) is is_said
+
+
+def test_a_failed_trial_that_is_tried_again_is_asked_about_what_it_computes_again() -> None:
+    """From the checkpoint that it goes on from, which is not its newest: that one is suspect."""
+    play = Script(Pauser(every=1, share=2.0))
+    play.begin(num_trials=1, logical_slots=1, metric="loss", max_failures=2)
+    play(*saved(0, 1), *saved(0, 2), raised(0), raised(0, 2), raised(0, 3))
+    assert play.trial(0).status is TrialStatus.FAILED
+    play(driver(2, num_trials=1, logical_slots=1, metric="loss", max_failures=2, resume_errored=True))
+    assert order_of(play).seats[0].seen == 1
