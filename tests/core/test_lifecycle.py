@@ -328,7 +328,9 @@ def test_whoever_is_lost_at_one_pause_twice_is_charged(ruled: Script, fail: Call
     ruled.begin(max_failures=1, stop_grace_s=1.0)
     for attempt, num_failures in ((1, 0), (2, 1), (3, 2)):
         ruled(row(0, 4, attempt))
-        ruled(timer(ruled.experiment.next_deadline()))
+        deadline = ruled.experiment.next_deadline()
+        assert deadline is not None
+        ruled(timer(deadline))
         ruled(fail(attempt))
         assert ruled.trial(0).num_failures == num_failures
     assert ruled.trial(0).status is TrialStatus.FAILED
