@@ -27,6 +27,7 @@ from tunekit.journal.header import (
     _checksum,
     check_header,
     create_header,
+    differences,
     read_header,
     replace_header,
 )
@@ -192,6 +193,15 @@ def test_the_same_script_passes_after_a_round_trip(tmp_path: Path) -> None:
     assert found is not None
     check_header(found, identity=IDENTITY, space=SPACE)
     check_header(found, identity=changed(IDENTITY, scheduler=changed(IDENTITY["scheduler"], floor=float("nan"))))
+
+
+def test_a_difference_shows_no_secret_inside_of_what_it_shows() -> None:
+    was = {"servers": [{"host": "a", "pin": 12}], "stripe_key": "sk_live_51H8z"}
+    lines = list(differences("", was, {"servers": ({"password": "it's"},), "stripe_key": "image"}))
+    assert lines == [
+        "servers: [{'host': 'a', 'pin': '(hidden)'}] in the experiment, ({'password': '(hidden)'},) in the script",
+        "stripe_key: not the same in the experiment as in the script (hidden)",
+    ]
 
 
 def test_every_difference_is_named_at_once() -> None:

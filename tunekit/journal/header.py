@@ -26,7 +26,7 @@ from tunekit.errors import (
 )
 from tunekit.journal.durable import create_file, cut, make_folder, replace_file
 from tunekit.journal.segments import segments
-from tunekit.printable import HIDDEN, is_secret, without_secrets
+from tunekit.printable import HIDDEN, is_secret, masked
 
 HEADER_NAME = "experiment.json"
 _HINT = "Check that the disk is there, has room and lets this user in, then run the script again."
@@ -187,7 +187,7 @@ def differences(path: str, ours: Any, theirs: Any) -> Iterator[str]:
             inner = f"{path}/{key}" if path else str(key)
             yield from differences(inner, ours.get(key, _ABSENT), theirs.get(key, _ABSENT))
     elif not _same(ours, theirs):
-        if is_secret(path):
+        if is_secret(path, ours) or is_secret(path, theirs):
             yield f"{path}: not the same in the experiment as in the script {HIDDEN}"
         else:
             yield f"{path}: {_show(ours)} in the experiment, {_show(theirs)} in the script"
@@ -203,8 +203,7 @@ def _same(ours: Any, theirs: Any) -> bool:
 
 
 def _show(value: Any) -> str:
-    shown = "absent" if value is _ABSENT else repr(value)
-    return without_secrets(shown, value) if isinstance(value, Mapping) else shown
+    return "absent" if value is _ABSENT else repr(masked(value))
 
 
 def _checksum(fields: Mapping[str, Any]) -> str:

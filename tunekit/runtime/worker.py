@@ -140,7 +140,7 @@ def _attempt(
     try:
         return run_attempt(sweep, spec, trainable, link, io, place=place, owns_process=True, given_at=given_at)
     except Exception as error:  # noqa: BLE001 - a fault of ours must end the attempt, not the sweep
-        link.send(TrialRaised(trial=spec.trial, attempt=spec.attempt, error=error_info(error)))
+        link.send(TrialRaised(trial=spec.trial, attempt=spec.attempt, error=error_info(error, spec.config)))
         return False
 
 

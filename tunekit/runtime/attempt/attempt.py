@@ -24,7 +24,7 @@ from tunekit.runtime.attempt.output import TrialLog, captured
 from tunekit.runtime.attempt.surroundings import log_folder, this_place
 from tunekit.runtime.attempt.trial_run import Ending, TrialRun, logger
 from tunekit.runtime.line.channel import Channel
-from tunekit.runtime.line.failure import concealed, error_info, is_fatal, is_misuse
+from tunekit.runtime.line.failure import error_info, is_fatal, is_misuse
 from tunekit.runtime.line.heartbeat import being_heard
 from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.saving.saving import Saving
@@ -183,7 +183,7 @@ def _enter(run: TrialRun, bound: BoundTrainable, checkpoint: Path | None) -> Non
 
 
 def _send_raised(run: TrialRun, error: BaseException, log: TrialLog | None) -> None:
-    info = concealed(error_info(error), run.spec.config)
+    info = error_info(error, run.spec.config)
     if log is not None:
         log.write(_text(info))
     run.send_raised(info, retryable=not is_misuse(error), fatal=is_fatal(error))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from tunekit.core.events import ErrorInfo
 from tunekit.errors import ConfigError, ReportError, SaveError, SessionError, TrainableError, TunekitError
-from tunekit.printable import without_secrets
+from tunekit.printable import concealing
 
 _PACKAGE: Final = str(Path(__file__).parents[2])
 _MAX_MESSAGE: Final = 10_000
@@ -18,25 +18,30 @@ _MAX_TRACEBACK: Final = 50_000
 _MISUSE: Final = (ConfigError, ReportError, SaveError, SessionError, TrainableError)
 
 
-def error_info(error: BaseException) -> ErrorInfo:
-    """Return ``error`` as text."""
+def error_info(error: BaseException, config: Mapping[str, Any] | None = None) -> ErrorInfo:
+    """Return ``error`` as text.
+
+    Args:
+        error: What was raised.
+        config: The configuration under which it was, whose secrets the text is not to hold.
+    """
     own = error if isinstance(error, TunekitError) else None
+    conceal = _concealing(config)
+    # Cut to length last: half a secret would not be found.
     return ErrorInfo(
         type=_encodable(_type_name(error)),
-        message=_encodable(_message(error))[:_MAX_MESSAGE],
-        traceback=_encodable(_traceback(error)),
-        hint=_encodable(own.hint) if own else "",
+        message=conceal(_encodable(_message(error))[: 2 * _MAX_MESSAGE])[:_MAX_MESSAGE],
+        traceback=_end_of(conceal(_encodable(_traceback(error))), _MAX_TRACEBACK),
+        hint=conceal(_encodable(own.hint)) if own else "",
     )
 
 
-def concealed(info: ErrorInfo, config: Mapping[str, Any]) -> ErrorInfo:
-    """Return the same error without the secrets of the configuration under which it was raised."""
-    return ErrorInfo(
-        type=info.type,
-        message=without_secrets(info.message, config),
-        traceback=without_secrets(info.traceback, config),
-        hint=without_secrets(info.hint, config),
-    )
+def _concealing(config: Mapping[str, Any] | None) -> Callable[[str], str]:
+    try:
+        return concealing(config)
+    except Exception as problem:  # noqa: BLE001 - whatever the user's own kinds of values do
+        name = type(problem).__qualname__
+        return lambda _: f"<not shown: {name} while the configuration was searched for secrets>"
 
 
 def is_misuse(error: BaseException) -> bool:
@@ -71,8 +76,11 @@ def _traceback(error: BaseException) -> str:
         lines = traceback.format_exception(type(error), error, _from_user_code(error.__traceback__))
     except BaseException as problem:  # noqa: BLE001 - as above: __repr__ of notes and causes
         return f"<the traceback could not be formatted: {type(problem).__qualname__}>"
-    text = "".join(lines)
-    return text if len(text) <= _MAX_TRACEBACK else "…" + text[-_MAX_TRACEBACK:]
+    return _end_of("".join(lines), 2 * _MAX_TRACEBACK)
+
+
+def _end_of(text: str, num_chars: int) -> str:
+    return text if len(text) <= num_chars else "…" + text[-num_chars:]
 
 
 def _from_user_code(trace: TracebackType | None) -> TracebackType | None:

@@ -347,7 +347,8 @@ class Saving:
 
     def _failure(self, iteration: int, error: OSError) -> SaveFailed:
         spec = self._spec
-        return SaveFailed(trial=spec.trial, attempt=spec.attempt, iteration=iteration, error=error_info(error))
+        info = error_info(error, spec.config)
+        return SaveFailed(trial=spec.trial, attempt=spec.attempt, iteration=iteration, error=info)
 
     def _score(self, row: Row) -> float | None:
         attribute = self._sweep.checkpoint.checkpoint_score_attribute
