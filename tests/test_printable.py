@@ -122,7 +122,7 @@ def test_a_secret_is_found_however_it_is_quoted(secret: str, *, is_text: bool) -
     value = secret if is_text else secret.encode("utf-8", "surrogatepass") + b"\xff"
     config = {"it's": 'a "name"', "db": {"password": value}}
     told = [str(value), repr(value), f"{config}", f"{config!a}", str(KeyError(value)), repr(RuntimeError(f"{config}"))]
-    told += [quote(value, "", errors="surrogatepass") if is_text else quote(value)]
+    told += [quote(value, "", errors="surrogatepass") if isinstance(value, str) else quote(value)]
     if is_text:
         told += [json.dumps(config), json.dumps(config, ensure_ascii=False), json.dumps(f"{config}")]
     for text in told:
