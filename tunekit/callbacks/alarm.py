@@ -12,7 +12,7 @@ from tunekit.core.state import State
 from tunekit.errors import CheckpointCorruptError, CheckpointVersionError
 from tunekit.logs import logger_of
 from tunekit.printable import one_line
-from tunekit.types import TrialId
+from tunekit.types import LossCause, TrialId, TrialStatus
 
 logger: Final = logger_of("tunekit")
 
@@ -54,6 +54,9 @@ class Alarm:
 
 def _what_follows(event: RestoreFailed, state: State) -> str:
     trial = state.trials[event.trial]
+    is_last_word = trial.status is TrialStatus.FAILED and trial.attempt == event.attempt
+    if is_last_word and trial.cause is LossCause.RESTORE_FAILED:
+        return "the trial has no other checkpoint to go on from; so it failed"
     if trial.status.is_ended:
         return "it is put aside"
     previous = newest(trial.checkpoints)

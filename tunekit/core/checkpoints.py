@@ -44,6 +44,15 @@ def start(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | None:
     return (trusted or found)[-1] if found else None
 
 
+def last_hope(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | None:
+    """Return the only checkpoint that the next attempt can start from; None: there are others, or none.
+
+    One that may be gone by our own doing is nobody's loss.
+    """
+    found = [entry for entry in restorable(checkpoints) if not entry.began_anew]
+    return found[0] if len(found) == 1 and not found[0].is_doubted else None
+
+
 def num_bytes(manifest: Mapping[str, Any]) -> int:
     """Return how many bytes the files of a manifest take."""
     files = manifest.get("files")

@@ -118,6 +118,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """FAILED trials go on from their newest checkpoint, with a fresh budget."""
     restart_errored: bool = False
     """FAILED trials start over, with a fresh budget."""
+    fails_without_checkpoint: bool = False
+    """Whether a trial fails that has lost the last checkpoint which it could go on from; False: it starts over."""
     tells_outlook: bool = False
     """Whether trials choose how often they save, and so are told what they may expect."""
     logical_slots: int | None = None

@@ -109,6 +109,8 @@ def on_publish_failed(state: State, trial: TrialState, event: PublishFailed, out
     if entry is not None:
         if entry.replaces is not None and len(restorable(trial.checkpoints)) > 1:
             state.give_up(trial, entry.replaces)
+        elif entry.replaces is not None and (hope := valid(entry.replaces)) is not None:
+            hope.is_doubted = True
         state.delete(trial, entry, out)
     if event.exact:
         _release(state, trial)

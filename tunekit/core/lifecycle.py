@@ -43,7 +43,8 @@ from tunekit.core.events import (
 from tunekit.core.exposure import exposed, prepared
 from tunekit.core.failures import is_own_doing, note_loss, signal_in
 from tunekit.core.preparing import on_assigned, on_assigned_in_vain
-from tunekit.core.retries import again, charge, end, fail, leave_slot, note_likeness, pay
+from tunekit.core.restoring import as_hopeless, put_aside
+from tunekit.core.retries import again, charge, end, fail, is_spared, leave_slot, note_likeness, pay
 from tunekit.core.scheduling import decide, value_of
 from tunekit.core.sequencer import Sequencer
 from tunekit.core.state import State
@@ -235,7 +236,7 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
         _finish_stop(state, trial, out, None)
     elif event.retryable and _is_over(state, trial, out):
         return
-    elif _is_spared(state, trial, may_be_ours=trial.escalation > 0):
+    elif is_spared(state, trial, may_be_ours=trial.escalation > 0):
         again(state, trial)
     elif event.retryable:
         charge(state, trial, out)
@@ -270,26 +271,10 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
             _finish_stop(state, trial, out, cause)
     elif _is_over(state, trial, out):
         return
-    elif _is_spared(state, trial, may_be_ours=True):
+    elif is_spared(state, trial, may_be_ours=True):
         again(state, trial)
     else:
         pay(state, trial, cause, out)
-
-
-def _is_spared(state: State, trial: TrialState, *, may_be_ours: bool) -> bool:
-    """Return whether nobody pays for an attempt that was lost while it was to be paused, and note it.
-
-    Its next attempt will say whether it fails; but it comes to the same pause, so it is spared once at one row only. At
-    the end of a run it is always: what the run took from it is not to be charged in the next one.
-    """
-    if trial.status is not _STOPPING:
-        return False
-    if state.outcome is not None:
-        return True
-    is_first = trial.spared_at is None or trial.iteration > trial.spared_at
-    if may_be_ours and is_first:
-        trial.spared_at = trial.iteration
-    return may_be_ours and is_first
 
 
 def on_preempted(state: State, trial: TrialState, event: TrialPreempted, out: list[Command]) -> None:
@@ -317,14 +302,12 @@ def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: 
 
 
 def on_restore_failed(state: State, trial: TrialState, event: RestoreFailed, out: list[Command]) -> None:
-    """Put the damaged checkpoint aside, and try again from the one before. Nobody's budget pays for it."""
+    """Put the damaged checkpoint aside, and try again from the one before, if there is one. No budget pays for it."""
+    if (failure := as_hopeless(state, trial, event)) is not None:
+        on_launch_failed(state, trial, failure, out)
+        return
     note_loss(trial, LossCause.RESTORE_FAILED)
-    entry = trial.checkpoints.get(event.iteration)
-    if entry is not None and (good := valid(entry)) is not None:
-        state.give_up(trial, good)
-        good.damaged = True
-        if good is entry:
-            state.delete(trial, entry, out)
+    put_aside(state, trial, event.iteration, out)
     again(state, trial)
 
 

@@ -118,6 +118,22 @@ def _suspect(trial: TrialState) -> None:
     trial.last_fault = fault
 
 
+def is_spared(state: State, trial: TrialState, *, may_be_ours: bool) -> bool:
+    """Return whether nobody pays for an attempt that was lost while it was to be paused, and note it.
+
+    Its next attempt will say whether it fails; but it comes to the same pause, so it is spared once at one row only. At
+    the end of a run it is always: what the run took from it is not to be charged in the next one.
+    """
+    if trial.status is not TrialStatus.STOPPING:
+        return False
+    if state.outcome is not None:
+        return True
+    is_first = trial.spared_at is None or trial.iteration > trial.spared_at
+    if may_be_ours and is_first:
+        trial.spared_at = trial.iteration
+    return may_be_ours and is_first
+
+
 def fail(state: State, trial: TrialState, out: list[Command]) -> None:
     """End a trial that has failed for good."""
     trial.reason = trial.error.message if trial.error else ""

@@ -47,6 +47,8 @@ class CheckpointState(msgspec.Struct):
     """Whether two attempts in a row have failed in the same way from it: another one is preferred."""
     began_anew: bool = False
     """Whether an attempt saved it that had begun anew, where that is not wanted: no attempt starts from it."""
+    is_doubted: bool = False
+    """Whether a later save was to replace it and has failed, so that it may be gone by our own doing."""
     interim: bool = False
     """Whether it is there only to go on from: it goes as soon as a newer one is there."""
     manifest: dict[str, Any] | None = None

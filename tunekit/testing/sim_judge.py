@@ -241,8 +241,7 @@ class Judge:
 
     def _see_end(self, book: Books, event: Event) -> None:
         if isinstance(event, RestoreFailed):
-            book.published.pop(event.iteration, None)
-            book.unreadable.add(event.iteration)
+            book.lose(event.iteration)
         elif any(book.doom):
             self._condemn(book)
         elif not isinstance(event, TrialReturned | TrialHalted):

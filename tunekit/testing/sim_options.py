@@ -192,6 +192,7 @@ def settings_of(options: SimOptions, seed: int, num_trials: int, *, run: int, re
         hang_timeout_s=options.hang_timeout_s,
         time_limit_s=options.time_limit_s,
         resume_errored=resume_errored,
+        fails_without_checkpoint=True,
         num_to_keep=options.num_to_keep,
         score_attribute=METRIC if options.by_score else None,
         max_experiment_bytes=options.max_bytes,

@@ -13,7 +13,7 @@ import pytest
 
 from tunekit.config import CheckpointConfig
 from tunekit.core.commands import ContinueTrial, StopTrial
-from tunekit.core.events import LaunchFailed, RestoreFailed, SaveFailed, TrialHalted, TrialRaised, TrialReturned
+from tunekit.core.events import RestoreFailed, SaveFailed, TrialHalted, TrialRaised, TrialReturned
 from tunekit.session import get_checkpoint, get_context, report
 from tunekit.store.dicts import DATA
 from tunekit.testing.recording import RecordedTrial, RecordingChannel
@@ -266,17 +266,6 @@ def test_damaged_checkpoint_is_told_and_no_user_code_runs(trial: Run, tmp_path: 
     assert isinstance(channel.events[0], RestoreFailed)
     assert "value.txt" in channel.events[0].error.message
     assert made.run(resume_from=9).kinds == ["RestoreFailed 9"]
-
-
-def test_damage_of_the_only_checkpoint_is_not_tried_again(trial: Run, tmp_path: Path) -> None:
-    """S003-12: the trial fails with what to do about it, rather than to start over unasked."""
-    (made := trial(Counter, stop=1)).run()
-    (tmp_path / "trial_00000/checkpoint_000001/value.txt").write_text("3")
-    (event,) = made.resume().events
-    assert isinstance(event, LaunchFailed)
-    assert (event.retryable, event.error.type) == (False, "tunekit.errors.CheckpointCorruptError")
-    assert "value.txt" in event.error.message
-    assert "resume_errored=True" in event.error.hint
 
 
 def test_waits_at_its_horizon_after_the_checkpoint_is_staged(trial: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,142 +19,19 @@ from tunekit.core.events import (
     CheckpointAdopted,
     CheckpointMissing,
     CheckpointStaged,
-    Draw,
     Event,
     RestoreFailed,
     ResultReported,
 )
 from tunekit.core.rows import RowTable
-from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
+from tunekit.errors import TrialError
 from tunekit.journal.folder import experiment_folder
-from tunekit.runtime.driver.stocktaking import compare, judge, take_stock
-from tunekit.store import CheckpointIO, PutOutcome, Store, manifest, open_store
-from tunekit.store.layout import CheckpointKey
-from tunekit.store.manifest import Manifest
+from tunekit.runtime.driver.stocktaking import take_stock
+from tunekit.store import CheckpointIO, PutOutcome, Store, open_store
 from tunekit.store.memory import MemoryStore
-from tunekit.store.overview import Overview, of_names, overview
-from tunekit.types import TrialStatus
+from tunekit.types import LossCause, TrialStatus
 
 _NUMBER = itertools.count()
-STAGED, PUBLISHED, DELETING = CheckpointStatus
-
-
-def name(trial: int) -> str:
-    return f"train_{trial:05d}"
-
-
-def entry(iteration: int, status: CheckpointStatus = PUBLISHED, **more: Any) -> CheckpointState:
-    return CheckpointState(**{"iteration": iteration, "attempt": 1, "status": status, **more})
-
-
-def trial(*entries: CheckpointState, **more: Any) -> TrialState:
-    exact = {each.iteration: each for each in entries if each.exact}
-    failures = {each.attempt: each for each in entries if not each.exact}
-    fields = {"trial": 0, "draw": Draw(), "attempt": 2, **more}
-    return TrialState(checkpoints=exact, failures_saved=failures, **fields)
-
-
-def there(*folders: str, damaged: Sequence[str] = ()) -> Overview:
-    """What is seen where these checkpoints are whole, beside much that is none."""
-    listing = [f"{folder}/{file}" for folder in folders for file in ("model.pt", "MANIFEST.json")]
-    others = ["experiment.json", "journal/000000000001.jsonl", "driver.lease", "train_00000/trial.log", "plots/a/b.png"]
-    broken = [f"{folder}/model.pt" for folder in damaged]
-    return of_names([*listing, *broken, *others, ".trash/train_00000/checkpoint_000001/MANIFEST.json"])
-
-
-def missing(iteration: int, attempt: int = 1, *, exact: bool = True) -> CheckpointMissing:
-    return CheckpointMissing(trial=0, attempt=attempt, iteration=iteration, exact=exact)
-
-
-# -- comparing, in pure functions --------------------------------------------------------------------------------------
-
-
-def test_what_is_known_and_there_is_no_difference() -> None:
-    entries = [entry(1), entry(3), entry(4, STAGED), entry(5, DELETING), entry(2, exact=False)]
-    seen = there("train_00000/checkpoint_000001", "train_00000/checkpoint_000003", "train_00000/failure_000002_1")
-    found = compare([trial(*entries)], seen, name)
-    assert (found.missing, found.remains, found.unknown) == ([], [], [])
-
-
-def test_what_is_on_its_way_in_or_out_may_be_there_or_not() -> None:
-    entries = [entry(4, STAGED), entry(5, DELETING)]
-    both = there("train_00000/checkpoint_000004", "train_00000/checkpoint_000005")
-    for seen in (there(), both):
-        found = compare([trial(*entries)], seen, name)
-        assert (found.missing, found.unknown) == ([], [])
-
-
-def test_what_is_gone_or_has_lost_its_manifest_is_missing() -> None:
-    beneath = entry(6, STAGED, attempt=2, replaces=entry(6))
-    seen = there("train_00000/checkpoint_000001", damaged=["train_00000/checkpoint_000003"])
-    found = compare([trial(entry(1), entry(2), entry(3), beneath, entry(2, exact=False))], seen, name)
-    assert found.missing == [missing(2), missing(3), missing(6), missing(2, exact=False)]
-    assert found.remains == [missing(3)]
-
-
-def test_what_nobody_knows_is_unknown_also_of_trials_that_nobody_knows() -> None:
-    strange = [
-        "train_00000/checkpoint_000007",
-        "train_00000/failure_000002_1",
-        "train_00004/checkpoint_000001",
-    ]
-    none_of_ours = ["other_00000/checkpoint_000001", "train_00000/checkpoint_7", "train_1/checkpoint_000001"]
-    found = compare([trial(entry(1))], there("train_00000/checkpoint_000001", *strange, *none_of_ours), name)
-    assert found.missing == []
-    assert sorted(unknown.folder for unknown in found.unknown) == sorted(strange)
-    assert {unknown.trial for unknown in found.unknown} == {0, 4}
-
-
-def test_all_stores_see_the_same(tmp_path: Path) -> None:
-    local, memory = open_store(tmp_path), MemoryStore(f"memory://stock/{next(_NUMBER)}")
-    for name in ("a_00000/checkpoint_000001/MANIFEST.json", "a_00000/checkpoint_000002/d/f", "a_00000/trial.log", "x"):
-        assert local.put_if_absent(name, b"1") == memory.put_if_absent(name, b"1") == PutOutcome.CREATED
-    local.put_if_absent(".trash/a_00000/checkpoint_000003/MANIFEST.json", b"1")
-    expected = {"a_00000": {"checkpoint_000001": True, "checkpoint_000002": False}}
-    assert overview(local) == overview(memory) == expected
-
-
-def rows(*attempts: int) -> list[ResultReported]:
-    """Row 1, row 2, … by these attempts; 0: there is none."""
-    numbered = enumerate(attempts, start=1)
-    return [ResultReported(trial=0, attempt=by, iteration=at, metrics={}) for at, by in numbered if by]
-
-
-def shown(iteration: int, attempt: int = 1, *, exact: bool = True) -> Manifest:
-    key = CheckpointKey("train_00000", iteration, attempt, exact)
-    return manifest.check(manifest.seal(key, [], {}), "")
-
-
-@pytest.mark.parametrize(
-    ("found", "table", "changes", "why"),
-    [
-        (shown(3), rows(1, 1, 1), {}, ""),
-        (shown(3), rows(1, 1, 1, 1), {}, ""),
-        (shown(3, 2), rows(1, 1, 2), {}, ""),
-        (shown(3), rows(1, 1), {}, "lacks result 3"),
-        (shown(3), rows(1, 0, 1), {}, "lacks result 2"),
-        (shown(3), rows(1, 1, 2), {}, "attempt 2 has gone on without it"),
-        (shown(3, 3), rows(1, 1, 1), {}, "nothing of attempt 3"),
-        (shown(3, 0), rows(1, 1, 1), {}, "nothing of attempt 0"),
-        (shown(3), rows(1, 1, 1), {"attempt": 0}, "nothing of attempt 1"),
-        (shown(3), rows(2, 2), {"status": TrialStatus.COMPLETED, "last": rows(2, 2)[1]}, "ended at iteration 2"),
-        (shown(2, exact=False), rows(1, 2), {}, ""),
-        (shown(2, exact=False), rows(1), {}, "lacks result 2"),
-        (shown(0, exact=False), rows(), {}, ""),
-    ],
-)
-def test_only_what_the_journal_holds_all_results_of_is_adopted(
-    found: Manifest, table: list[ResultReported], changes: dict[str, Any], why: str
-) -> None:
-    said = judge(found, trial(**changes), table)
-    assert (why in said) if why else (said == "")
-
-
-def test_of_a_trial_that_nobody_knows_nothing_is_adopted() -> None:
-    assert "nothing of attempt 1" in judge(shown(1), None, rows(1))
-
-
-# -- whole sweeps ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["folder", "memory", pytest.param("s3", marks=pytest.mark.s3)])
@@ -191,7 +68,12 @@ def kinds(where: str, kind: type[Event | Command]) -> list[Any]:
     return [record for record in records(where) if isinstance(record, kind)]
 
 
-def paused_at(where: str, iteration: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def again(where: str, *, resume_errored: bool = False, restart_errored: bool = False) -> tk.Tuner:
+    path = f"{where}/exp"
+    return tk.Tuner.restore(path, Counter, resume_errored=resume_errored, restart_errored=restart_errored)
+
+
+def paused_at(where: str, iteration: int, monkeypatch: pytest.MonkeyPatch, **checkpoints: Any) -> None:
     """Run until the first trial has come so far, and interrupt it there."""
     step = Counter.step
 
@@ -203,7 +85,7 @@ def paused_at(where: str, iteration: int, monkeypatch: pytest.MonkeyPatch) -> No
     with monkeypatch.context() as patch:
         patch.setattr(Counter, "step", step_and_interrupt)
         with pytest.raises(KeyboardInterrupt):
-            tk.inline(tuner(where))
+            tk.inline(tuner(where, **checkpoints))
 
 
 def checkpoints(results: tk.ResultGrid) -> list[list[int | None]]:
@@ -238,6 +120,47 @@ def test_a_checkpoint_without_its_manifest_is_put_aside_and_forgotten(
     assert checkpoints(tk.inline(tuner(str(tmp_path)))) == [[1, 2, 3, 4], [1, 2, 3, 4]]
     aside = store_of(str(tmp_path)).sizes(".quarantine")
     assert any(name.startswith("Counter_00000.3.1/") for name in aside)
+
+
+@pytest.mark.parametrize("lost", ["", "MANIFEST.json"])
+def test_a_trial_whose_only_checkpoint_is_gone_fails_until_somebody_says_how_it_goes_on(
+    where: str, lost: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S003-12: starting over would cost all that it has done, and throw promise 1 away without a word."""
+    paused_at(where, 3, monkeypatch, num_to_keep=1)
+    store, folder = store_of(where), "Counter_00000/checkpoint_000003"
+    content = saved(where, folder)
+    store.remove(folder)
+    brought_back(where, folder, {name: data for name, data in content.items() if not name.endswith(lost)})
+    failed, other = tk.inline(tuner(where, num_to_keep=1))
+    assert (failed.status, other.status) == (TrialStatus.FAILED, TrialStatus.COMPLETED)
+    assert isinstance(failed.error, TrialError)
+    assert failed.error.fields["cause"] is LossCause.RESTORE_FAILED
+    assert "restart_errored=True" in str(failed.error)
+    assert [row["count"] for row in failed.rows] == [1, 2, 3], "no row is computed anew"
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told.startswith("Counter_00000 could not go on from iteration 3: ")
+    assert told.endswith("the trial has no other checkpoint to go on from; so it failed")
+    store.remove(folder)
+    brought_back(where, folder, content)
+    results = tk.inline(again(where, resume_errored=True))
+    assert [result.metrics["count"] for result in results] == [4, 4]
+    assert not kinds(where, CheckpointMissing)
+    assert not store.sizes(".quarantine")
+
+
+def test_a_trial_whose_checkpoints_are_gone_starts_over_for_the_asking(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    where = f"memory://stock/{next(_NUMBER)}"
+    paused_at(where, 3, monkeypatch)
+    for iteration in (1, 2, 3):
+        store_of(where).remove(f"Counter_00000/checkpoint_00000{iteration}")
+    assert tk.inline(tuner(where))[0].status is TrialStatus.FAILED
+    told, _ = (record.getMessage() for record in caplog.records)
+    assert told.startswith("checkpoints that are gone or damaged, and their trials have no other to go on from: ")
+    results = tk.inline(again(where, restart_errored=True))
+    assert [result.metrics["count"] for result in results] == [4, 4]
 
 
 def brought_back(where: str, folder: str, content: dict[str, bytes]) -> None:
@@ -288,7 +211,7 @@ def test_what_the_journal_has_no_results_of_is_put_aside_and_made_again(
     assert [result.rows[-1]["count"] for result in results] == undisturbed
     assert checkpoints(results) == [[1, 2, 3, 4], [1, 2, 3, 4]]
     assert any(name.startswith("Counter_00000.3.1/") for name in store.sizes(".quarantine"))
-    assert any("lacks result 3" in record.getMessage() for record in caplog.records)
+    assert any("lacks result" in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"format": 1}'])

@@ -16,7 +16,7 @@ from tunekit.core.events import (
     RestoreFailed,
     TrialStarted,
 )
-from tunekit.errors import CheckpointError, CheckpointNotFoundError, TunekitError
+from tunekit.errors import CheckpointError
 from tunekit.runtime.attempt.class_trial import ClassSession, run_class
 from tunekit.runtime.attempt.function_trial import FunctionSession, run_function
 from tunekit.runtime.attempt.isolation import isolated, trial_seed
@@ -106,7 +106,7 @@ def _restore(
         with being_heard(sweep, channel, spec.trial, spec.attempt):
             return io.verify(spec.trial_name, spec.resume_from)
     except Exception as error:  # noqa: BLE001 - whatever the storage raises, the driver decides what to do
-        refusal = _refusal(spec, spec.resume_from, io, error, node)
+        refusal = _refusal(spec, spec.resume_from, error, node)
         channel.send(msgspec.structs.replace(refusal, took_s=seconds_since(given_at)))
         channel.flush()
         return error
@@ -117,32 +117,12 @@ def seconds_since(given_at: float) -> float:
     return round(time.monotonic() - given_at, 4)
 
 
-def _refusal(
-    spec: AttemptSpec, iteration: int, io: CheckpointIO, error: Exception, node: str
-) -> LaunchFailed | RestoreFailed:
+def _refusal(spec: AttemptSpec, iteration: int, error: Exception, node: str) -> LaunchFailed | RestoreFailed:
     """Return the event that tells why the checkpoint cannot be used."""
     if not isinstance(error, CheckpointError):  # The checkpoint may be whole.
         error_text, cause = error_info(error), LossCause.STORAGE
         return LaunchFailed(trial=spec.trial, attempt=spec.attempt, error=error_text, cause=cause, node=node)
-    if isinstance(error, CheckpointNotFoundError) or _has_earlier(spec, iteration, io):
-        return RestoreFailed(trial=spec.trial, attempt=spec.attempt, iteration=iteration, error=error_info(error))
-    # Starting over would cost all that the trial has done, and may not be wanted: somebody may have a copy.
-    last = type(error)(
-        f"{error.message}; trial {spec.trial_name} has no other checkpoint to go on from",
-        hint="put a good copy of the folder in its place and use Tuner.restore(path, trainable, resume_errored=True), "
-        "or let the trial start over with restart_errored=True",
-        **error.fields,
-    )
-    cause = LossCause.RESTORE_FAILED
-    return LaunchFailed(trial=spec.trial, attempt=spec.attempt, error=error_info(last), retryable=False, cause=cause)
-
-
-def _has_earlier(spec: AttemptSpec, iteration: int, io: CheckpointIO) -> bool:
-    """Return whether there seems to be a checkpoint before this one. Later ones have been tried already."""
-    try:
-        return any(earlier < iteration for earlier, _ in io.visible(spec.trial_name))
-    except TunekitError:
-        return True
+    return RestoreFailed(trial=spec.trial, attempt=spec.attempt, iteration=iteration, error=error_info(error))
 
 
 def _run(

@@ -6,6 +6,7 @@ trials, and only those manifests are read that the journal knows nothing of:
 
 * Known and there: nothing to do. Its bytes are compared with its manifest when something is restored from it.
 * Known and gone, or without its manifest: forgotten, so that its trial goes on from the one before.
+* The same, and there is none before: left as it is. The trial fails when it is to go on from it, and says what to do.
 * Unknown, and the journal holds every result up to it: adopted. Retention decides what becomes of it.
 * Unknown otherwise: put aside. A trial must not go on from results that no table shows.
 
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tunekit.core.checkpoints import start, valid
 from tunekit.core.events import CheckpointAdopted, CheckpointMissing, Event, ResultReported
 from tunekit.core.rows import RowTable, end_of
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
@@ -31,11 +33,12 @@ from tunekit.store.layout import CheckpointKey
 from tunekit.store.manifest import Manifest
 from tunekit.store.overview import Overview, overview
 from tunekit.store.verify import size_problems
-from tunekit.types import TrialId
+from tunekit.types import TrialId, TrialStatus
 
 logger = logger_of(__name__)
 
 _MAX_SHOWN = 5
+_OVER = {TrialStatus.COMPLETED, TrialStatus.STOPPED}
 
 
 class Unknown(NamedTuple):
@@ -52,6 +55,11 @@ class Differences:
     """Where journal and storage differ."""
 
     missing: list[CheckpointMissing] = field(default_factory=list)
+    """What is to be forgotten."""
+    bereft: set[TrialId] = field(default_factory=set)
+    """Trials that are not over and have none left to go on from."""
+    hopeless: set[TrialId] = field(default_factory=set)
+    """Those of them that are not to start over. The last checkpoint that they had is not among the missing."""
     remains: list[CheckpointMissing] = field(default_factory=list)
     """Those of the missing of which something is left."""
     unknown: list[Unknown] = field(default_factory=list)
@@ -69,17 +77,24 @@ def compare(trials: Sequence[TrialState], there: Overview, trial_name: Callable[
     differences = Differences()
     for trial in trials:
         places = found.pop(trial_name(trial.trial), {})
+        known = {_name(entry) for entry in _entries(trial)}
+        unknown = _unknown(trial_name(trial.trial), trial.trial, places, known)
+        differences.unknown.extend(unknown)
+        hope = None
+        if _is_bereft(trial, places):
+            differences.bereft.add(trial.trial)
+            hope = None if unknown else _last(trial)
+            if hope is not None:
+                differences.hopeless.add(trial.trial)
         for entry in _expected(trial):
             name = _name(entry)
-            if not places.get(name, False):
+            if not places.get(name, False) and entry is not hope:
                 event = CheckpointMissing(
                     trial=trial.trial, attempt=entry.attempt, iteration=entry.iteration, exact=entry.exact
                 )
                 differences.missing.append(event)
                 if name in places:
                     differences.remains.append(event)
-        known = {_name(entry) for entry in _entries(trial)}
-        differences.unknown.extend(_unknown(trial_name(trial.trial), trial.trial, places, known))
     for name, places in found.items():
         parsed = layout.parse_trial_name(name)
         if parsed is not None and trial_name(parsed[1]) == name:
@@ -125,12 +140,7 @@ def take_stock(
     """
     differences = compare(trials, overview(io.store), trial_name)
     report = _Report()
-    for event in differences.missing:
-        key = CheckpointKey(trial_name(event.trial), event.iteration, event.attempt, event.exact)
-        report.note("are gone or damaged, so that their trials go on from the ones before", layout.place(key))
-        if event in differences.remains:
-            io.quarantine(*key[:3], exact=key.exact)
-    adopted: list[Event] = []
+    adopted: list[CheckpointAdopted] = []
     table = rows() if differences.unknown else RowTable()
     for unknown in differences.unknown:
         trial = trials[unknown.trial] if unknown.trial < len(trials) else None
@@ -144,8 +154,43 @@ def take_stock(
         report.note(f"nobody knew of are put aside into {layout.QUARANTINE}, because {why}", unknown.folder)
         key = unknown.key._replace(attempt=shown.attempt if shown else 0)
         io.quarantine(*key[:3], exact=key.exact)
+    for event in differences.missing:
+        key = CheckpointKey(trial_name(event.trial), event.iteration, event.attempt, event.exact)
+        report.note(f"are gone or damaged, {_follows(trials[event.trial], differences, adopted)}", layout.place(key))
+        if event in differences.remains:
+            io.quarantine(*key[:3], exact=key.exact)
     report.write()
     return [*differences.missing, *adopted]
+
+
+def _is_bereft(trial: TrialState, places: Mapping[str, bool]) -> bool:
+    """Return whether a trial that is not over has lost all that it could go on from."""
+    if trial.status in _OVER or start(trial.checkpoints) is None:
+        return False
+    found = {at: good for at, entry in trial.checkpoints.items() if (good := valid(entry)) and places.get(_name(good))}
+    return start(found) is None
+
+
+def _last(trial: TrialState) -> CheckpointState | None:
+    """Return the checkpoint that a trial is to go on from although it is not there; None: it need not.
+
+    A journal that is older than the storage names what tunekit itself has deleted later. Then there is something newer
+    of which it does not know, and nobody asks for this.
+    """
+    entry = start(trial.checkpoints)
+    return None if entry is None or entry.is_doubted else entry
+
+
+def _follows(trial: TrialState, differences: Differences, adopted: Sequence[CheckpointAdopted]) -> str:
+    """Return what follows for a trial of which a checkpoint is missing."""
+    if trial.status in _OVER:
+        return "of trials that have ended"
+    if trial.trial in differences.hopeless:
+        return "and their trials have no other to go on from"
+    if trial.trial not in differences.bereft:
+        return "so that their trials go on from the ones before"
+    has_found = any(event.trial == trial.trial and event.exact for event in adopted)
+    return f"so that their trials {'go on from what was found' if has_found else 'start over'}"
 
 
 class _Report:

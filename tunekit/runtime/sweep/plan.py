@@ -212,6 +212,7 @@ class Plan:
             stop_grace_s=self.run.stop_grace_s,
             resume_errored=self.resume_errored,
             restart_errored=self.restart_errored,
+            fails_without_checkpoint=True,
             tells_outlook=checkpoint.is_auto,
             logical_slots=self.logical_slots,
         )
