@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -30,8 +31,9 @@ def in_two_processes(lab: ModuleType, arguments: Sequence[str], folder: str, fir
         for begin in (first, first + stride)
     ]
     found = []
-    for share in shares:
-        out, err = share.communicate(timeout=3600)
+    with ThreadPoolExecutor(len(shares)) as threads:  # Neither is to wait until the other's words have been heard.
+        heard = list(threads.map(lambda share: share.communicate(timeout=3600), shares))
+    for share, (out, err) in zip(shares, heard, strict=True):
         assert share.returncode == 0, err
         found += [json.loads(line) | {"story": err[-3000:]} for line in out.splitlines()]
     return sorted(found, key=lambda point: int(point["number"]))

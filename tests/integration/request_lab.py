@@ -1,9 +1,10 @@
 """The sweep of ``crash_lab`` in a bucket, with the publisher of production, killed at any request to the bucket.
 
 Each child is forked from a process that has all modules loaded and has asked nothing yet, and ends by SIGKILL: before
-a request is sent; after it was carried out, but before anybody has seen the answer; and of a request that deletes
-several objects, after half of them. Requests are made by several threads at once, so they are told apart by what they
-ask for. Who dies first lets those end that are under way, so that it is known what has been carried out.
+a request is sent, when no other thread has anything left to ask; at once after it was carried out, but before anybody
+has seen the answer; and of a request that deletes several objects, after half of them. Requests are made by several
+threads at once, so they are told apart by what they ask for. Who dies first lets those end that are under way, so that
+it is known what has been carried out.
 
     python request_lab.py MOMENT URI FOLDER FIRST STRIDE
 
@@ -21,6 +22,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -44,6 +46,8 @@ KILLED = -signal.SIGKILL
 _VERBS = ("list", "head", "get", "get_range", "put", "copy", "delete")
 _TRIES = 5
 """How often a point is tried that the undisturbed sweep had, and that does not come."""
+_QUIET_S, _LONGEST_S = 0.1, 3.0
+"""Nobody has anything left to ask who has asked nothing for so long. Nothing is wrong if somebody has."""
 _AT_RANDOM = re.compile(r"(?<=probe-)[0-9a-f]+")
 
 
@@ -65,6 +69,7 @@ class Requests:
         self._times: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._under_way = 0
+        self._asked_at = 0.0
         self._is_dying = False
         for verb in _VERBS:
             self._watch(verb)
@@ -88,9 +93,10 @@ class Requests:
         setattr(obstore, verb, ask)
 
     def _do(self, what: str, act: Callable[[], Any], half: Callable[[], Any] | None = None) -> Any:
-        name = self._begun(what, half)
+        name = self._begun(what)
         strikes = name == self.point.request
         if strikes and self.point.moment == "before":
+            self._let_the_others()
             self._die()
         if strikes and self.point.moment == "half" and half is not None:
             half()
@@ -104,7 +110,7 @@ class Requests:
                 self._under_way -= 1
                 self._changed.notify_all()
 
-    def _begun(self, what: str, half: Callable[[], Any] | None) -> str:
+    def _begun(self, what: str) -> str:
         """Return what the request is called, once it may be made."""
         with self._changed:
             while self._is_dying:
@@ -114,12 +120,18 @@ class Requests:
             name = f"{what} #{self._times[what]}"
             self.log.append(name)
             self._under_way += 1
-            if name == self.point.request and (self.point.moment != "half" or half is not None):
-                self._is_dying = True
+            self._asked_at = time.monotonic()
+            self._is_dying = name == self.point.request and self.point.moment != "before"
             return name
+
+    def _let_the_others(self) -> None:
+        end = time.monotonic() + _LONGEST_S
+        while (now := time.monotonic()) < end and (self._under_way > 1 or now - self._asked_at < _QUIET_S):
+            time.sleep(_QUIET_S / 10)
 
     def _die(self) -> None:
         with self._changed:
+            self._is_dying = True
             while self._under_way > 1:
                 self._changed.wait()
             os.kill(os.getpid(), signal.SIGKILL)
