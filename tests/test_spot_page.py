@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "spot.md"
-CELL, WORST_SEED = ("brutal", "heavy"), 0
+CELL, WORST_SEED = ("brutal", "heavy"), 2
 """The row whose weeks are simulated fastest, and its worst week."""
 
 
