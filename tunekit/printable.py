@@ -54,6 +54,13 @@ def printable(text: str) -> str:
     return _STEERING.sub(_written_out, _URI_USER.sub(HIDDEN, text))
 
 
+def without_login(uri: str) -> str:
+    """Return a URI that was not understood: without what might be a password, or options with one."""
+    scheme, slashes, rest = re.split("[?#]", uri, maxsplit=1)[0].partition("://")
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}{slashes}{HIDDEN if user else ''}{at}{place}"
+
+
 def one_line(text: str) -> str:
     """Return the same on one line, with single spaces."""
     return printable(" ".join(text.split()))

@@ -17,6 +17,7 @@ from tunekit.core.events import (
     ResultReported,
     SaveFailed,
     Settings,
+    TrialHalted,
     TrialRaised,
     TrialReturned,
     TrialsSuggested,
@@ -86,6 +87,12 @@ def test_a_retry_says_that_it_is_one() -> None:
 @pytest.mark.parametrize("cause", [LossCause.NOT_STARTED, LossCause.DRIVER_LOST])
 def test_what_the_user_need_not_know_is_not_said(cause: LossCause) -> None:
     assert Watched().see(WorkerLost(trial=0, attempt=1, cause=cause)) == []
+
+
+def test_a_trial_that_makes_room_for_another_one_is_not_said_to_be_lost() -> None:
+    watched = Watched()
+    assert watched.see(TrialStarted(trial=0, attempt=1), row(1), TrialHalted(trial=0, attempt=1)) == []
+    assert watched.core.state.trials[0].attempt == 2
 
 
 def test_trouble_with_a_checkpoint_is_a_warning() -> None:

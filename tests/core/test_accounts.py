@@ -247,6 +247,31 @@ def test_a_trial_at_its_horizon_waits_for_a_decision_and_is_pruned_if_it_is_stop
     assert spent(play) == {NO_LOSS: {"useful": 50.0}}, "its next horizon is at 4"
 
 
+@pytest.mark.parametrize("logical_slots", [None, 2])
+def test_a_trial_that_the_scheduler_lets_run_to_its_end_is_not_pruned(logical_slots: int | None) -> None:
+    """Also if it dies while it waits to hear that; one that is stopped before is."""
+    play = Script(ASHA(max_t=2, grace_period=1, reduction_factor=2))
+    play.begin(num_trials=2, logical_slots=logical_slots, metric="loss", max_failures=1)
+    play(at(0, started(0)), at(0, started(1)), at(10, row(0, 1, metrics={"loss": 1.0})))
+    play(at(10, row(1, 1, metrics={"loss": 2.0})), at(10, halted(1)))
+    play(at(20, row(0, 2, metrics={"loss": 1.0})), at(20, halted(0)))
+    assert [play.trial(trial).status for trial in (0, 1)] == [TrialStatus.STOPPED] * 2
+    assert play.trial(0).reason == "max_t 2 reached"
+    assert spent(play, 0) == {NO_LOSS: {"useful": 20.0}}
+    assert spent(play, 1) == {NO_LOSS: {"pruned": 10.0}}
+
+
+def test_a_trial_that_dies_before_it_hears_of_its_end_is_not_pruned() -> None:
+    play = Script(ASHA(max_t=2, grace_period=2, reduction_factor=2))
+    play.begin(num_trials=2, logical_slots=2, metric="loss", max_failures=1)
+    play(at(0, started(0)), at(0, started(1)), at(10, row(1, 1)), at(20, row(1, 2)), at(20, staged(1, 2)))
+    play(at(20, published(1, 2)), at(21, lost(1)), at(30, row(0, 1)), at(40, row(0, 2)))
+    play(at(40, halted(0)))
+    assert play.trial(1).status is TrialStatus.STOPPED
+    assert spent(play, 1)[NO_LOSS]["useful"] == 20.0
+    assert "pruned" not in spent(play, 1)[NO_LOSS]
+
+
 def test_a_trial_that_is_lost_at_its_horizon_has_lost_no_training_by_waiting() -> None:
     play = Script(ASHA(max_t=4, grace_period=1, reduction_factor=2))
     play.begin(num_trials=2, logical_slots=2, metric="loss")

@@ -57,6 +57,19 @@ def test_it_is_there_as_plain_dicts() -> None:
     assert plain["by_trial"]["train_00002"]["by_cause"]["no loss"]["pruned"] == 1800
 
 
+def test_a_large_ledger_asks_for_the_name_of_each_trial_once() -> None:
+    asked: list[int] = []
+
+    def trial_name(trial: int) -> str:
+        asked.append(trial)
+        return f"t_{trial}"
+
+    spent = {trial: {"no loss": Spent(useful=trial)} for trial in range(100)}
+    found = Ledger(spent, trial_name=trial_name, resources=lambda _: {}).to_dict()
+    assert found["by_trial"]["t_99"]["by_cause"]["no loss"]["useful"] == 99e-6
+    assert len(asked) <= 200
+
+
 def test_money_is_for_what_a_trial_occupies_while_a_worker_is_there() -> None:
     """2 CPUs at 0.1 and half a GPU at 3.6 are 2 an hour; seconds queued cost nothing."""
     cost = ledger().cost({"CPU": 0.1, "gpu": 3.6, "TPU": 99})

@@ -137,7 +137,7 @@ def test_reasons_say_what_was_compared() -> None:
     assert state.decide(1, 1, 0.25) == Stop(reason="rung 1: 0.25, where the best 1 of 2 values end at 0.5")
     assert state.decide(2, 1, math.nan) == Stop(reason="rung 1: nan is no finite number")
     assert state.decide(3, 1, 0.75) == Continue(until=2, reason="rung 1: among the best 1/2")
-    assert state.decide(0, 8, 0.5) == Stop(reason="max_t 8 reached")
+    assert state.decide(0, 8, 0.5) == Stop(reason="max_t 8 reached", early=False)
 
 
 def test_a_trial_goes_from_rung_to_rung() -> None:

@@ -50,6 +50,26 @@ def test_secrets_and_unknown_options_are_refused(option: str) -> None:
     assert "=x" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("s3://u@bucket/x?secret_key=hunter2", "s3:///x?secret_key=hunter2", "s3://bucket/x#a?secret=hunter2"),
+        *(
+            "s3://u:hunter2/x@bucket",
+            "s3://u:hunter2@bucket",
+            "s3://b?endpoint=http://u:hunter2@h",
+            "ftp2://u:hunter2/x@h",
+        ),
+        *("s3://b?endpoint=u:hunter2/x@h", "ftp2://h/x?password=hunter2"),
+    ],
+)
+def test_a_uri_that_is_refused_is_shown_without_secrets(text: str) -> None:
+    with pytest.raises(ConfigError, match="storage_path: got") as caught:
+        resolve(text)
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in caught.value.message
+
+
 @pytest.mark.parametrize("folder", ["s3://b/x?region=r", "s3://b", "gs://b/ä b"])
 def test_what_is_joined_is_parsed_alike(folder: str) -> None:
     place, name = parse(folder), "digits 50%?#"

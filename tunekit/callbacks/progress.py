@@ -98,6 +98,8 @@ class Progress:
         name = self._trial_name(trial.trial)
         row = f"{trial.iteration} it{_metric(state, trial.last)}" if trial.last else "no result"
         mark = _MARKS.get(trial.status)
+        if mark is None and isinstance(event, TrialHalted):
+            return ""  # Nothing is lost: it makes room, and goes on from where it is.
         if mark is None:
             return f"↻ {name}  lost, tries again: {_why(trial)}{_account(state, trial)}"
         reason = f"  {_short(trial.reason)}" if trial.reason else ""

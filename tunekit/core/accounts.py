@@ -52,7 +52,7 @@ from tunekit.core.events import (
 )
 from tunekit.core.failures import evicted_from, is_futile
 from tunekit.core.trial import TrialState
-from tunekit.types import LossCause, TrialId, TrialStatus
+from tunekit.types import LossCause, TrialId
 
 _Ending = TrialReturned | TrialRaised | TrialHalted | TrialPreempted | WorkerLost | LaunchFailed | RestoreFailed
 _COMMANDS: Final = frozenset(get_args(Command))
@@ -95,7 +95,7 @@ class Accounts:
         Args:
             trials: Says which ones were stopped early; nothing is pruned of one that is not among them.
         """
-        pruned = {trial.trial for trial in trials if trial.status is TrialStatus.STOPPED}
+        pruned = {trial.trial for trial in trials if trial.is_pruned}
         return {index: self._so_far(book, index in pruned) for index, book in sorted(self._books.items())}
 
     def total(self, trials: Sequence[TrialState] = ()) -> Spent:

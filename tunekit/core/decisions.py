@@ -25,6 +25,8 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
     """End the trial here."""
 
     reason: str = ""
+    early: bool = True
+    """False: it has gone as far as any trial is to go, so that its training counts as useful and not as pruned."""
 
 
 Decision: TypeAlias = Continue | Pause | Stop

@@ -21,7 +21,7 @@ def launch(state: State, trial: TrialState, out: list[Command]) -> None:
     else:  # What was decided need not be asked again.
         trial.until = state.order.seats[trial.trial].until
     trial.intent = _RUN
-    trial.own_stop = trial.is_assigned = False
+    trial.own_stop = trial.ran_in_full = trial.is_assigned = False
     trial.doom = trial.assigned_at = None
     trial.launched_at = state.now
     trial.saved_at = trial.owes_at = 0

@@ -124,6 +124,8 @@ def obey(state: State, trial: TrialState, decision: Decision, out: list[Command]
         trial.until = decision.until
         _go_on(state, trial, out)
     elif isinstance(decision, Stop):
+        if trial.intent is not _STOP:
+            trial.ran_in_full = not decision.early
         stop(state, trial, _STOP, decision.reason, out)
     else:
         stop(state, trial, _PAUSE, decision.reason, out)

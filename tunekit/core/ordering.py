@@ -124,7 +124,7 @@ def _decide(state: State, trial: TrialState, seat: Seat, out: list[Command]) -> 
     elif isinstance(decision, Pause):
         seat.has_ended = True
     elif not isinstance(decision, Continue):
-        trial.reason = decision.reason
+        trial.reason, trial.ran_in_full = decision.reason, not decision.early
         lifecycle.finish_stop(state, trial, out)
         if trial.status.is_ended and trial.trial in state.queue:
             state.queue.remove(trial.trial)

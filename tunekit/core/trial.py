@@ -162,6 +162,8 @@ class TrialState(msgspec.Struct):
     """Open commands to publish a checkpoint of it. It is not launched again before they are answered."""
     own_stop: bool = False
     """Whether it is being stopped by a criterion of its own, and so ends COMPLETED."""
+    ran_in_full: bool = False
+    """Whether the scheduler has ended it because it had gone as far as any trial is to go."""
     deadline: float | None = None
     """While STOPPING: when the next, harder measure is due, in experiment seconds."""
     escalation: int = 0
@@ -196,6 +198,11 @@ class TrialState(msgspec.Struct):
     """Attempts that began anew although they were given a checkpoint."""
     doom: ErrorInfo | None = None
     """Why it fails as soon as its attempt ends, however that ends."""
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether it was stopped early."""
+        return self.status is TrialStatus.STOPPED and not self.ran_in_full
 
     @property
     def iteration(self) -> int:

@@ -103,6 +103,7 @@ class Ledger:
         self._trial_name = trial_name
         self._resources = resources
         self._prices = prices
+        self._indexes = {trial_name(trial): trial for trial in spent}
         self.total: Seconds = _seconds([summed(spent)])
         """Of the whole sweep."""
         self.by_trial: dict[str, Seconds] = {
@@ -122,10 +123,8 @@ class Ledger:
         Raises:
             KeyError: No trial of this name was ever launched.
         """
-        for index, by_cause in self._spent.items():
-            if self._trial_name(index) == trial:
-                return _by_cause({index: by_cause})
-        raise KeyError(trial)
+        index = self._indexes[trial]
+        return _by_cause({index: self._spent[index]})
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain dicts of seconds, which JSON can hold."""

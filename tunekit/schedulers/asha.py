@@ -146,7 +146,7 @@ class ASHAState:
             if iteration >= stopped_at:
                 return stop
         if iteration >= self._max_t:
-            return Stop(reason=f"max_t {self._max_t} reached")
+            return Stop(reason=f"max_t {self._max_t} reached", early=False)
         bracket = 0 if len(self._stages) == 1 else self.bracket(trial)
         stage = self._stages[bracket].get(iteration)
         if stage is None:

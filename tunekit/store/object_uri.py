@@ -6,10 +6,12 @@ there. They come from the environment, as every client of the service reads it.
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from tunekit.errors import ConfigError
+from tunekit.printable import without_login
 
 _S3 = {
     "endpoint",
@@ -30,6 +32,9 @@ _OPTIONS = {
 _ALIASES = {"endpoint_override": "endpoint", "endpoint_url": "endpoint"}
 _SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
 SCHEMES = tuple(_OPTIONS)
+_NO_BUCKET = re.compile("[@:]")
+"""What is in the place of a bucket and holds this may be a user and a password."""
+_CREDENTIALS = "credentials come from the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 class ObjectUri(NamedTuple):
@@ -76,9 +81,10 @@ def parse(text: str, what: str = "storage_path") -> ObjectUri | None:
     scheme = _SCHEMES.get(parts.scheme)
     if scheme is None:
         return None
-    if not parts.netloc or "@" in parts.netloc or parts.fragment:
+    if not parts.netloc or _NO_BUCKET.search(parts.netloc) or parts.fragment:
         raise ConfigError(
-            f"{what}: got {text!r}, but must be {scheme}://bucket/folder, with options behind a question mark",
+            f"{what}: got {without_login(text)!r}, but must be {scheme}://bucket/folder, with options behind a "
+            "question mark",
             hint="credentials come from the environment; see the page about storage",
             scheme=scheme,
         )
@@ -86,10 +92,16 @@ def parse(text: str, what: str = "storage_path") -> ObjectUri | None:
     protocol = options.pop("scheme", "https")  # as pyarrow's URIs say it
     if "://" not in options.get("endpoint", "://"):
         options["endpoint"] = f"{protocol}://{options['endpoint']}"
+    if refused := [name for name in ("endpoint", "base_url") if "@" in options.get(name, "")]:
+        raise ConfigError(
+            f"{what}: got {without_login(options[refused[0]])!r} as {refused[0]}, but must hold no user or password",
+            hint=_CREDENTIALS,
+            scheme=scheme,
+        )
     if unknown := sorted(set(options) - _OPTIONS[scheme]):
         raise ConfigError(
             f"{what}: got the options {unknown} behind the question mark, but must be of {sorted(_OPTIONS[scheme])}",
-            hint="credentials come from the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            hint=_CREDENTIALS,
             scheme=scheme,
         )
     return ObjectUri(scheme, parts.netloc, _folder(parts.path), tuple(sorted(options.items())))

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from tunekit.errors import ConfigError, ConfigTypeError
 from tunekit.logs import logger_of
+from tunekit.printable import without_login
 from tunekit.store import object_uri
 from tunekit.store.base import Store, probe, storage_error
 from tunekit.store.local import LocalStore
@@ -122,7 +123,7 @@ def resolve(path_or_uri: str | os.PathLike[str], *, what: str = "storage_path") 
     if scheme != "file" and _is_known(scheme):
         return f"{scheme}://{text[match.end() :].rstrip('/')}"
     raise ConfigError(
-        f"{what}: got {text!r}, but must be {_SUPPORTED}",
+        f"{what}: got {without_login(text)!r}, but must be {_SUPPORTED}",
         hint="mount it as a folder, or run in a local folder and copy it afterwards",
         scheme=scheme,
     )
