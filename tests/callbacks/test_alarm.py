@@ -11,6 +11,7 @@ from tunekit.testing.events import (
     Script,
     launch_failed,
     lost,
+    raised,
     restore_failed,
     returned,
     row,
@@ -37,6 +38,20 @@ def test_it_names_the_file_and_what_follows(
     assert (record.levelname, record.name) == ("WARNING", "tunekit")
     assert record.getMessage().startswith(f"t_00000 could not go on from iteration 4: {ERROR.message}; ")
     assert follows in record.getMessage()
+
+
+def test_it_names_the_checkpoint_that_the_next_attempt_is_given(caplog: pytest.LogCaptureFixture) -> None:
+    """Not the newest, if what goes on from that fails again and again."""
+    play = Script()
+    play.begin(num_trials=1, max_failures=-1)
+    play(started(0), *(event for iteration in (1, 2, 3) for event in saved(0, iteration)), raised(0))
+    play(started(0, 2), raised(0, 2), started(0, 3), raised(0, 3))
+    assert play.trial(0).resume_from == 2
+    failed = restore_failed(0, 2, 4)
+    play(failed)
+    Alarm("t_{:05d}".format).observe([failed], play.experiment.state)
+    assert play.trial(0).resume_from == 1
+    assert caplog.records[0].getMessage().endswith("the trial goes on from iteration 1")
 
 
 def test_damage_that_ends_a_trial_is_told_as_well(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tunekit.core.checkpoints import newest
+from tunekit.core.checkpoints import start
 from tunekit.core.events import Event, LaunchFailed, RestoreFailed
 from tunekit.core.restarts import what_happened, what_to_do
 from tunekit.core.state import State
@@ -59,6 +59,6 @@ def _what_follows(event: RestoreFailed, state: State) -> str:
         return "the trial has no other checkpoint to go on from; so it failed"
     if trial.status.is_ended:
         return "it is put aside"
-    previous = newest(trial.checkpoints)
+    previous = start(trial.checkpoints)
     begins = f"goes on from iteration {previous.iteration}" if previous else "has no other, and starts over"
     return f"it is put aside, and the trial {begins}"

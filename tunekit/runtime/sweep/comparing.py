@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from itertools import count
 
+from tunekit.config.problems import MAX_NAME_BYTES
 from tunekit.core.events import DriverStarted, TrialStarted
 from tunekit.core.trial import TrialState
 from tunekit.journal.folder import ExperimentFolder, experiment_folder
@@ -124,13 +125,19 @@ def forked(plan: Plan, *, says_so: bool = True) -> Plan:
     if _questions(found):
         raise mismatch(plan.name, found, hint=_QUESTION_HINT)
     for number in count(2):
-        other = dataclasses.replace(plan, run=dataclasses.replace(plan.run, name=f"{plan.name}-{number}"))
+        other = dataclasses.replace(plan, run=dataclasses.replace(plan.run, name=_numbered(plan.name, number)))
         if not _others(other):
             break
     if says_so:
         text = f"the script does not describe the experiment {plan.name!r} ({_counted(found)})"
         logger.warning("%s: it goes on as %r", one_line(text), other.name)
     return other
+
+
+def _numbered(name: str, number: int) -> str:
+    """Return a name with a number behind it, shortened if it would be too long for a folder."""
+    suffix = f"-{number}"
+    return name.encode()[: MAX_NAME_BYTES - len(suffix)].decode(errors="ignore").rstrip() + suffix
 
 
 def _others(plan: Plan) -> list[str]:
