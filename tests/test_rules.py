@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import tunekit as tk
+from tunekit.config.rules import recalled
 from tunekit.types import TrialStatus
 
 
@@ -19,14 +20,6 @@ from tunekit.types import TrialStatus
     [
         ("(", "missing ), unterminated subpattern"),
         ("*", "nothing to repeat"),
-        ("(a+)+$", "what is repeated has one length and no alternatives"),
-        (r"(?:x\w*|y)*z", "what is repeated has one length and no alternatives"),
-        (r"(\d+,){20,}", "what is repeated has one length and no alternatives"),
-        (r"(a|aa)+$", "to find that another one does not fit can take for ever"),
-        (r"(?:ab|ab)+$", "to find that another one does not fit can take for ever"),
-        (r"x(?=(b?a)*$)", "to find that another one does not fit can take for ever"),
-        (r".*.*.*=x", "no three repetitions follow one another"),
-        (r"((.*)(.+?))\b(?P<rest>\w*)!", "no three repetitions follow one another"),
         (re.compile("a"), "write flags into the pattern, such as (?i)"),
         (b"a", "a regular expression as text"),
         (None, "a regular expression as text"),
@@ -40,7 +33,26 @@ def test_a_pattern_of_no_use_is_refused_with_what_is_wrong(pattern: Any, said: s
 
 @pytest.mark.parametrize(
     "pattern",
-    ["", "CUDA error", r"(?i)connection (reset|refused)", r"(\w+) .* (\w+)", r"(\d+,){1,3}x", "(?=a+)b+", "x{2,}"],
+    [
+        *("(a+)+$", r"(?:x\w*|y)*z", r"(a|aa)+$", r"(?:ab|ab)+$", r"x(?=(b?a)*$)", "(?:a?)*c", "(?:a{1,16}){1,16}c"),
+        *("(?:(?:a{0,16}){0,16}){0,16}c", "(a?){16}(a?){16}c", r".*.*.*=x", r"((.*)(.+?))\b(?P<rest>\w*)!"),
+        *(".*a.*a.*a.*a.*y", "a*b?a*b?a*b?a*c", "(?=.*a.*a.*a.*z)", "(?i)x.*X.*x.*y", r"(a*)\1c.*a*b", "a*a*aaaac"),
+    ],
+)
+def test_a_pattern_that_may_be_searched_for_for_ever_is_refused(pattern: str) -> None:
+    with pytest.raises(tk.ConfigError, match="cannot be tried in too many ways") as caught:
+        tk.FailureRule(pattern, "retry")
+    assert "leave .* out at the beginning" in str(caught.value)
+    assert recalled(pattern, "retry", 3).pattern == pattern, "a journal of an earlier version may have it"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("", "CUDA out of memory", r"(?i)connection (reset|refused)", "(?i)nan|inf", r"(\w+) .* (\w+)", "x{2,}"),
+        *(r".*ConnectionError.*port \d+", ".*CUDA.*", r"(?:\d{1,3}\.){3}\d{1,3}", r"(\d+,){20,}x", "(?=a+)b+"),
+        *(r"Errno \d+.*refused", r"(?s)^.*timed? ?out.*$", "a{7}|b{3,}", "(?>a+)b", "(a)?(?(1)b|c)"),
+    ],
 )
 def test_a_pattern_of_use_is_taken(pattern: str) -> None:
     rule = tk.FailureRule(pattern, "avoid_node", max_times=7)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
+from tunekit.config.patterns import MAX_STEPS, max_steps
 from tunekit.config.problems import Problems, make_plain
 
 ACTIONS: Final = ("retry", "give_up", "avoid_node")
-_REPEATS: Final = ("MAX_REPEAT", "MIN_REPEAT")
-_MANY: Final = 16
-"""A repetition of at most so many times costs little even inside of another one."""
-_MANY_IN_A_ROW: Final = 2
-"""So many repetitions may follow one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +43,14 @@ class FailureRule:
         problems.raise_if_any()
 
 
+def recalled(pattern: str, action: str, max_times: int) -> FailureRule:
+    """Return a rule as a journal has it: what an earlier version of tunekit took is not refused now."""
+    rule = object.__new__(FailureRule)
+    for name, value in (("pattern", pattern), ("action", action), ("max_times", max_times)):
+        object.__setattr__(rule, name, value)
+    return rule
+
+
 def check_rules(problems: Problems, rules: object) -> None:
     """Add what is wrong with a list of rules."""
     allowed = "a list of FailureRule"
@@ -71,72 +74,11 @@ def _check_pattern(problems: Problems, pattern: object) -> None:
     except (re.error, RecursionError, OverflowError) as error:
         problems.bad_value("pattern", pattern, f"a regular expression ({error})", hint=literally)
         return
-    if _may_run_away(pattern):
+    if max_steps(pattern) > MAX_STEPS:
         problems.bad_value(
             "pattern",
             pattern,
-            "a pattern in which what is repeated has one length and no alternatives, and no three repetitions follow "
-            "one another: to find that another one does not fit can take for ever",
-            hint="write (a|b)* for (a*|b)*, a+ for (a+)+, and .*x for .*.*.*x",
+            "a pattern that cannot be tried in too many ways: to find that this one does not fit could take for ever",
+            hint="leave .* out at the beginning, write several patterns as several rules, a+ for (a+)+, and one .* "
+            "rather than three",
         )
-
-
-def _may_run_away(pattern: str) -> bool:
-    """Return whether a text of a thousand characters may hold up whoever searches it.
-
-    Two shapes do: a repetition of what can be cut up in several ways, whose time grows exponentially, and several
-    repetitions in a row, whose time grows with a high power. The search is a part of every replay, so one that does not
-    end would shut its experiment for good.
-    """
-    from re import _parser  # type: ignore[attr-defined] # noqa: PLC0415 - the only one that can read a pattern
-
-    parsed = _parser.parse(pattern)
-    return _is_cut_up(parsed) or _longest_row(parsed) > _MANY_IN_A_ROW
-
-
-def _is_repeat(operation: object, argument: Any) -> bool:
-    return str(operation) in _REPEATS and argument[1] > _MANY
-
-
-def _is_cut_up(parsed: Any) -> bool:
-    """Return whether something is repeated without end that may be cut up in more than one way."""
-    for operation, argument in parsed:
-        if _is_repeat(operation, argument):
-            shortest, longest = argument[2].getwidth()
-            if shortest != longest or _has_branches(argument[2]):
-                return True
-        if any(map(_is_cut_up, _parts(argument))):
-            return True
-    return False
-
-
-def _has_branches(parsed: Any) -> bool:
-    return any(
-        str(operation) == "BRANCH" or any(map(_has_branches, _parts(argument))) for operation, argument in parsed
-    )
-
-
-def _longest_row(parsed: Any) -> int:
-    """Return how many repetitions follow one another with nothing else between them, at most."""
-    longest = length = 0
-    for operation, argument in _flat(parsed):
-        length = length + 1 if _is_repeat(operation, argument) else 0
-        inside = max(map(_longest_row, _parts(argument)), default=0)
-        longest = max(longest, length, inside)
-    return longest
-
-
-def _flat(parsed: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield what a pattern consists of, without groups and without places that have no length."""
-    for operation, argument in parsed:
-        if str(operation) == "SUBPATTERN":
-            yield from _flat(argument[-1])
-        elif str(operation) != "AT":
-            yield operation, argument
-
-
-def _parts(argument: Any) -> list[Any]:
-    """Return the patterns inside of an operation, in whatever way it holds them."""
-    if isinstance(argument, tuple | list):
-        return [part for item in argument for part in _parts(item)]
-    return [argument] if type(argument).__name__ == "SubPattern" else []

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ import pytest
 
 from tunekit.runtime.line.wire import MachineNotice
 from tunekit.runtime.preemption import cloud as preemption_cloud
-from tunekit.runtime.preemption.cloud import AWS, GCP, Azure, MetadataError, cloud_here, service_at
+from tunekit.runtime.preemption.cloud import AWS, GCP, Answer, Azure, MetadataError, cloud_here, service_at
 from tunekit.runtime.preemption.plan import NodeNotice
 from tunekit.runtime.preemption.poller import Poller, start_poller
 
@@ -48,6 +48,16 @@ def test_aws_names_the_time_of_an_interruption(service: metadata.Service) -> Non
 def test_aws_may_recommend_to_leave_and_that_ends_nothing(service: metadata.Service) -> None:
     service.pages[metadata.REBALANCE] = '{"noticeTime": "2026-11-21T11:50:00Z"}'
     assert AWS().notices(service_at(service.address)) == [NodeNotice("AWS rebalance recommendation", None, ends=False)]
+
+
+def test_an_interruption_is_heard_although_recommendations_do_not_work() -> None:
+    def ask(method: str, path: str, headers: Mapping[str, str], *, wait_s: float = 0.0) -> Answer:
+        del method, headers, wait_s
+        if path == metadata.REBALANCE:
+            raise MetadataError("status 500")
+        return Answer(200, '{"action": "terminate", "time": "2026-11-21T12:00:00Z"}')
+
+    assert AWS().notices(ask) == [NodeNotice("AWS", NOON)]
 
 
 def test_a_token_of_aws_that_has_run_out_is_renewed(service: metadata.Service) -> None:

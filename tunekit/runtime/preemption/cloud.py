@@ -113,13 +113,12 @@ class AWS:
         self._token = ""
 
     def notices(self, ask: Ask) -> list[NodeNotice]:
-        """Return the interruption, and the recommendation."""
-        found = []
+        """Return the interruption, or else the recommendation: beside an interruption it says nothing more."""
         if action := self._get(ask, "/latest/meta-data/spot/instance-action"):
-            found.append(NodeNotice("AWS", _iso(_field(action, "time"))))
+            return [NodeNotice("AWS", _iso(_field(action, "time")))]
         if self._get(ask, "/latest/meta-data/events/recommendations/rebalance"):
-            found.append(NodeNotice("AWS rebalance recommendation", None, ends=False))
-        return found
+            return [NodeNotice("AWS rebalance recommendation", None, ends=False)]
+        return []
 
     def _get(self, ask: Ask, path: str) -> str:
         """Return what lies at a path; empty if there is nothing."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tunekit.config import CheckpointConfig, FailureConfig, FailureRule, RunConfig, TuneConfig
+from tunekit.config import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from tunekit.config.rules import recalled
 from tunekit.core.events import DriverStarted, Settings
 from tunekit.errors import ConfigError, ExperimentNotFoundError
 from tunekit.journal.folder import ExperimentFolder, experiment_folder
@@ -201,7 +202,7 @@ def _run_config(recorded: Recorded) -> RunConfig:
             max_identical_failures=settings.max_identical_failures,
             fail_fast=run.get("fail_fast", settings.fail_fast),
             hang_timeout_s=settings.hang_timeout_s,
-            rules=[FailureRule(rule.pattern, rule.action, max_times=rule.max_times) for rule in settings.rules],
+            rules=[recalled(rule.pattern, rule.action, rule.max_times) for rule in settings.rules],
             silent_restart=settings.silent_restart,
         ),
         stop_grace_s=settings.stop_grace_s,
