@@ -24,6 +24,7 @@ from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.line.wire import Assign, Hello, Leave, decode_said
 from tunekit.runtime.worker import serve
 from tunekit.store import CheckpointIO, open_store
+from tunekit.types import LossCause
 
 
 class Bench:
@@ -126,6 +127,19 @@ def test_what_no_worker_could_load_ends_the_run(bench: Bench, trouble: str, monk
     if trouble == "version":
         assert tk.__version__ in failed.error.message
         assert "0.0.7" in failed.error.message
+
+
+def test_a_folder_that_cannot_be_read_for_a_moment_ends_nothing(bench: Bench) -> None:
+    """As a file system over a network does now and then; a folder that is missing is something else."""
+    (bench.folder / "experiment.json").mkdir(parents=True)
+    sweep = SweepSpec(experiment="e", path=str(bench.folder), seed=0, nonce="of the driver's")
+    contract = Contract(worker=1, sweep=sweep, trainable=cloudpickle.dumps(train), parameters={})
+    bench.assign(0)
+    (failed,) = bench.serve(lambda: worker._load(contract, bench.link, Assign(trial=0, attempt=1, spec=b"")))
+    assert isinstance(failed, LaunchFailed)
+    assert (failed.fatal, failed.cause) == (False, LossCause.STORAGE)
+    assert "cannot be read on" in failed.error.message
+    assert failed.error.hint
 
 
 def test_a_config_that_cannot_be_loaded_fails_its_own_attempt(bench: Bench) -> None:

@@ -180,7 +180,7 @@ def _park(state: State, order: Sequencer, out: list[Command]) -> None:
 
 def _wanting(state: State, order: Sequencer) -> list[TrialId]:
     """Return the trials that could use a worker."""
-    return [trial for trial in state.queue if order.needs_worker(trial)]
+    return [trial for trial in order.seats if order.needs_worker(trial) and state.is_queued(state.trials[trial])]
 
 
 def _is_idle(trial: TrialState) -> bool:

@@ -205,11 +205,15 @@ class State:
         trial.retry_at = None
         self.enqueue(trial)
 
+    def is_queued(self, trial: TrialState) -> bool:
+        """Return whether a trial that is wanted is in ``queue``, without looking there."""
+        return trial.status is _PENDING and not trial.num_staged and trial.retry_at is None
+
     def enqueue(self, trial: TrialState) -> None:
         """Queue a waiting trial that is wanted. One that is being published a checkpoint waits for that first."""
         if trial.num_staged or trial.retry_at is not None or not self.is_wanted(trial):
             return
-        if trial.status is _PENDING:
+        if trial.status is _PENDING:  # ``is_queued`` says the same.
             heapq.heappush(self.queue, trial.trial)
         elif trial.status is TrialStatus.PAUSED:
             self.paused.append(trial.trial)

@@ -208,11 +208,8 @@ class RemoteExperiment:
         """Digest the header, and the token of the driver that holds the lease."""
         try:
             header, lease = self._store.read(HEADER_NAME), self._store.read(LEASE_NAME)
-        except FileNotFoundError as error:
-            raise StorageError(
-                f"there is no experiment at {self.path}, as seen from here",
-                hint="give a storage_path that every node of the cluster sees; memory:// is seen by one process alone",
-            ) from error
+        except FileNotFoundError:
+            return ""
         holder = parse_holder(lease)
         return xxh3_64_hexdigest(header + (holder.token.encode() if holder else b""))
 
@@ -262,9 +259,9 @@ def experiment_folder(place: str | os.PathLike[str] | Store) -> ExperimentFolder
 def experiment_nonce(path: str) -> str:
     """Return a text that only this experiment's folder shows, and only while its present driver runs.
 
-    A worker that finds another one, or none, at the driver's path sees another place.
+    A worker that finds another one, or none, at the driver's path sees another place. Empty: there is no experiment.
 
     Raises:
-        StorageError: There is no experiment, or it cannot be read.
+        StorageError: It cannot be read.
     """
     return experiment_folder(path).nonce()

@@ -243,16 +243,18 @@ class DriverLock(DriverRight):
 def folder_nonce(folder: Path) -> str:
     """Return a text that only this folder shows, and only while its present driver runs.
 
-    A worker that finds another one, or none, at the driver's path sees another disk.
+    A worker that finds another one, or none, at the driver's path sees another disk. Empty: there is no experiment.
 
     Raises:
-        StorageError: There is no experiment in the folder, or it cannot be read.
+        StorageError: The folder cannot be read.
     """
     try:
         content = [(folder / name).read_bytes() for name in (HEADER_NAME, GENERATION_NAME, LOCK_NAME)]
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
     except OSError as error:
-        message = f"there is no experiment in {folder}, as seen from {socket.gethostname()}: {error}"
-        raise StorageError(message, hint="give a storage_path that every node of the cluster sees") from error
+        message = f"{folder} cannot be read on {socket.gethostname()}: {error}"
+        raise StorageError(message, hint="check that the file system is mounted there and lets this user in") from error
     return xxh3_64_hexdigest(b"\0".join(content))
 
 

@@ -42,6 +42,7 @@ from tunekit.runtime.preemption.poller import start_poller
 from tunekit.runtime.preemption.sigterm import Notice
 from tunekit.store import CheckpointIO, open_store
 from tunekit.trainable import bind
+from tunekit.types import LossCause
 
 GRACE_S = 10.0
 """Seconds from the end of the lease to the end of the process."""
@@ -108,12 +109,14 @@ def serve(link: Link, sweep: SweepSpec, place: Place, load: Load) -> None:
         except Exception as error:  # noqa: BLE001 - foreign code is loaded here; its failure is an event
             fatal = isinstance(error, EverywhereError)
             info = error_info(error.cause if isinstance(error, EverywhereError) else error)
+            is_storage = isinstance(error, StorageError)  # It may be read in a moment.
             link.send(
                 LaunchFailed(
                     trial=assign.trial,
                     attempt=assign.attempt,
                     error=info,
                     fatal=fatal,
+                    cause=LossCause.STORAGE if is_storage else LossCause.START_FAILED,
                     node=place.node,
                     took_s=seconds_since(given_at),
                 )
@@ -156,9 +159,9 @@ class EverywhereError(Exception):
 def _load(contract: Contract, link: Link, assign: Assign) -> tuple[Any, CheckpointIO]:
     try:
         _check_version(contract.sweep)
-        _check_folder(contract.sweep)
-    except (ConfigError, StorageError) as error:
+    except ConfigError as error:
         raise EverywhereError(error) from error
+    _check_folder(contract.sweep)
     try:
         loaded = cloudpickle.loads(contract.trainable)
     except Exception as error:
@@ -181,12 +184,22 @@ def _check_version(sweep: SweepSpec) -> None:
 
 
 def _check_folder(sweep: SweepSpec) -> None:
-    """Raise unless the experiment's folder is the driver's own, and not one of the same name on another disk."""
-    if sweep.nonce and _nonce(sweep.path) != sweep.nonce:
-        raise StorageError(
-            f"{sweep.path} is not the same place on {socket.gethostname()} as where the driver runs",
-            hint="give a storage_path that every node of the cluster sees, such as a shared file system",
+    """Raise unless the experiment's folder is the driver's own, and not one of the same name on another disk.
+
+    Raises:
+        EverywhereError: It is not.
+        StorageError: It cannot be read, which says nothing about the place.
+    """
+    if not sweep.nonce or (seen := _nonce(sweep.path)) == sweep.nonce:
+        return
+    what = "is not the same place" if seen else "holds no experiment"
+    raise EverywhereError(
+        StorageError(
+            f"{sweep.path} {what} on {socket.gethostname()}, but the driver runs one there",
+            hint="give a storage_path that every node of the cluster sees, such as a shared file system or a bucket; "
+            "memory:// is seen by one process alone",
         )
+    )
 
 
 def _nonce(path: str) -> str:
