@@ -21,6 +21,8 @@ MAX_TEXT: Final = 1000
 """Characters that are searched."""
 MAX_STEPS: Final = 1.5e9
 """Some seconds, if everything is as bad as it can be."""
+_SLOW: Final = 10
+"""As many steps of a repeated single character take as long as one of whatever else is repeated."""
 _SATURATED: Final = 1e30
 _ONE_CHARACTER: Final = frozenset({"LITERAL", "NOT_LITERAL", "ANY", "IN", "RANGE", "CATEGORY"})
 _REPEATS: Final = frozenset({"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"})
@@ -92,7 +94,7 @@ def _of_repeat(least: int, most: int, part: Any) -> _Effort:
     ways, steps, total = 1.0, 1.0, 0.0
     for count in range(most + 1):
         total += ways if count >= least else 0.0
-        steps += ways * body.steps
+        steps += ways * body.steps * _SLOW
         ways *= body.ways
         if steps > _SATURATED:
             return _Effort(_SATURATED, _SATURATED)
