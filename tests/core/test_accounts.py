@@ -280,6 +280,24 @@ def test_a_trial_that_is_lost_at_its_horizon_has_lost_no_training_by_waiting() -
     assert spent(play, 1) == {NO_LOSS: {"useful": 10.0, "waiting": 13.0, "checkpointing": 2.0}}
 
 
+@pytest.mark.parametrize(
+    ("ending", "expected"),
+    [
+        (halted(0), {NO_LOSS: {"useful": 14.0}}),
+        (lost(0), {NO_LOSS: {"useful": 10.0}, CRASHED: {"recomputed": 4.0}}),
+    ],
+    ids=["halted", "lost"],
+)
+def test_who_is_told_to_stop_waits_for_no_decision_at_its_horizon(
+    ending: Event, expected: dict[str, dict[str, float]]
+) -> None:
+    """No answer comes: it cleans up, or saves until it is lost."""
+    play = Script(ASHA(max_t=4, grace_period=1, reduction_factor=2))
+    play.begin(metric="loss", max_failures=9)
+    play(at(0, started(0)), at(5, interrupted()), *saved(10, 1), at(14, ending))
+    assert spent(play) == expected
+
+
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 SECONDS = st.floats(0, 9, allow_nan=False)

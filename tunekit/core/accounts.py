@@ -188,7 +188,8 @@ class Accounts:
             lease.arrived = now
         lease.fresh.append(event)
         lease.iteration = lease.newest = book.newest = iteration
-        lease.is_held = lease.until is not None and iteration >= lease.until and not event.final
+        at_horizon = lease.until is not None and iteration >= lease.until
+        lease.is_held = at_horizon and not (event.final or lease.is_stopping)  # Who is told to stop waits for nobody.
 
     def _on_answer(self, command: ContinueTrial | StopTrial) -> None:
         found = self._lease(command.trial, command.attempt)

@@ -36,11 +36,7 @@ def check_accounts(records: Sequence[Record], fresh: Experiment) -> Iterator[str
     total, returned = accounts.total(trials), _returned(records)
     if total.leased != leased:
         yield f"the accounts come to {total.leased} µs, but trials were live for {leased} µs: {total}"
-    held, metered = total.held, _metered_us(fresh.state)
-    if (
-        _is_meterable(records) and abs(held - metered) > len(records) + 1e-6 * held
-    ):  # Accounts are in whole microseconds.
-        yield f"workers were there for {held} µs by the accounts, and for {metered} µs by the meter"
+    yield from _check_meter(records, fresh.state, accounts)
     for index, by_cause in accounts.spent(trials).items():
         for cause, spent in by_cause.items():
             if min(spent.by_kind().values()) < 0:
@@ -63,23 +59,35 @@ def _compare_losses(trials: Sequence[TrialState], accounts: Accounts, whose: str
             yield f"trial {trial.trial} was lost by {known}, but in {whose} by {said}"
 
 
-def _metered_us(state: State) -> float:
-    """Return for how long CPUs were occupied as the core counts it, if each attempt occupied one."""
-    prepares = [trial.assigned_at for trial in state.trials if trial.assigned_at is not None]
-    unknown_s = sum(trial.unmetered_s for trial in state.trials) + sum(state.now - since for since in prepares)
-    return state.meter.cost(state.now, {"CPU": 3600.0 * 1e6}) + 1e6 * unknown_s
+def _check_meter(records: Sequence[Record], state: State, accounts: Accounts) -> Iterator[str]:
+    """Yield it where the core has not counted what was occupied, resource by resource, for as long as accounts say."""
+    if not _is_meterable(records):
+        return
+    held, unknown_s = Counter[str](), Counter[str]()
+    spent = accounts.spent(state.trials)
+    for trial in state.trials:
+        held_us = sum(each.held for each in spent.get(trial.trial, {}).values())
+        prepares_s = state.now - trial.assigned_at if trial.assigned_at is not None else 0.0
+        for name, amount in (trial.resources or {"CPU": 1.0}).items():
+            held[name] += amount * held_us  # type: ignore[assignment]
+            unknown_s[name] += amount * (trial.unmetered_s + prepares_s)  # type: ignore[assignment]
+    for name, held_us in held.items():
+        metered = state.meter.cost(state.now, {name: 3600.0 * 1e6}) + 1e6 * unknown_s[name]
+        if abs(held_us - metered) > len(records) + 1e-6 * held_us:  # Accounts are in whole microseconds.
+            yield f"{name} was occupied for {held_us} µs by the accounts, and for {metered} µs by the meter"
 
 
 def _is_meterable(records: Sequence[Record]) -> bool:
-    """Return whether each attempt occupied one CPU, and said that it began before it said anything else."""
+    """Return whether each trial occupied the same in all attempts, and said that it began before it said aught else."""
     launched: set[tuple[TrialId, int]] = set()
     begun: set[tuple[TrialId, int]] = set()
+    occupied: dict[TrialId, dict[str, float] | None] = {}
     for record in records:
         if isinstance(record, LaunchTrial):
             launched.add((record.trial, record.attempt))
         elif isinstance(record, TrialStarted):
             begun.update({(record.trial, record.attempt)} & launched)
-            if record.resources:
+            if occupied.setdefault(record.trial, record.resources) != record.resources:
                 return False
         elif isinstance(record, ResultReported) and (record.trial, record.attempt) not in begun:
             return False

@@ -11,7 +11,7 @@ from tunekit.runtime.line.spec import Delivery, ExecutorCommand
 from tunekit.testing.sim_journal import DriverDiedError
 from tunekit.testing.sim_surroundings import Surroundings
 from tunekit.testing.sim_workers import SimAttempt
-from tunekit.types import LossCause, TrialId
+from tunekit.types import TrialId
 
 
 class SimExecutor:
@@ -71,5 +71,4 @@ class SimExecutor:
             case InterruptTrial():
                 attempt.interrupt()
             case KillTrial():
-                if not attempt.is_over:
-                    attempt.lose(LossCause.KILLED)
+                attempt.kill()

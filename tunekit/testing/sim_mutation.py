@@ -59,8 +59,11 @@ class Mutants(dict[str, Mutant]):
 
         return enter
 
-    def expect_caught(self, name: str, patch: Patch, max_seeds: int = 800) -> None:
+    def expect_caught(self, name: str, patch: Patch, max_seeds: int = 800) -> Exception:
         """Put a mutant in place, and run one seed after the other until a promise is seen to be broken.
+
+        Returns:
+            What the seed raised that noticed it.
 
         Raises:
             AssertionError: No seed noticed it, it fails for a reason of its own, or nobody is told how to repeat it.
@@ -76,6 +79,7 @@ class Mutants(dict[str, Mutant]):
             raise AssertionError(
                 f"{name}: seed {seed} saw no broken promise, or nobody is told how to repeat it: {error!r}"
             ) from error
+        return error
 
 
 def call_instead(patch: Patch, event: type, handler: lifecycle.Handler) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from tunekit.core.events import Rule, Settings
 from tunekit.core.policies import Scheduler
 from tunekit.schedulers import FIFO
-from tunekit.types import StartOver
+from tunekit.types import StartOver, TrialId
 
 METRIC = "loss"
 MESSAGES = ("as drawn", "no free license", "does not fit")
@@ -206,3 +206,8 @@ def settings_of(options: SimOptions, seed: int, num_trials: int, *, run: int, re
 def is_divisible(iteration: int, every: int) -> bool:
     """Return whether something that happens every so many iterations happens now; 0: never."""
     return every > 0 and iteration % every == 0
+
+
+def resources_of(trial: TrialId) -> dict[str, float] | None:
+    """Return what a trial occupies; None: one CPU. Each second one has a GPU as well, which costs nothing."""
+    return {"CPU": 1.0, "GPU": 0.5} if trial % 2 else None

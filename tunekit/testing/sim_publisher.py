@@ -10,7 +10,7 @@ from tunekit.runtime.driver.publisher import StoreCommand
 from tunekit.runtime.line.spec import Delivery
 from tunekit.testing.sim_journal import DriverDiedError
 from tunekit.testing.sim_surroundings import Surroundings
-from tunekit.testing.sim_workers import ERROR
+from tunekit.testing.sim_training import ERROR
 from tunekit.types import TrialId
 
 

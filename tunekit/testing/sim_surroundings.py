@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tunekit.runtime.line.spec import Delivery
+from tunekit.testing.sim_diary import Diary
 from tunekit.testing.sim_nodes import SimNodes
 from tunekit.testing.sim_options import SimOptions
 from tunekit.testing.sim_world import SimStore, Timeline
@@ -34,6 +35,8 @@ class Surroundings:
     """Attempts that made nothing of the checkpoint that they were given, and how that shows."""
     lags: dict[tuple[TrialId, int], int] = field(default_factory=dict)
     """By how many iterations the state of an attempt is behind the number of its rows, if it is."""
+    diaries: dict[tuple[TrialId, int], Diary] = field(default_factory=dict)
+    """What each attempt did, and when."""
     nodes: SimNodes = field(init=False)
 
     def __post_init__(self) -> None:

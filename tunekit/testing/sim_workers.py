@@ -7,18 +7,15 @@ that may count.
 
 from __future__ import annotations
 
-from collections import deque
+from msgspec import structs
 
 from tunekit.core.commands import ContinueTrial, LaunchTrial, StopTrial, TellOutlook
 from tunekit.core.events import (
-    CheckpointStaged,
     ErrorInfo,
     Event,
     LaunchFailed,
     Place,
-    RestoreFailed,
     ResultReported,
-    SaveFailed,
     TrialAssigned,
     TrialHalted,
     TrialPreempted,
@@ -31,14 +28,19 @@ from tunekit.core.events import (
 )
 from tunekit.runtime.line.spec import Delivery
 from tunekit.testing.sim_channel import SimChannel
+from tunekit.testing.sim_diary import Diary, Doing
 from tunekit.testing.sim_nodes import is_bad
-from tunekit.testing.sim_options import HARDWARE, MESSAGES, METRIC, is_divisible
+from tunekit.testing.sim_options import HARDWARE, MESSAGES, METRIC, is_divisible, resources_of
+from tunekit.testing.sim_saves import SimSaves
 from tunekit.testing.sim_surroundings import Surroundings
-from tunekit.testing.sim_world import first_state, metric_of, next_state, size_of
+from tunekit.testing.sim_training import ERROR, SimTraining
+from tunekit.testing.sim_world import metric_of
 from tunekit.types import LossCause, StartOver
 
-ERROR = ErrorInfo(type="SimulatedError", message=MESSAGES[0])
+_ASSIGNED_S = 0.05
+"""From when an attempt has a machine to when a worker there is given it."""
 _NOTICE_S = 2.0
+_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted)
 CRASHES = (LossCause.CRASHED, LossCause.OUT_OF_MEMORY, LossCause.NODE_LOST, LossCause.PREEMPTED)
 
 
@@ -56,13 +58,12 @@ class SimAttempt:
         self._around = around
         self._until = launch.until
         self._resume_from = launch.resume_from
-        self._iteration = launch.resume_from or 0
-        self._saved_at = self._iteration
-        self._time_total_s = launch.time_total_s
-        self._state = first_state(around.seed, launch.trial)
-        self._lag = 0  # How many iterations are missing in its state.
-        self._anew: StartOver | None = None
-        """How it shows that it made nothing of its checkpoint, until that has been said."""
+        self._work = SimTraining(around, launch)
+        self._diary = around.diaries[self.trial, self.attempt] = Diary(around.timeline.now)
+        self._is_started = False
+        """Whether its user code runs, or has run."""
+        self._is_held_up = False
+        """Whether it stands still for a moment before it goes on, because of a save."""
         self._pace = 10.0 if around.rng.random() < around.options.stragglers else 1.0
         self._is_deaf = around.coin(around.options.faults.deaf)
         self._ignores_interrupts = around.rng.random() < 0.5  # noqa: PLR2004
@@ -77,8 +78,7 @@ class SimAttempt:
         self._save_due_at = 0.0
         """When it saves by its own choice, if it has one."""
         self._channel = SimChannel(around, self._lose_in_the_middle)
-        self._saves: deque[tuple[float, Event]] = deque()
-        """Saves that are not finished, each with the seconds that it takes: the first is under way."""
+        self._saves = SimSaves(around, launch, self._work, self._channel.send, self._leave_behind_saves)
         self._last_words: Event | None = None
         """What is said when all saves are finished."""
         self._settle_down()
@@ -88,6 +88,7 @@ class SimAttempt:
     def go_on(self, command: ContinueTrial) -> None:
         """Go on from the horizon."""
         self._until = command.until
+        self._note_answer()
         if self._is_waiting and self._can_act():
             self._is_waiting = False
             self._plan_step()
@@ -95,8 +96,15 @@ class SimAttempt:
     def stop(self, command: StopTrial) -> None:
         """Stop at the next report, or at once at the horizon."""
         self._stop = command
+        self._note_answer()
         if self._is_waiting and self._can_act():
+            self._is_waiting = False
             self._halt()
+
+    def _note_answer(self) -> None:
+        """Write down that nobody waits any more, as far as the driver knows."""
+        if self._is_waiting:
+            self._diary.begin(self._around.timeline.now, Doing.GONE if self.is_over else Doing.TRAINING)
 
     def expect(self, command: TellOutlook) -> None:
         """Hear what it may expect."""
@@ -118,8 +126,16 @@ class SimAttempt:
                 self._is_waiting = False
                 self._leave()
 
+    def kill(self) -> None:
+        """Be killed: for being silent, if nobody has told it to stop."""
+        if not self.is_over:
+            self._diary.is_killed_for_silence = self._stop is None
+            self.lose(LossCause.KILLED)
+
     def die(self) -> None:
         """Vanish, with every message that was not sent yet."""
+        if not self.is_over:
+            self._diary.begin(self._around.timeline.now, Doing.MISSED if self._is_waiting else Doing.GONE)
         self.is_over = True
         self._channel.close()
         self._saves.clear()
@@ -139,8 +155,9 @@ class SimAttempt:
         if not self._node:
             around.timeline.after(1.0, self._settle_down)
             return
+        self._diary.plan(around.timeline.now + _ASSIGNED_S, Doing.PREPARING)
         if around.options.hang_timeout_s is not None:
-            around.timeline.after(0.05, self._take_up)
+            around.timeline.after(_ASSIGNED_S, self._take_up)
         around.timeline.after(0.1 + around.rng.random(), self._start)
 
     def _take_up(self) -> None:
@@ -158,89 +175,88 @@ class SimAttempt:
             self.lose(LossCause.NOT_STARTED)
             return
         rate = self._around.options.faults.launch
+        took_s = self._diary.since_given(self._around.timeline.now)
         if self._around.coin(rate):
-            self._end(LaunchFailed(trial=self.trial, attempt=self.attempt, error=ERROR, node=self._node))
+            error = LaunchFailed(trial=self.trial, attempt=self.attempt, error=ERROR, node=self._node, took_s=took_s)
+            self._end(error)
         elif self._around.coin(rate):
             self.lose(LossCause.NOT_STARTED)
-        elif self._restore():
-            place = Place(node=self._node)
-            self._channel.send(
-                TrialStarted(trial=self.trial, attempt=self.attempt, restored_from=self._resume_from, place=place)
-            )
-            self._halt() if self._stop is not None and not self._is_deaf else self._plan_step()
-
-    def _restore(self) -> bool:
-        if self._resume_from is None:
-            return True
-        if self._around.coin(self._around.options.faults.unreadable):
-            failed = LaunchFailed(
-                trial=self.trial, attempt=self.attempt, error=ERROR, node=self._node, cause=LossCause.STORAGE
-            )
-            self._end(failed)
-            return False
-        state = self._around.store.restore(self.trial, self._resume_from)
-        if state is None:
-            damaged = RestoreFailed(trial=self.trial, attempt=self.attempt, iteration=self._resume_from, error=ERROR)
-            self._end(damaged)
-            return False
-        if self._around.coin(self._around.options.faults.anew):
-            self._begin_anew(self._resume_from)
-            return True
-        self._state = state
-        saved_by = self._around.store.visible[self.trial, self._resume_from].attempt
-        self._lag = self._around.lags.get((self.trial, saved_by), 0)
-        self._around.lags[self.trial, self.attempt] = self._lag
-        return True
-
-    def _begin_anew(self, resume_from: int) -> None:
-        """Let user code make nothing of its checkpoint. Its rows count on all the same, unless it did not open it."""
-        around = self._around
-        self._anew = around.anew[self.trial, self.attempt] = around.rng.choice(around.options.faults.start_overs)
-        if self._anew is StartOver.UNOPENED:
-            self._iteration = self._saved_at = 0
-            self._time_total_s = 0.0
+        elif (refusal := self._work.restore(self._node, took_s)) is not None:
+            self._end(refusal)
         else:
-            self._lag = self._around.lags[self.trial, self.attempt] = resume_from
+            self._begin(took_s)
+
+    def _begin(self, took_s: float) -> None:
+        """Let user code run."""
+        self._saves.saved_at = self._work.iteration
+        self._is_started = True
+        self._channel.send(
+            TrialStarted(
+                trial=self.trial,
+                attempt=self.attempt,
+                restored_from=self._resume_from,
+                place=Place(node=self._node),
+                took_s=took_s,
+                resources=resources_of(self.trial),
+            )
+        )
+        self._diary.begin(self._around.timeline.now, Doing.TRAINING)
+        self._halt() if self._stop is not None and not self._is_deaf else self._plan_step()
 
     def _plan_step(self) -> None:
-        self._around.timeline.after(self._pace * (0.5 + self._around.rng.random()), self._step)
+        timeline, work = self._around.timeline, self._work
+        self._diary.go_on(timeline.now, saves=self._is_held_up, loads=work.loads)
+        self._is_held_up = work.loads = False
+        timeline.after(self._pace * (0.5 + self._around.rng.random()), self._step)
 
     def _step(self) -> None:
         if self.is_over or self._last_words is not None or (self._stop is not None and self._is_deaf):
             return
         if self._misfortune() or self._is_not_to_begin_anew():
             return
-        self._iteration += 1
-        self._time_total_s += 1.0
-        self._state = next_state(self._state, self._iteration - self._lag)
+        diary, work, now = self._diary, self._work, self._around.timeline.now
+        blocked_s, loaded_s = diary.since_row(now, Doing.SAVING), diary.since_row(now, Doing.LOADING)
+        took_s = loaded_s + diary.since_row(now, Doing.TRAINING)
+        work.advance(took_s)
+        diary.row(now, work.iteration)
         options = self._around.options
-        final = self._iteration >= options.iterations
-        is_pinned = is_divisible(self._iteration, options.pin_every)
-        is_regular = is_divisible(self._iteration, options.save_every) or is_pinned or self._is_worth_saving()
+        final = work.iteration >= options.iterations
+        is_pinned = is_divisible(work.iteration, options.pin_every)
+        is_regular = is_divisible(work.iteration, options.save_every) or is_pinned or self._is_worth_saving()
         is_due = is_regular or self._saves_once
         self._saves_once = False
         self._channel.send(
             ResultReported(
                 trial=self.trial,
                 attempt=self.attempt,
-                iteration=self._iteration,
-                metrics={METRIC: metric_of(self._state)},
-                time_total_s=self._time_total_s,
+                iteration=work.iteration,
+                metrics={METRIC: metric_of(work.state)},
+                time_this_iter_s=took_s,
+                time_total_s=work.time_total_s,
                 final=final,
                 saves=is_due,
+                blocked_s=blocked_s,
+                loaded_s=loaded_s,
             )
         )
         if is_due:
-            self._save(pinned=is_pinned, interim=not is_regular and not (final and options.saves_at_end))
+            interim = not is_regular and not (final and options.saves_at_end)
+            self._is_held_up = self._saves.save(pinned=is_pinned, interim=interim)
+        self._follow_up(final=final)
+
+    def _follow_up(self, *, final: bool) -> None:
+        """Do what comes after a row."""
         if final:
-            self._save_at_end()
+            if self._around.options.saves_at_end:
+                self._saves.save()
             self._clean_up(TrialReturned(trial=self.trial, attempt=self.attempt))
         elif self._stop is not None:
             self._halt()
         elif self._notice is not None:
             self._leave()
-        elif self._until is not None and self._iteration >= self._until:
+        elif self._until is not None and self._work.iteration >= self._until:
             self._is_waiting = True
+            self._diary.begin(self._around.timeline.now, Doing.WAITING)
         else:
             self._plan_step()
 
@@ -273,7 +289,7 @@ class SimAttempt:
 
     def _is_not_to_begin_anew(self) -> bool:
         """Say that nothing was made of the checkpoint, ahead of the first row, and return whether that is the end."""
-        sign, self._anew = self._anew, None
+        sign, self._work.anew = self._work.anew, None
         if sign is None or sign is StartOver.SAME_ROWS:
             return False
         at = self._resume_from or 0
@@ -290,14 +306,16 @@ class SimAttempt:
 
     def _leave(self) -> None:
         """Save the newest row if there is time for it, and leave the machine."""
+        if self._until is not None and self._work.iteration >= self._until:
+            self._diary.begin(self._around.timeline.now, Doing.LEAVING)
         if self._notice:
-            self._save(interim=True)
+            self._saves.save(interim=True)
         self._clean_up(TrialPreempted(trial=self.trial, attempt=self.attempt))
 
     def _raise(self, message: str, *, retryable: bool = True) -> None:
         """Let user code raise, and save what is left, perhaps in the middle of an iteration."""
         if self._around.options.saves_failures:
-            self._stage(self._state ^ 1, exact=False)
+            self._saves.save_failed()
         error = ErrorInfo(type=ERROR.type, message=message)
         self._end(TrialRaised(trial=self.trial, attempt=self.attempt, error=error, retryable=retryable))
 
@@ -310,13 +328,15 @@ class SimAttempt:
         node = self._node if self._around.rng.random() < 0.5 else ""  # noqa: PLR2004 - not everybody knows
         signal = self._around.rng.choice(("SIGSEGV", "SIGKILL"))
         detail = f"its process was killed by {signal}" if cause is LossCause.CRASHED else ""
-        lost = WorkerLost(trial=self.trial, attempt=self.attempt, cause=cause, detail=detail, node=node)
+        took_s = 0.0 if self._is_started else self._diary.since_given(self._around.timeline.now)
+        about = {"trial": self.trial, "attempt": self.attempt}
+        lost = WorkerLost(**about, cause=cause, detail=detail, node=node, took_s=took_s)
         self._around.timeline.after(self._around.rng.random(), self._around.deliver, Delivery([lost]))
 
     def _halt(self) -> None:
         assert self._stop is not None  # noqa: S101 - for the type checker
         if self._stop.pause or self._around.options.saves_at_end:
-            self._save(interim=self._stop.pause)
+            self._saves.save(interim=self._stop.pause)
         self._clean_up(TrialHalted(trial=self.trial, attempt=self.attempt))
 
     def _clean_up(self, ending: Event) -> None:
@@ -326,58 +346,6 @@ class SimAttempt:
         else:
             self._end(ending)
 
-    def _save_at_end(self) -> None:
-        if self._around.options.saves_at_end:
-            self._save()
-
-    def _save(self, *, pinned: bool = False, interim: bool = False) -> None:
-        if self._iteration in {0, self._saved_at}:
-            return
-        self._saved_at = self._iteration
-        self._stage(self._state, pinned=pinned, interim=interim)
-
-    def _stage(self, state: int, *, exact: bool = True, pinned: bool = False, interim: bool = False) -> None:
-        """Begin to save. The trial goes on meanwhile; what is said of the save comes when it is finished."""
-        options, coin = self._around.options, self._around.coin
-        about = {"trial": self.trial, "attempt": self.attempt, "iteration": self._iteration}
-        event: Event
-        if exact and coin(options.faults.save):
-            event = SaveFailed(**about, error=ERROR)
-        else:
-            self._around.store.staged[self.trial, self._iteration, self.attempt, exact] = state
-            manifest = {
-                "iteration": self._iteration,
-                "time_total_s": self._time_total_s,
-                "files": [{"name": "state", "size": size_of(state)}],
-            }
-            score = metric_of(state) if options.by_score and exact else None
-            event = CheckpointStaged(
-                **about,
-                manifest=manifest,
-                score=score,
-                pinned=pinned,
-                exact=exact,
-                interim=interim,
-                blocked_s=0.1 * options.auto,
-                took_s=options.persist_s * options.auto,
-            )
-        if not options.persist_s:
-            self._channel.send(event)
-            return
-        self._saves.append((options.persist_s * self._around.rng.random(), event))
-        if len(self._saves) == 1:
-            self._around.timeline.after(self._saves[0][0], self._finish_save)
-
-    def _finish_save(self) -> None:
-        if not self._saves:
-            return
-        self._channel.send(self._saves.popleft()[1])
-        if self._saves:
-            self._around.timeline.after(self._saves[0][0], self._finish_save)
-        elif self._last_words is not None and not self.is_over:
-            self._channel.send(self._last_words)
-            self.is_over = True
-
     # -- its end -------------------------------------------------------------------------------------------------------
 
     def _end(self, event: Event) -> None:
@@ -385,14 +353,28 @@ class SimAttempt:
         if self._last_words is not None:
             return
         self._last_words = event
-        if not self._saves:
-            self._channel.send(event)
-            self.is_over = True
+        if self._saves.are_done:
+            self._say_last_words()
             return
+        self._diary.begin(self._around.timeline.now, Doing.SAVING)
         if self._stop is not None:
             self._channel.send(TrialSaving(trial=self.trial, attempt=self.attempt))
         if self._around.coin(self._around.options.faults.crash):
-            self._around.timeline.after(self._saves[0][0] / 2, self._lose_in_the_middle)
+            self._around.timeline.after(self._saves.first_s / 2, self._lose_in_the_middle)
+
+    def _leave_behind_saves(self) -> None:
+        """Take note that nothing is being saved any more."""
+        if self._last_words is not None and not self.is_over:
+            self._say_last_words()
+
+    def _say_last_words(self) -> None:
+        now, event = self._around.timeline.now, self._last_words
+        assert event is not None  # noqa: S101 - for the type checker
+        if isinstance(event, _ENDINGS) and (blocked_s := self._diary.since_row(now, Doing.SAVING)):
+            event = structs.replace(event, blocked_s=blocked_s)
+        self._diary.begin(now, Doing.GONE)
+        self._channel.send(event)
+        self.is_over = True
 
     def _lose_in_the_middle(self) -> None:
         """Let the process die with a save in flight, or a message."""

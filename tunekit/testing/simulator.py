@@ -49,6 +49,7 @@ from tunekit.testing.sim_options import SimOptions, settings_of
 from tunekit.testing.sim_publisher import SimPublisher
 from tunekit.testing.sim_reference import check_dependence, differences, is_promised, outcome_of, undisturbed
 from tunekit.testing.sim_surroundings import Surroundings
+from tunekit.testing.sim_truth import check_truth
 from tunekit.testing.sim_world import Oracle, SimClock, SimSearcher, SimStore, Timeline
 from tunekit.types import Mode, Outcome, TrialId, TrialStatus
 
@@ -217,6 +218,7 @@ class Simulation:
         require(check_end(self._around, state, records, self._judge, self._oracle))
         require(check_dependence(self.options, state))
         require(check_accounts(records, Experiment(self.options.scheduler, Mode.MIN)))
+        require(check_truth(self._around, records, state))
         if not self._launched_before:
             self._launched_before = len(self._around.launched)
             return True
