@@ -1,4 +1,4 @@
-"""The simulator can fail: accounts that add up, and put seconds where they do not belong, are caught within a few seeds.
+"""The simulator can fail: accounts that add up and put seconds where they do not belong are caught within a few seeds.
 
 Their sums are right, and so are the numbers of losses and what the core has metered: only what the attempts themselves
 have written down tells the difference.
@@ -151,7 +151,7 @@ def lets_those_wait_who_are_told_to_stop(patch: Patch) -> None:
         if lease is not None:
             lease.is_stopping = was_stopping
 
-    patch.setitem(accounts._TAKERS, ResultReported, on_any_row)  # type: ignore[arg-type]
+    patch.setitem(accounts._TAKERS, ResultReported, on_any_row)
 
 
 @pytest.mark.parametrize("name", mutant)

@@ -14,12 +14,23 @@ from tunekit.core.events import (
     TrialReturned,
     WorkerLost,
 )
+from tunekit.errors import InvariantViolationError
 from tunekit.testing.sim_budgets import Budgets
 from tunekit.testing.sim_restarts import Restarts
 from tunekit.testing.sim_seconds import Seconds
 
 ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted, WorkerLost, LaunchFailed, RestoreFailed)
 """The events with which an attempt is over."""
+
+
+def hold(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads like a sentence
+    """Raise unless something holds.
+
+    Raises:
+        InvariantViolationError: It does not.
+    """
+    if not holds:
+        raise InvariantViolationError(otherwise)
 
 
 @dataclass(slots=True)
@@ -99,3 +110,7 @@ class Books:
     def has_ended(self) -> bool:
         """Whether it came to its end: what another attempt has left beyond that counts no more."""
         return not self.is_live and (self.is_ending or self.has_final)
+
+    def counts(self, attempt: int) -> bool:
+        """Return whether what is said of an attempt counts."""
+        return self.is_live and self.attempt == attempt

@@ -130,7 +130,7 @@ def _check_bytes(options: SimOptions, judge: Judge) -> Iterator[str]:
         return
     num_bytes, num_failures = 0, 0
     idle: list[tuple[TrialId, int]] = []
-    best = max(judge.scores(), default=None)
+    best = max(judge.saves.scores(), default=None)
     for trial, book in enumerate(judge.books):
         num_bytes += sum(book.sizes[key] for key in book.published.items())
         num_failures += list(book.failures.values()).count("published")

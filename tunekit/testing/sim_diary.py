@@ -65,6 +65,12 @@ class Diary:
             entries.pop()
         entries.append((now, doing))
 
+    def die(self, now: float) -> None:
+        """Do nothing any more; the driver may not notice."""
+        while self.entries[-1][0] > now:
+            self.entries.pop()
+        self.entries.append((now, Doing.MISSED if self.entries[-1][1] is Doing.WAITING else Doing.GONE))
+
     def plan(self, moment: float, doing: Doing) -> None:
         """Do something else from a moment on that is still to come."""
         self.entries.append((moment, doing))

@@ -20,13 +20,9 @@ from tunekit.core.commands import (
     StopTrial,
 )
 from tunekit.core.events import (
-    CheckpointAdopted,
-    CheckpointMissing,
-    CheckpointPublished,
     CheckpointStaged,
     DriverStarted,
     Event,
-    PublishFailed,
     RestoreFailed,
     ResultReported,
     SaveFailed,
@@ -39,8 +35,8 @@ from tunekit.core.events import (
     TrialStartedOver,
     WorkerLost,
 )
-from tunekit.errors import InvariantViolationError
-from tunekit.testing.sim_books import ENDINGS, Books
+from tunekit.testing.sim_books import ENDINGS, Books, hold
+from tunekit.testing.sim_judge_saves import SaveJudge
 from tunekit.testing.sim_options import SimOptions
 from tunekit.testing.sim_rungs import Rungs
 from tunekit.types import TrialId, TrialStatus
@@ -61,6 +57,7 @@ class Judge:
         self.launched: set[tuple[TrialId, int]] = set()
         self.num_lost = 0
         """How many attempts were lost: ended without ending their trial, and nobody had told them to."""
+        self.saves = SaveJudge(self.books)
         self._settings = Settings()
         self._now = 0.0
         self._follows_budgets = not options.second_chance
@@ -84,17 +81,17 @@ class Judge:
             book = self.of(event.trial)
             self._check_answer(book, event, commands)
             may_go_on = not any(book.doom) or book.is_stopping or not book.is_live
-            self._require(may_go_on, f"trial {event.trial} goes on although it began anew: {event!r}")
+            hold(may_go_on, f"trial {event.trial} goes on although it began anew: {event!r}")
 
     def check_end(self, trial: TrialId, status: TrialStatus) -> None:
         """Compare how a trial ended with the failures that were told."""
         problem = self.of(trial).budgets.end(self._settings, status)
-        self._require(not problem, f"trial {trial}: {problem}")
+        hold(not problem, f"trial {trial}: {problem}")
 
     # -- events --------------------------------------------------------------------------------------------------------
 
     def _see_driver(self, event: DriverStarted, commands: Sequence[Command]) -> None:
-        self._settings = event.settings
+        self._settings = self.saves.settings = event.settings
         for book in self.books:
             self.num_lost += book.is_live
             if book.is_live:
@@ -103,14 +100,12 @@ class Judge:
             book.not_before = 0.0
             book.is_live = book.is_stopping = book.is_waiting = False
         again = {(c.trial, c.iteration, c.exact) for c in commands if isinstance(c, PublishCheckpoint)}
-        owed = {(trial, iteration, True) for trial, book in enumerate(self.books) for iteration in book.staged}
-        for trial, book in enumerate(self.books):
-            owed |= {(trial, iteration, False) for (iteration, _), at in book.failures.items() if at == "staged"}
-        self._require(again == owed, f"a new driver publishes {again}, but must publish {owed}")
+        owed = set(self.saves.owed())
+        hold(again == owed, f"a new driver publishes {again}, but must publish {owed}")
 
     def _hear(self, book: Books, event: Event) -> None:
         """Follow when an attempt began to run, and when there was news of it. What comes twice is no news."""
-        if isinstance(event, TrialAssigned) and self._counts(book, event.attempt):
+        if isinstance(event, TrialAssigned) and book.counts(event.attempt):
             book.seconds.take_up(self._now)
         if isinstance(event, TrialStarted):
             is_news = book.seconds.started_at is None
@@ -120,91 +115,25 @@ class Judge:
             is_news = isinstance(event, SaveFailed | TrialSaving) or (
                 isinstance(event, CheckpointStaged) and (not event.exact or event.iteration > book.saved_at)
             )
-        if is_news and self._counts(book, getattr(event, "attempt", 0)):
+        if is_news and book.counts(getattr(event, "attempt", 0)):
             book.seconds.hear(self._now, is_stopping=book.is_stopping)
 
     def _see_trial(self, book: Books, event: Event) -> None:
         self._hear(book, event)
-        if self._counts(book, getattr(event, "attempt", 0)):
+        if book.counts(getattr(event, "attempt", 0)):
             book.budgets.locate(event)
         if isinstance(event, ResultReported):
             self.rows.add((event.trial, event.attempt, event.iteration))
-            if self._counts(book, event.attempt) and event.iteration > book.newest:
+            if book.counts(event.attempt) and event.iteration > book.newest:
                 self._see_row(book, event)
         elif isinstance(event, TrialStartedOver):
-            if self._counts(book, event.attempt):
+            if book.counts(event.attempt):
                 book.restarts.hear(event)
         elif isinstance(event, ENDINGS):
-            if self._counts(book, event.attempt):
+            if book.counts(event.attempt):
                 self._see_end(book, event)
         else:
-            self._see_checkpoint(book, event)
-
-    def _see_checkpoint(self, book: Books, event: Event) -> None:
-        if not getattr(event, "exact", True):
-            self._see_failure(book, event)
-            return
-        match event:
-            case CheckpointStaged():
-                if self._counts(book, event.attempt) and book.saved_at < event.iteration <= book.newest:
-                    book.saved_at = event.iteration
-                    book.staged[event.iteration] = event.attempt
-                    self._describe(book, event)
-            case CheckpointPublished():
-                if book.staged.get(event.iteration) == event.attempt:
-                    book.published[event.iteration] = book.staged.pop(event.iteration)
-                    book.ever_published.add((event.iteration, event.attempt))
-                    book.unreadable.discard(event.iteration)
-            case PublishFailed():
-                if book.staged.get(event.iteration) == event.attempt:
-                    book.given_up.add((event.iteration, book.staged.pop(event.iteration)))
-                    self._doubt(book, event.iteration)
-            case CheckpointAdopted() | CheckpointMissing():
-                self._see_found(book, event)
-            case _:
-                pass
-
-    def _doubt(self, book: Books, iteration: int) -> None:
-        """Follow that a published checkpoint was to be replaced, and that nobody knows whether it was."""
-        if iteration not in book.published:
-            return
-        if len(book.published) > 1:
-            book.given_up.add((iteration, book.published.pop(iteration)))
-        else:
-            book.doubted.add((iteration, book.published[iteration]))
-
-    def _see_found(self, book: Books, event: CheckpointAdopted | CheckpointMissing) -> None:
-        """Follow what a driver that takes over found, or did not find."""
-        key = (event.iteration, event.attempt)
-        if isinstance(event, CheckpointMissing):
-            if book.published.get(event.iteration) == event.attempt:
-                del book.published[event.iteration]
-                book.given_up.add(key)
-        elif event.iteration not in {*book.published, *book.staged} and key not in book.given_up and not book.is_live:
-            book.published[event.iteration] = event.attempt
-
-    def _describe(self, book: Books, event: CheckpointStaged) -> None:
-        key = (event.iteration, event.attempt)
-        book.sizes[key] = sum(file["size"] for file in event.manifest.get("files", []))
-        if event.score is not None:
-            book.scores[key] = event.score
-        if event.pinned:
-            book.pinned.add(key)
-        if event.interim:
-            book.interim.add(key)
-
-    def _see_failure(self, book: Books, event: Any) -> None:
-        """Follow a failure checkpoint: staged once, published once, deleted once at most."""
-        key = (event.iteration, event.attempt)
-        at = book.failures.get(key, "")
-        if isinstance(event, CheckpointStaged):
-            is_first = all(attempt != event.attempt for _, attempt in book.failures)
-            if self._counts(book, event.attempt) and is_first:
-                book.failures[key] = "staged"
-        elif isinstance(event, CheckpointPublished) and at == "staged":
-            book.failures[key] = "published"
-        elif isinstance(event, PublishFailed) and at == "staged":
-            book.failures[key] = "gone"
+            self.saves.see(book, event)
 
     def _charge(self, book: Books, event: Event) -> None:
         """Have somebody pay for an attempt that did not come to its end."""
@@ -267,14 +196,9 @@ class Judge:
             case ContinueTrial() | StopTrial():
                 self._see_answer(self.of(command.trial), command)
             case PublishCheckpoint():
-                book = self.of(command.trial)
-                if command.exact:
-                    known = book.staged.get(command.iteration) == command.attempt
-                else:
-                    known = book.failures.get((command.iteration, command.attempt)) == "staged"
-                self._require(known, f"{command!r} publishes what was never staged")
+                self.saves.see_publish(self.of(command.trial), command)
             case DeleteCheckpoint():
-                self._see_delete(self.of(command.trial), command)
+                self.saves.see_delete(self.of(command.trial), command)
             case KillTrial():
                 self._see_kill(self.of(command.trial), command)
             case EndExperiment():
@@ -283,21 +207,21 @@ class Judge:
                     for trial, book in enumerate(self.books)
                     if book.is_live or book.staged or "staged" in book.failures.values()
                 ]
-                self._require(not busy, f"the run ends while trials {busy} are under way")
+                hold(not busy, f"the run ends while trials {busy} are under way")
             case _:
                 pass
 
     def _see_launch(self, book: Books, command: LaunchTrial) -> None:
-        self._require(not book.is_live, f"{command!r} launches a trial that is alive")
-        self._require(not book.is_done, f"{command!r} follows the deletion of what it was parked with")
-        self._require(self._now >= book.not_before, f"{command!r} comes before {book.not_before} s")
-        self._require(command.attempt > book.attempt, f"{command!r} follows attempt {book.attempt}")
+        hold(not book.is_live, f"{command!r} launches a trial that is alive")
+        hold(not book.is_done, f"{command!r} follows the deletion of what it was parked with")
+        hold(self._now >= book.not_before, f"{command!r} comes before {book.not_before} s")
+        hold(command.attempt > book.attempt, f"{command!r} follows attempt {book.attempt}")
         self._check_budgets(book, command)
-        self._require(not book.staged, f"{command!r} does not wait for the publication of {book.staged}")
+        hold(not book.staged, f"{command!r} does not wait for the publication of {book.staged}")
         own = [(iteration, of) for iteration, of in book.published.items() if (iteration, of) not in book.anew]
         trusted = [key for key in own if key not in book.suspects]
         newest, _ = max(trusted or own, default=(None, 0))
-        self._require(command.resume_from == newest, f"{command!r} does not start from the newest checkpoint, {newest}")
+        hold(command.resume_from == newest, f"{command!r} does not start from the newest checkpoint, {newest}")
         self.launched.add((command.trial, command.attempt))
         book.attempt, book.is_live, book.newest, book.has_final = command.attempt, True, 0, False
         book.saved_at = 0
@@ -309,18 +233,18 @@ class Judge:
         """Hold that who has failed for good is left alone, and that nodes are avoided as the user's rules say."""
         budgets, avoided = book.budgets, set(command.avoid)
         if self._follows_budgets:
-            self._require(not budgets.is_over(self._settings), f"{command!r} comes after the end: {budgets}")
+            hold(not budgets.is_over(self._settings), f"{command!r} comes after the end: {budgets}")
         is_right = budgets.avoided <= avoided <= budgets.avoided | budgets.perhaps_avoided
-        self._require(is_right, f"{command!r} must avoid {budgets.avoided}, and {budgets.perhaps_avoided} perhaps")
+        hold(is_right, f"{command!r} must avoid {budgets.avoided}, and {budgets.perhaps_avoided} perhaps")
         budgets.node = ""
 
     def _see_answer(self, book: Books, command: ContinueTrial | StopTrial) -> None:
-        self._require(self._counts(book, command.attempt), f"{command!r} speaks to an attempt that is over")
+        hold(book.counts(command.attempt), f"{command!r} speaks to an attempt that is over")
         if isinstance(command, ContinueTrial):
-            self._require(book.is_waiting, f"{command!r} answers a trial that did not ask")
+            hold(book.is_waiting, f"{command!r} answers a trial that did not ask")
             book.until = command.until
         else:
-            self._require(not book.is_stopping, f"{command!r} stops a trial twice")
+            hold(not book.is_stopping, f"{command!r} stops a trial twice")
             book.seconds.check_stop(self._settings, self._now, command)
             book.is_stopping = True
             book.is_ending = book.is_ending or not command.pause
@@ -328,49 +252,9 @@ class Judge:
 
     def _see_kill(self, book: Books, command: KillTrial) -> None:
         """Hold that a trial is killed only if it does not stop, or if it runs and says nothing."""
-        self._require(self._counts(book, command.attempt), f"{command!r} kills an attempt that is over")
+        hold(book.counts(command.attempt), f"{command!r} kills an attempt that is over")
         if not book.is_stopping:
             book.seconds.check_kill(self._settings, self._now, command)
-
-    def _see_delete(self, book: Books, command: DeleteCheckpoint) -> None:
-        if not command.exact:
-            known = book.failures.get((command.iteration, command.attempt)) in {"published", "gone"}
-            self._require(known, f"{command!r} deletes a failure checkpoint that is not published")
-            book.failures[command.iteration, command.attempt] = "gone"
-            return
-        if (command.iteration, command.attempt) in book.given_up:
-            return  # once more, by a later driver
-        if command.quarantine:
-            self._require(command.iteration in book.unreadable, f"{command!r} puts a good checkpoint aside")
-        else:
-            self._check_worth(book, command)
-            known = book.published.pop(command.iteration, None) == command.attempt
-            self._require(known, f"{command!r} deletes what is not published")
-            is_beyond = book.has_ended and command.iteration > book.newest
-            newer = max(book.published, default=0) > command.iteration
-            has_served = bool(book.published) and (command.iteration, command.attempt) in book.interim
-            if not (is_beyond or newer) and self._settings.logical_slots is not None and not book.is_live:
-                book.is_done = has_served  # It was parked when its end was decided, and no journal says so.
-            may_go = is_beyond or newer or (has_served and (book.has_ended or book.is_done))
-            self._require(may_go, f"{command!r} deletes the newest checkpoint")
-            needed = (book.is_live or any(book.doom)) and book.resumed_from == command.iteration
-            self._require(not needed, f"{command!r} deletes the checkpoint that its attempt started from")
-        book.given_up.add((command.iteration, command.attempt))
-
-    def _check_worth(self, book: Books, command: DeleteCheckpoint) -> None:
-        """Hold that what is pinned stays, and the best of the experiment, but for what lies beyond a trial's end."""
-        key = (command.iteration, command.attempt)
-        if command.iteration > book.newest:
-            return
-        self._require(key not in book.pinned, f"{command!r} deletes a pinned checkpoint")
-        if key in book.scores and key not in book.interim and self._settings.score_attribute is not None:
-            sign = 1 if self._settings.score_order == "max" else -1
-            better = [score for score in self.scores() if sign * score >= sign * book.scores[key]]
-            self._require(len(better) > 1, f"{command!r} deletes the best checkpoint of the experiment")
-
-    def scores(self) -> list[float]:
-        """Return the scores of all published checkpoints."""
-        return [book.scores[key] for book in self.books for key in book.published.items() if key in book.scores]
 
     # -- decisions -----------------------------------------------------------------------------------------------------
 
@@ -378,22 +262,15 @@ class Judge:
         """Hold that who waits is answered, and that a decision is ASHA's, the same in every attempt."""
         if self._settings.logical_slots is not None:
             return  # Who waits and what is decided depends on others that may still be on their way.
-        self._require(not book.is_waiting, f"trial {event.trial} is left waiting after {event!r}")
+        hold(not book.is_waiting, f"trial {event.trial} is left waiting after {event!r}")
         told = [c for c in commands if isinstance(c, ContinueTrial | StopTrial) and c.trial == event.trial]
         if not told or event.iteration not in book.decisions or any(book.doom):
             return
         goes_on, expected = isinstance(told[0], ContinueTrial), book.decisions[event.iteration]
-        self._require(goes_on == expected, f"{told[0]!r} answers {event!r}, but going on must be {expected}")
+        hold(goes_on == expected, f"{told[0]!r} answers {event!r}, but going on must be {expected}")
 
     def of(self, trial: TrialId) -> Books:
         """Return the book of a trial."""
         while len(self.books) <= trial:
             self.books.append(Books())
         return self.books[trial]
-
-    def _counts(self, book: Books, attempt: int) -> bool:
-        return book.is_live and book.attempt == attempt
-
-    def _require(self, holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads like a sentence
-        if not holds:
-            raise InvariantViolationError(otherwise)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tunekit.core.books import NO_LOSS, PAUSED
 from tunekit.core.codec import Record
@@ -104,9 +105,9 @@ def lives_of(records: Sequence[Record]) -> list[Life]:
     return lives
 
 
-def _hear(live: dict[TrialId, Life], event: Event, now: float) -> None:
-    life = live.get(event.trial)  # type: ignore[union-attr]
-    if life is None or life.attempt != event.attempt:  # type: ignore[union-attr]
+def _hear(live: dict[TrialId, Life], event: Any, now: float) -> None:
+    life = live.get(event.trial)
+    if life is None or life.attempt != event.attempt:
         return
     match event:
         case ResultReported():

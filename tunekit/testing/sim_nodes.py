@@ -20,7 +20,11 @@ class Tenant(Protocol):
 
     trial: TrialId
     attempt: int
-    is_over: bool
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will do nothing more."""
+        ...
 
     def warn(self, *, ends: bool, saves: bool) -> None:
         """Hear that the machine is to go, or that it may be."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tunekit.core.commands import LaunchTrial
 from tunekit.core.events import ErrorInfo, LaunchFailed, RestoreFailed
 from tunekit.testing.sim_options import MESSAGES
@@ -40,7 +42,7 @@ class SimTraining:
         around, resume_from = self._around, self._resume_from
         if resume_from is None:
             return None
-        about = {"trial": self._trial, "attempt": self._attempt}
+        about: dict[str, Any] = {"trial": self._trial, "attempt": self._attempt}
         if around.coin(around.options.faults.unreadable):
             return LaunchFailed(**about, error=ERROR, node=node, cause=LossCause.STORAGE, took_s=took_s)
         state = around.store.restore(self._trial, resume_from)

@@ -5,14 +5,14 @@ journal, no more is used here than when attempts were launched and ended, how, a
 
 Between the two lies the way of a message: a row is entered when it arrives. What a worker measures itself (saves,
 loading, its preparation) is the same to the microsecond all the same; the rest may differ by the *slack*, which grows
-with each moment that the driver's clock has to tell. Where messages are delayed or batches split, there is no telling by
-how much, and the accounts can only have left out what did not fit between two arrivals.
+with each moment that the driver's clock has to tell. Where messages are delayed or batches split, nobody can say by how
+much: then the accounts may have left out what did not fit between two arrivals, and must not have more than was done.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -68,9 +68,9 @@ def _merged(seconds: Mapping[Key, float]) -> dict[Key, float]:
 
     Which of them it was, the core decides; that the accounts follow it is checked elsewhere.
     """
-    found: Counter[Key] = Counter()
+    found: defaultdict[Key, float] = defaultdict(float)
     for (cause, kind), each in seconds.items():
-        found[LossCause.CRASHED if cause == LossCause.PREEMPTED else cause, kind] += each  # type: ignore[assignment]
+        found[LossCause.CRASHED if cause == LossCause.PREEMPTED else cause, kind] += each
     return dict(found)
 
 
@@ -90,7 +90,7 @@ class Truth:
     """How the newest attempt ended."""
     _stands: list[tuple[int, float]] = field(default_factory=list)
     """Iteration and seconds of training that has not been lost."""
-    _since: Counter[Doing] = field(default_factory=Counter)
+    _since: defaultdict[Doing, float] = field(default_factory=lambda: defaultdict(float))
     """What was done since the newest row."""
 
     def enter(self, diary: Diary, life: Life) -> None:

@@ -7,8 +7,6 @@ that may count.
 
 from __future__ import annotations
 
-from msgspec import structs
-
 from tunekit.core.commands import ContinueTrial, LaunchTrial, StopTrial, TellOutlook
 from tunekit.core.events import (
     ErrorInfo,
@@ -21,17 +19,14 @@ from tunekit.core.events import (
     TrialPreempted,
     TrialRaised,
     TrialReturned,
-    TrialSaving,
     TrialStarted,
     TrialStartedOver,
-    WorkerLost,
 )
 from tunekit.runtime.line.spec import Delivery
-from tunekit.testing.sim_channel import SimChannel
-from tunekit.testing.sim_diary import Diary, Doing
+from tunekit.testing.sim_diary import Doing
 from tunekit.testing.sim_nodes import is_bad
 from tunekit.testing.sim_options import HARDWARE, MESSAGES, METRIC, is_divisible, resources_of
-from tunekit.testing.sim_saves import SimSaves
+from tunekit.testing.sim_process import CRASHES, SimProcess
 from tunekit.testing.sim_surroundings import Surroundings
 from tunekit.testing.sim_training import ERROR, SimTraining
 from tunekit.testing.sim_world import metric_of
@@ -40,8 +35,6 @@ from tunekit.types import LossCause, StartOver
 _ASSIGNED_S = 0.05
 """From when an attempt has a machine to when a worker there is given it."""
 _NOTICE_S = 2.0
-_ENDINGS = (TrialReturned, TrialRaised, TrialHalted, TrialPreempted)
-CRASHES = (LossCause.CRASHED, LossCause.OUT_OF_MEMORY, LossCause.NODE_LOST, LossCause.PREEMPTED)
 
 
 class SimAttempt:
@@ -50,18 +43,13 @@ class SimAttempt:
     def __init__(self, around: Surroundings, launch: LaunchTrial) -> None:
         """Begin to prepare."""
         self.trial, self.attempt = launch.trial, launch.attempt
-        self.is_over = False
-        """Whether its process will do nothing more."""
         self._avoid = launch.avoid
-        self._node = ""
-        """The machine that it is on; empty while it waits for one."""
         self._around = around
         self._until = launch.until
         self._resume_from = launch.resume_from
         self._work = SimTraining(around, launch)
-        self._diary = around.diaries[self.trial, self.attempt] = Diary(around.timeline.now)
-        self._is_started = False
-        """Whether its user code runs, or has run."""
+        self._process = SimProcess(around, launch, self._work)
+        self._diary, self._saves = self._process.diary, self._process.saves
         self._is_held_up = False
         """Whether it stands still for a moment before it goes on, because of a save."""
         self._pace = 10.0 if around.rng.random() < around.options.stragglers else 1.0
@@ -77,11 +65,12 @@ class SimAttempt:
         self._outlook = launch.outlook
         self._save_due_at = 0.0
         """When it saves by its own choice, if it has one."""
-        self._channel = SimChannel(around, self._lose_in_the_middle)
-        self._saves = SimSaves(around, launch, self._work, self._channel.send, self._leave_behind_saves)
-        self._last_words: Event | None = None
-        """What is said when all saves are finished."""
         self._settle_down()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its process will do nothing more."""
+        return self._process.is_over
 
     # -- what it is told -----------------------------------------------------------------------------------------------
 
@@ -134,15 +123,15 @@ class SimAttempt:
 
     def die(self) -> None:
         """Vanish, with every message that was not sent yet."""
-        if not self.is_over:
-            self._diary.begin(self._around.timeline.now, Doing.MISSED if self._is_waiting else Doing.GONE)
-        self.is_over = True
-        self._channel.close()
-        self._saves.clear()
+        self._process.die()
+
+    def lose(self, cause: LossCause) -> None:
+        """Let the process die, and the executor notice it."""
+        self._process.lose(cause)
 
     def _can_act(self) -> bool:
         """Whether user code may still do something."""
-        return not self.is_over and not self._is_hung and self._last_words is None
+        return not self.is_over and not self._is_hung and not self._process.is_ending
 
     # -- what it does --------------------------------------------------------------------------------------------------
 
@@ -151,8 +140,8 @@ class SimAttempt:
         if self.is_over:
             return
         around = self._around
-        self._node = around.nodes.place(self, self._avoid)
-        if not self._node:
+        self._process.node = around.nodes.place(self, self._avoid)
+        if not self._process.node:
             around.timeline.after(1.0, self._settle_down)
             return
         self._diary.plan(around.timeline.now + _ASSIGNED_S, Doing.PREPARING)
@@ -162,7 +151,7 @@ class SimAttempt:
 
     def _take_up(self) -> None:
         if not self.is_over:
-            assigned = TrialAssigned(trial=self.trial, attempt=self.attempt, node=self._node)
+            assigned = TrialAssigned(trial=self.trial, attempt=self.attempt, node=self._process.node)
             self._around.deliver(Delivery([assigned]))
 
     def _start(self) -> None:
@@ -177,11 +166,11 @@ class SimAttempt:
         rate = self._around.options.faults.launch
         took_s = self._diary.since_given(self._around.timeline.now)
         if self._around.coin(rate):
-            error = LaunchFailed(trial=self.trial, attempt=self.attempt, error=ERROR, node=self._node, took_s=took_s)
-            self._end(error)
+            node = self._process.node
+            self._end(LaunchFailed(trial=self.trial, attempt=self.attempt, error=ERROR, node=node, took_s=took_s))
         elif self._around.coin(rate):
             self.lose(LossCause.NOT_STARTED)
-        elif (refusal := self._work.restore(self._node, took_s)) is not None:
+        elif (refusal := self._work.restore(self._process.node, took_s)) is not None:
             self._end(refusal)
         else:
             self._begin(took_s)
@@ -189,13 +178,13 @@ class SimAttempt:
     def _begin(self, took_s: float) -> None:
         """Let user code run."""
         self._saves.saved_at = self._work.iteration
-        self._is_started = True
-        self._channel.send(
+        self._process.is_started = True
+        self._process.send(
             TrialStarted(
                 trial=self.trial,
                 attempt=self.attempt,
                 restored_from=self._resume_from,
-                place=Place(node=self._node),
+                place=Place(node=self._process.node),
                 took_s=took_s,
                 resources=resources_of(self.trial),
             )
@@ -210,7 +199,7 @@ class SimAttempt:
         timeline.after(self._pace * (0.5 + self._around.rng.random()), self._step)
 
     def _step(self) -> None:
-        if self.is_over or self._last_words is not None or (self._stop is not None and self._is_deaf):
+        if self.is_over or self._process.is_ending or (self._stop is not None and self._is_deaf):
             return
         if self._misfortune() or self._is_not_to_begin_anew():
             return
@@ -225,7 +214,7 @@ class SimAttempt:
         is_regular = is_divisible(work.iteration, options.save_every) or is_pinned or self._is_worth_saving()
         is_due = is_regular or self._saves_once
         self._saves_once = False
-        self._channel.send(
+        self._process.send(
             ResultReported(
                 trial=self.trial,
                 attempt=self.attempt,
@@ -274,18 +263,18 @@ class SimAttempt:
             self.lose(self._around.rng.choice(CRASHES))
         elif coin(faults.raises):
             self._raise(self._around.rng.choice(MESSAGES))
-        elif coin(faults.bad_machine) and is_bad(self._node):
+        elif coin(faults.bad_machine) and is_bad(self._process.node):
             self._raise(HARDWARE)
         elif coin(faults.lease):
             self._end(TrialHalted(trial=self.trial, attempt=self.attempt))
         elif coin(faults.zombie):
-            self._report_loss(self._around.rng.choice(CRASHES))
+            self._process.report_loss(self._around.rng.choice(CRASHES))
         elif self._around.options.hang_timeout_s is not None and coin(faults.hang):
             self._is_hung = True
         elif coin(faults.notice):
             self.warn(ends=True, saves=True)
             self._around.timeline.after(_NOTICE_S, self._run_out)
-        return self.is_over or self._is_hung or self._last_words is not None
+        return self.is_over or self._is_hung or self._process.is_ending
 
     def _is_not_to_begin_anew(self) -> bool:
         """Say that nothing was made of the checkpoint, ahead of the first row, and return whether that is the end."""
@@ -293,7 +282,7 @@ class SimAttempt:
         if sign is None or sign is StartOver.SAME_ROWS:
             return False
         at = self._resume_from or 0
-        self._channel.send(TrialStartedOver(trial=self.trial, attempt=self.attempt, iteration=at, sign=sign))
+        self._process.send(TrialStartedOver(trial=self.trial, attempt=self.attempt, iteration=at, sign=sign))
         if self._around.options.silent_restart == "warn":
             return False
         self._raise("began anew", retryable=False)
@@ -319,20 +308,6 @@ class SimAttempt:
         error = ErrorInfo(type=ERROR.type, message=message)
         self._end(TrialRaised(trial=self.trial, attempt=self.attempt, error=error, retryable=retryable))
 
-    def lose(self, cause: LossCause) -> None:
-        """Let the process die, and the executor notice it."""
-        self.die()
-        self._report_loss(cause)
-
-    def _report_loss(self, cause: LossCause) -> None:
-        node = self._node if self._around.rng.random() < 0.5 else ""  # noqa: PLR2004 - not everybody knows
-        signal = self._around.rng.choice(("SIGSEGV", "SIGKILL"))
-        detail = f"its process was killed by {signal}" if cause is LossCause.CRASHED else ""
-        took_s = 0.0 if self._is_started else self._diary.since_given(self._around.timeline.now)
-        about = {"trial": self.trial, "attempt": self.attempt}
-        lost = WorkerLost(**about, cause=cause, detail=detail, node=node, took_s=took_s)
-        self._around.timeline.after(self._around.rng.random(), self._around.deliver, Delivery([lost]))
-
     def _halt(self) -> None:
         assert self._stop is not None  # noqa: S101 - for the type checker
         if self._stop.pause or self._around.options.saves_at_end:
@@ -346,37 +321,5 @@ class SimAttempt:
         else:
             self._end(ending)
 
-    # -- its end -------------------------------------------------------------------------------------------------------
-
     def _end(self, event: Event) -> None:
-        """Say the last words, when all saves are finished. Until then the process may still die."""
-        if self._last_words is not None:
-            return
-        self._last_words = event
-        if self._saves.are_done:
-            self._say_last_words()
-            return
-        self._diary.begin(self._around.timeline.now, Doing.SAVING)
-        if self._stop is not None:
-            self._channel.send(TrialSaving(trial=self.trial, attempt=self.attempt))
-        if self._around.coin(self._around.options.faults.crash):
-            self._around.timeline.after(self._saves.first_s / 2, self._lose_in_the_middle)
-
-    def _leave_behind_saves(self) -> None:
-        """Take note that nothing is being saved any more."""
-        if self._last_words is not None and not self.is_over:
-            self._say_last_words()
-
-    def _say_last_words(self) -> None:
-        now, event = self._around.timeline.now, self._last_words
-        assert event is not None  # noqa: S101 - for the type checker
-        if isinstance(event, _ENDINGS) and (blocked_s := self._diary.since_row(now, Doing.SAVING)):
-            event = structs.replace(event, blocked_s=blocked_s)
-        self._diary.begin(now, Doing.GONE)
-        self._channel.send(event)
-        self.is_over = True
-
-    def _lose_in_the_middle(self) -> None:
-        """Let the process die with a save in flight, or a message."""
-        if not self.is_over:
-            self.lose(self._around.rng.choice(CRASHES))
+        self._process.end(event, is_told=self._stop is not None)

@@ -30,28 +30,25 @@ import xxhash
 
 from tunekit.core import invariants
 from tunekit.core.codec import Record
-from tunekit.core.commands import Command, TellSearcher
-from tunekit.core.events import DriverStarted, Event, ResultReported, StopRequested
+from tunekit.core.events import DriverStarted, ResultReported, StopRequested
 from tunekit.core.experiment import Experiment
 from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus
 from tunekit.errors import InvariantViolationError
-from tunekit.journal.replay import replay
 from tunekit.runtime.driver.driver import Driver
 from tunekit.runtime.line.spec import Delivery
-from tunekit.testing.sim_accounts import check_accounts
-from tunekit.testing.sim_checks import check_boot, check_end, compare, require
+from tunekit.testing.sim_checks import require
 from tunekit.testing.sim_drawing import draw_options
 from tunekit.testing.sim_executor import SimExecutor
+from tunekit.testing.sim_fate import Fate
 from tunekit.testing.sim_journal import DriverDiedError, SimJournal
-from tunekit.testing.sim_judge import Judge
 from tunekit.testing.sim_options import SimOptions, settings_of
 from tunekit.testing.sim_publisher import SimPublisher
-from tunekit.testing.sim_reference import check_dependence, differences, is_promised, outcome_of, undisturbed
+from tunekit.testing.sim_reference import differences, is_promised, undisturbed
+from tunekit.testing.sim_review import Review
 from tunekit.testing.sim_surroundings import Surroundings
-from tunekit.testing.sim_truth import check_truth
-from tunekit.testing.sim_world import Oracle, SimClock, SimSearcher, SimStore, Timeline
-from tunekit.types import Mode, Outcome, TrialId, TrialStatus
+from tunekit.testing.sim_world import SimClock, SimSearcher, SimStore, Timeline
+from tunekit.types import Outcome, TrialId, TrialStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +88,8 @@ class Simulation:
         self._is_drawn = options is None
         self.store = SimStore()
         self._timeline = Timeline()
-        self._oracle = Oracle(seed)
-        self._journal = SimJournal(self._fate_of_commit, self._rng.random)
+        self._fate = Fate(self.options, self._rng)
+        self._journal = SimJournal(self._fate.of_commit, self._rng.random)
         self._around = Surroundings(
             seed=seed,
             options=self.options,
@@ -100,26 +97,17 @@ class Simulation:
             timeline=self._timeline,
             store=self.store,
             deliver=self._deliver,
-            coin=self._coin,
+            coin=self._fate.coin,
         )
-        self._acknowledged: set[tuple[TrialId, int, int]] = set()
+        self._review = Review(self._around)
         self._inbox: list[Delivery] = []
         self._driver: Driver | None = None
         self._executor: SimExecutor | None = None
         self._publisher: SimPublisher | None = None
-        self._judge = Judge(self.options)
-        self._judged = 0
-        """How many events the judge has seen."""
-        self._last: tuple[State, int] | None = None
-        """State of the driver before, and how many events it had handled."""
-        self._handled = 0
-        self._boots = self._deaths = self._turns = self._commits = self._commands = 0
-        self._runs = self._chances = 0
+        self._boots = self._deaths = self._runs = self._chances = 0
         self._rung_at = -1.0
         self._is_finished = self._is_over = False
         self._launched_before = 0
-        self._heard: list[str] = []
-        """What the searcher was told, as the journal says."""
 
     def run(self) -> Report:
         """Run the sweep to its end.
@@ -130,7 +118,7 @@ class Simulation:
         try:
             self._boot()
             while not self._is_over:
-                if self._turns > 20 * self.options.calm_after + 200 * self.options.num_trials:
+                if self._fate.turns > 20 * self.options.calm_after + 200 * self.options.num_trials:
                     self._fail("the sweep does not end")
                 if not self._timeline.step():
                     self._fail("the sweep has stalled: nothing is left to happen")
@@ -144,9 +132,9 @@ class Simulation:
             options=self.options,
             boots=self._boots,
             deaths=self._deaths,
-            turns=self._turns,
-            attempts=len(self._judge.launched),
-            lost=self._judge.num_lost,
+            turns=self._fate.turns,
+            attempts=len(self._review.judge.launched),
+            lost=self._review.judge.num_lost,
             records=len(self._journal.open()),
             virtual_s=self._timeline.now,
             digest=xxhash.xxh3_128_hexdigest(self._journal.disk),
@@ -154,12 +142,11 @@ class Simulation:
 
     def outcome(self) -> dict[str, Any]:
         """Return what the sweep, which is over, has come to."""
-        assert self._last is not None  # noqa: S101 - for the type checker
-        return outcome_of(self._last[0], self._journal.read_again(), self._heard)
+        return self._review.outcome(self._journal.read_again())
 
     def _compare_with_undisturbed(self) -> None:
         """Hold that a sweep in deterministic mode comes to what it comes to if nothing happens."""
-        if self._last is not None and is_promised(self._around, self._last[0]):
+        if self._review.last is not None and is_promised(self._around, self._review.last):
             reference = Simulation(self.seed, undisturbed(self.options))
             reference.run()
             require(differences(reference.outcome(), self.outcome()))
@@ -170,17 +157,7 @@ class Simulation:
         """Start the next driver, as production does: open, replay, take over."""
         self._boots += 1
         records = self._journal.open()
-        experiment = self._replayed(records)
-        require(
-            check_boot(
-                self._around,
-                self._judge,
-                self._oracle,
-                acknowledged=self._acknowledged,
-            )
-        )
-        if self._last is not None and self._last[1] == self._handled:
-            require(compare(self._last[0], experiment.state))
+        experiment = self._review.take_over(records)
         if self._is_finished and not self._is_rerun(experiment.state, records):
             return
         self._driver = self._make_driver(experiment)
@@ -191,34 +168,12 @@ class Simulation:
         start = DriverStarted(generation=self._boots, settings=settings)
         self._guarded(lambda driver: driver.turn([start]))
         if self._driver is not None:
-            executor = self._executor = SimExecutor(self._around, self._acknowledge, self._fate_of_command)
+            executor = self._executor = SimExecutor(self._around, self._review.acknowledge, self._fate.of_command)
             self._guarded(lambda driver: driver.attach(executor))
-
-    def _replayed(self, records: list[Record]) -> Experiment:
-        """Fold the journal through a fresh core, and show the judge what is new in it."""
-        experiment = Experiment(self.options.scheduler, Mode.MIN)
-        self._handled = 0
-        self._heard = []
-
-        def handle(event: Event) -> list[Command]:
-            commands = experiment.handle(event)
-            self._heard += [f"{c.trial} {c.metrics} {c.failed}" for c in commands if isinstance(c, TellSearcher)]
-            self._handled += 1
-            if self._handled > self._judged:
-                self._judged = self._handled
-                self._judge.see(event, commands)
-            return commands
-
-        replay(records, handle)
-        invariants.check(experiment)
-        return experiment
 
     def _is_rerun(self, state: State, records: list[Record]) -> bool:
         """Check the results of a finished sweep, and say whether it still has to be run once more."""
-        require(check_end(self._around, state, records, self._judge, self._oracle))
-        require(check_dependence(self.options, state))
-        require(check_accounts(records, Experiment(self.options.scheduler, Mode.MIN)))
-        require(check_truth(self._around, records, state))
+        self._review.check_end(state, records)
         if not self._launched_before:
             self._launched_before = len(self._around.launched)
             return True
@@ -231,15 +186,15 @@ class Simulation:
 
     def _make_driver(self, experiment: Experiment) -> Driver:
         state = experiment.state
-        self._publisher = SimPublisher(self._around, self._fate_of_command)
+        self._publisher = SimPublisher(self._around, self._fate.of_command)
         searcher = SimSearcher(
             num_trials=self._num_wanted(),
-            coin=self._coin,
+            coin=self._fate.coin,
             failure=self.options.faults.searcher,
             learns=self.options.learns,
             in_flight=lambda: state.num_open > 0,
             is_steady=self.options.logical_slots is not None,
-            heard=list(self._heard),
+            heard=list(self._review.heard),
         )
         return Driver(
             experiment=experiment,
@@ -249,7 +204,7 @@ class Simulation:
             inbox=queue.SimpleQueue(),
             clock=SimClock(self._timeline, state.now),
             stop=self._judge_row if self.options.judged else None,
-            observers=[self],
+            observers=[self._review],
         )
 
     def _num_wanted(self) -> int:
@@ -265,7 +220,7 @@ class Simulation:
             return
         try:
             act(driver)
-            if self._turns % (1 + len(driver.state.trials) // 10) == 0:  # of a large sweep only now and then: it costs
+            if self._fate.turns % (1 + len(driver.state.trials) // 10) == 0:  # of a large sweep now and then: it costs
                 invariants.check(driver.experiment)
             if driver.state.ended:
                 self._journal.close()
@@ -297,7 +252,7 @@ class Simulation:
         self._leave(driver)
 
     def _leave(self, driver: Driver) -> None:
-        self._last = (driver.state, self._handled)
+        self._review.leave(driver.state)
         if self._publisher is not None:
             self._publisher.close()
         self._driver = self._executor = None
@@ -319,19 +274,19 @@ class Simulation:
     def _turn(self, boot: int) -> None:
         if boot != self._boots or self._driver is None:
             return
-        self._turns += 1
+        self._fate.turns += 1
         self._meddle()
         inbox, self._inbox = self._inbox, []
         self._guarded(lambda driver: driver.take(inbox))
 
     def _meddle(self) -> None:
         """Let the user and the cluster do something now and then."""
-        if self._coin(self.options.faults.interrupt):
+        if self._fate.coin(self.options.faults.interrupt):
             self._inbox.append(Delivery([StopRequested(reason="Ctrl-C")]))
-        if self._coin(self.options.faults.capacity) and self._executor is not None:
+        if self._fate.coin(self.options.faults.capacity) and self._executor is not None:
             self._executor.announce(self._rng.randrange(5))
             self._timeline.after(5.0, self._executor.announce, self.options.max_live)
-        if self._coin(self.options.faults.machine):
+        if self._fate.coin(self.options.faults.machine):
             self._around.nodes.strike()
 
     def _wind_alarm(self, driver: Driver) -> None:
@@ -342,36 +297,9 @@ class Simulation:
             delay = max(0.0, deadline - driver._clock.now())  # noqa: SLF001
             self._timeline.after(delay + 1e-6, self._turn, self._boots)
 
-    def observe(self, events: Sequence[Event], state: State) -> None:
-        """Count what the core was told. Nothing is checked here, since a driver forgives its observers everything."""
-        del state
-        self._handled += len(events)
-
-    def _acknowledge(self, batch: Sequence[Event]) -> None:
-        for event in batch:
-            if isinstance(event, ResultReported):
-                self._acknowledged.add((event.trial, event.attempt, event.iteration))
-
-    # -- chance --------------------------------------------------------------------------------------------------------
-
-    def _coin(self, probability: float) -> bool:
-        """Return True with this probability, until calm comes."""
-        return probability > 0 and self._rng.random() < probability and self._turns < self.options.calm_after
-
-    def _fate_of_commit(self) -> str:
-        self._commits += 1
-        for commit, fate in self.options.crash_at:
-            if commit == self._commits - 1:
-                return fate
-        return self._rng.choice(("before", "torn", "after")) if self._coin(self.options.faults.driver) else ""
-
-    def _fate_of_command(self) -> bool:
-        self._commands += 1
-        return self.options.crash_before == self._commands - 1 or self._coin(self.options.faults.driver)
-
     def _fail(self, text: str) -> None:
-        state = self._driver.state if self._driver is not None else self._last
-        raise InvariantViolationError(f"{text} (after {self._turns} turns and {self._boots} boots): {state!r}")
+        state = self._driver.state if self._driver is not None else self._review.last
+        raise InvariantViolationError(f"{text} (after {self._fate.turns} turns and {self._boots} boots): {state!r}")
 
 
 def _wanted(state: State) -> set[tuple[TrialId, int, int, bool]]:
