@@ -110,7 +110,7 @@ class World(Simulation):
     def __init__(self, seed: int, options: SimOptions) -> None:
         super().__init__(seed, options)
         self._around.seed = 0
-        self._oracle._seed = 0
+        self._review.oracle._seed = 0
 
 
 def outcome(seed: int, options: SimOptions) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Review:
         self.heard: list[str] = []
         """What the searcher was told, as the journal says."""
         self._around = around
-        self._oracle = Oracle(around.seed)
+        self.oracle = Oracle(around.seed)
         self._acknowledged: set[tuple[TrialId, int, int]] = set()
         self._judged = 0
         """How many events the judge has seen."""
@@ -51,7 +51,7 @@ class Review:
             InvariantViolationError: A promise is broken.
         """
         experiment = self._replayed(records)
-        require(check_boot(self._around, self.judge, self._oracle, acknowledged=self._acknowledged))
+        require(check_boot(self._around, self.judge, self.oracle, acknowledged=self._acknowledged))
         if self.last is not None and self._handled_before == self._handled:
             require(compare(self.last, experiment.state))
         return experiment
@@ -63,7 +63,7 @@ class Review:
             InvariantViolationError: A promise is broken.
         """
         options = self._around.options
-        require(check_end(self._around, state, records, self.judge, self._oracle))
+        require(check_end(self._around, state, records, self.judge, self.oracle))
         require(check_dependence(options, state))
         require(check_accounts(records, Experiment(options.scheduler, Mode.MIN)))
         require(check_truth(self._around, records, state))
