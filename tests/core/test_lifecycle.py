@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -20,7 +20,6 @@ from tunekit.core.events import ErrorInfo, Event, LaunchFailed, Place, TrialStar
 from tunekit.errors import ExperimentError
 from tunekit.testing.events import (
     Script,
-    capacity,
     driver,
     halted,
     interrupted,
@@ -296,63 +295,6 @@ def test_a_trial_that_cannot_be_launched_is_charged(play: Script) -> None:
     assert play(launch_failed(0)) == [LaunchTrial(trial=0, attempt=2)]
     assert play(launch_failed(0, 2)) == [FINISHED]
     assert play.trial(0).status is TrialStatus.FAILED
-
-
-@pytest.mark.parametrize("fail", [launch_failed, raised])
-def test_what_fails_while_it_is_being_paused_is_not_charged(play: Script, fail: Callable[[int], Event]) -> None:
-    """Cleaning up after Ctrl-C may raise; whether the trial fails is for its next attempt to say."""
-    play.begin(max_failures=0)
-    play(interrupted(), fail(0))
-    assert (play.trial(0).status, play.trial(0).num_failures) == (TrialStatus.PENDING, 0)
-
-
-def test_what_raises_while_the_scheduler_pauses_it_is_charged(ruled: Script) -> None:
-    """It is save_checkpoint that raises, as it may at any other row; there was no signal from us."""
-    ruled.begin(max_failures=0)
-    ruled(row(0, 4))
-    assert ruled(raised(0)) == [FINISHED]
-    assert ruled.trial(0).status is TrialStatus.FAILED
-
-
-@pytest.mark.parametrize(
-    "fail",
-    [
-        lambda attempt: lost(0, attempt, LossCause.CRASHED),
-        lambda attempt: lost(0, attempt, LossCause.KILLED),
-        lambda attempt: raised(0, attempt),
-    ],
-    ids=["crashed", "killed", "raised when it was interrupted"],
-)
-def test_whoever_is_lost_at_one_pause_twice_is_charged(ruled: Script, fail: Callable[[int], Event]) -> None:
-    """The first one may be our doing; but the next attempt comes to the same pause, and would for ever."""
-    ruled.begin(max_failures=1, stop_grace_s=1.0)
-    for attempt, num_failures in ((1, 0), (2, 1), (3, 2)):
-        ruled(row(0, 4, attempt))
-        deadline = ruled.experiment.next_deadline()
-        assert deadline is not None
-        ruled(timer(deadline))
-        ruled(fail(attempt))
-        assert ruled.trial(0).num_failures == num_failures
-    assert ruled.trial(0).status is TrialStatus.FAILED
-
-
-def test_at_a_later_pause_it_is_spared_again_and_machines_that_go_cost_no_failure() -> None:
-    play = Script(Fixed({1: Pause(reason="rest"), 2: Pause(reason="rest"), 3: Continue(until=None)}))
-    play.begin(max_failures=0, max_preemption_failures=1)
-    play(row(0, 1), lost(0, 1), row(0, 1, 2), staged(0, 1, 2), halted(0, 2), published(0, 1, 2))
-    play(row(0, 2, 3), lost(0, 3))
-    assert (play.trial(0).attempt, play.trial(0).num_failures) == (4, 0)
-    play(row(0, 2, 4), lost(0, 4, LossCause.PREEMPTED))
-    assert (play.trial(0).attempt, play.trial(0).num_preemptions) == (5, 1)
-    play.replay()
-
-
-def test_at_the_end_of_a_run_it_is_spared_however_often(play: Script) -> None:
-    play.begin(max_failures=0)
-    for attempt in (1, 2, 3):
-        play(interrupted(), lost(0, attempt, LossCause.KILLED))
-        play(driver(attempt + 1, num_trials=1, max_failures=0), capacity(1))
-    assert (play.trial(0).attempt, play.trial(0).num_failures) == (4, 0)
 
 
 def test_a_launch_that_can_never_succeed_fails_its_trial_at_once(play: Script) -> None:
