@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunekit.config import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from tunekit.config.durations import seconds_of
 from tunekit.config.problems import did_you_mean, shorten, why_no_folder_name
 from tunekit.errors import ConfigError, ConfigTypeError
 from tunekit.schedulers import ASHA, FIFO
@@ -59,7 +60,7 @@ NO_COUNT = [0, -1, 1.0, 1.5, True, "2", math.nan, [1]]
 NO_FLAG = [0, 1, "yes", 1.0]
 TOO_LARGE = 10**400
 """An integer that no float can hold."""
-NO_SECONDS = [-1, math.nan, math.inf, True, "10", None, TOO_LARGE]
+NO_SECONDS = [-1, math.nan, math.inf, True, "10", "soon", "-5s", None, TOO_LARGE, timedelta(-1), timedelta, [30]]
 BAD: list[tuple[Any, str, list[Any]]] = [
     (CheckpointConfig, "num_to_keep", NO_COUNT),
     (CheckpointConfig, "checkpoint_score_attribute", ["", " ", 3, b"loss"]),
@@ -85,7 +86,11 @@ BAD: list[tuple[Any, str, list[Any]]] = [
     (FailureConfig, "rules", ["CUDA", None, {"CUDA": "retry"}]),
     (FailureConfig, "silent_restart", ["", "off", True, None, ["warn"]]),
     (FailureConfig, "fail_fast", ["Raise", "", None, 0, 1, []]),
-    (FailureConfig, "hang_timeout_s", [0, -1, math.nan, math.inf, True, timedelta(0), timedelta, [30], "auto", "90"]),
+    (
+        FailureConfig,
+        "hang_timeout_s",
+        [0, -1, math.nan, math.inf, True, timedelta(0), timedelta, [30], "auto", "90", 1e-9],
+    ),
     (TuneConfig, "metric", ["", 3]),
     (TuneConfig, "num_samples", [0, -2, 1.0, -1.0, True, None, "10"]),
     (TuneConfig, "max_concurrent_trials", NO_COUNT),
@@ -96,7 +101,7 @@ BAD: list[tuple[Any, str, list[Any]]] = [
     ),
     (TuneConfig, "deadline", [datetime(2030, 1, 1), datetime, date(2030, 1, 1), 1e9, "tomorrow", True]),
     (TuneConfig, "max_cost", [0, -1, math.nan, math.inf, True, "10"]),
-    (TuneConfig, "prices", [{}, {3: 1.0}, [("GPU", 2)], 2.0]),
+    (TuneConfig, "prices", [{}, {3: 1.0}, {"": 1.0}, {" ": 1.0}, [("GPU", 2)], 2.0]),
     (TuneConfig, "search_alg", [RandomSearch, "random", 3]),
     (TuneConfig, "deterministic", [*NO_FLAG, None]),
     (TuneConfig, "scheduler", [ASHA, FIFO, "asha", 3]),
@@ -112,7 +117,7 @@ BAD: list[tuple[Any, str, list[Any]]] = [
     (RunConfig, "on_change", ["ask", "", True, None, 1]),
     (RunConfig, "time_limit_s", [0, -1, math.nan, math.inf, True, timedelta(0), timedelta, [30], "auto", "90"]),
     (RunConfig, "stop_grace_s", NO_SECONDS),
-    (RunConfig, "lease_s", [*NO_SECONDS, 0]),
+    (RunConfig, "lease_s", [*NO_SECONDS, 0, 1e-9]),
     (RunConfig, "preemption_grace_s", [0, -1.0, True, "soon", None]),
 ]
 
@@ -120,8 +125,11 @@ BAD: list[tuple[Any, str, list[Any]]] = [
 @pytest.mark.parametrize(
     ("config", "field", "value"), [(config, field, value) for config, field, values in BAD for value in values]
 )
-def test_a_bad_value_is_refused_by_name(config: Any, field: str, value: Any) -> None:
+def test_a_bad_value_is_refused_by_name_and_with_a_hint(config: Any, field: str, value: Any) -> None:
     assert field in problems_of(config, **{field: value})
+    with pytest.raises(ConfigError) as caught:
+        config(**{field: value})
+    assert len(caught.value.hint) > 8
 
 
 def test_every_field_has_a_bad_value_here() -> None:
@@ -142,6 +150,10 @@ def test_every_field_has_a_bad_value_here() -> None:
         (FailureConfig, {"max_identical_failures": None, "backoff_s": 0}),
         (FailureConfig, {"fail_fast": "raise", "hang_timeout_s": "10min"}),
         (RunConfig, {"time_limit_s": timedelta(hours=2)}),
+        (RunConfig, {"lease_s": "2min", "stop_grace_s": timedelta(0), "preemption_grace_s": "100s"}),
+        (TuneConfig, {"time_budget_s": "1h30min"}),
+        (FailureConfig, {"hang_timeout_s": 0.1, "backoff_s": "10s"}),
+        (RunConfig, {"name": "fam\u200dily-1 \u0646\u200c\u0647"}),
         (FailureConfig, {"fail_fast": False, "max_failures": 3}),
         (TuneConfig, {"metric": "loss", "mode": "min", "num_samples": -1, "seed": 0, "time_budget_s": 0.5}),
         (TuneConfig, {"max_cost": 9.5, "prices": {"gpu": 2.1, "CPU": 0}, "deadline": datetime.now(UTC)}),
@@ -164,7 +176,7 @@ def test_all_problems_come_together_with_what_to_do() -> None:
         "  num_to_keep: got 0, but must be None (keep all) or an integer >= 1\n"
         "  checkpoint_score_order: got 'maximum', but must be 'max' or 'min'\n"
         "\n"
-        "hint: did you mean checkpoint_score_order='max'?"
+        "hint: set num_to_keep to None (keep all) or an integer >= 1; did you mean checkpoint_score_order='max'?"
     )
 
 
@@ -301,14 +313,39 @@ def test_a_bad_interval_comes_with_what_to_do(given: Any, hint: str) -> None:
 
 @pytest.mark.parametrize(("config", "field"), [(FailureConfig, "hang_timeout_s"), (RunConfig, "time_limit_s")])
 def test_only_saves_set_their_interval_themselves(config: Any, field: str) -> None:
-    with pytest.raises(ConfigError, match=f"say how long yourself, such as {field}='10min'") as caught:
+    with pytest.raises(ConfigError, match=f"say how long yourself, such as {field}='(10min|2h)'") as caught:
         config(**{field: "auto"})
     assert "be 'auto'" not in str(caught.value)
 
 
+DURATIONS: list[tuple[Any, str]] = [
+    (CheckpointConfig, "checkpoint_every_s"),
+    (FailureConfig, "backoff_s"),
+    (FailureConfig, "hang_timeout_s"),
+    (RunConfig, "lease_s"),
+    (RunConfig, "preemption_grace_s"),
+    (RunConfig, "stop_grace_s"),
+    (RunConfig, "time_limit_s"),
+    (TuneConfig, "time_budget_s"),
+]
+
+
+def test_whatever_is_a_length_of_time_is_here() -> None:
+    fields = {(config, field.name) for config in CONFIGS for field in dataclasses.fields(config)}
+    assert {field for field in fields if field[1].endswith("_s")} == set(DURATIONS)
+
+
+@pytest.mark.parametrize(("config", "field"), DURATIONS)
+def test_every_length_of_time_is_written_in_the_same_ways(config: Any, field: str) -> None:
+    written: list[Any] = [90, 90.0, timedelta(minutes=1, seconds=30), "90s", "1.5min", "1min30s", np.float32(90)]
+    assert {seconds_of(getattr(config(**{field: value}), field)) for value in written} == {90.0}
+    with pytest.raises(ConfigError, match=f"did you mean {field}='90s'"):
+        config(**{field: "90"})
+
+
 def test_budget_in_seconds() -> None:
-    budgets: list[Any] = [None, 90, 0.5, timedelta(minutes=2)]
-    assert [TuneConfig(time_budget_s=budget).budget_s for budget in budgets] == [None, 90.0, 0.5, 120.0]
+    budgets: list[Any] = [None, 90, 0.5, timedelta(minutes=2), "1h"]
+    assert [TuneConfig(time_budget_s=budget).budget_s for budget in budgets] == [None, 90.0, 0.5, 120.0, 3600.0]
     assert TuneConfig(time_budget_s=timedelta(minutes=2)).time_budget_s == timedelta(minutes=2)
 
 
@@ -330,6 +367,12 @@ def test_stop_names_the_key_and_the_value() -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "-x",
+        "--force",
+        "\u202etxt.exe",
+        "\u200b",
+        "a\u2028b",
+        "a\x85b",
         "",
         " ",
         ".",
@@ -368,6 +411,23 @@ def test_a_broken_or_long_repr_hides_no_problem() -> None:
     assert problems_of(TuneConfig, num_samples=_Broken()) == ["num_samples"]
     assert "_Broken whose repr raises" in shorten(_Broken())
     assert len(shorten("x" * 1000)) == 80
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "given", "meant"),
+    [
+        (FailureConfig, "max_failures", "3", "max_failures=3, without quotes"),
+        (TuneConfig, "max_cost", "9.5", "max_cost=9.5, without quotes"),
+        (TuneConfig, "deterministic", "Yes", "deterministic=True"),
+        (TuneConfig, "reuse_actors", 0, "reuse_actors=False"),
+        (FailureConfig, "fail_fast", "Raise", "fail_fast='raise'"),
+        (FailureConfig, "fail_fast", 1, "fail_fast=True"),
+        (RunConfig, "lease_s", "60", "lease_s='60s'"),
+    ],
+)
+def test_what_was_meant_is_guessed(config: Any, field: str, given: Any, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean {meant}"):
+        config(**{field: given})
 
 
 def test_did_you_mean_guesses_only_near_words() -> None:

@@ -23,6 +23,8 @@ from tunekit.types import TrialStatus
         (re.compile("a"), "write flags into the pattern, such as (?i)"),
         (b"a", "a regular expression as text"),
         (None, "a regular expression as text"),
+        ("", "hint: for every error, write pattern='.'"),
+        (" ", "hint: for every error, write pattern='.'"),
     ],
     ids=str,
 )
@@ -55,7 +57,15 @@ def test_a_pattern_that_may_be_searched_for_for_ever_is_refused(pattern: str) ->
 @pytest.mark.parametrize(
     "pattern",
     [
-        *("", "CUDA out of memory", r"(?i)connection (reset|refused)", "(?i)nan|inf", r"(\w+) .* (\w+)", "x{2,}"),
+        *(
+            ".",
+            ".*",
+            "CUDA out of memory",
+            r"(?i)connection (reset|refused)",
+            "(?i)nan|inf",
+            r"(\w+) .* (\w+)",
+            "x{2,}",
+        ),
         *(r".*ConnectionError.*port \d+", ".*CUDA.*", r"(?:\d{1,3}\.){3}\d{1,3}", r"(\d+,){1,3}x", "(?=a+)b+"),
         *(r"Errno \d+.*refused", r"(?s)^.*timed? ?out.*$", "a{7}|b{3,}", "(?>a+)b", "(a)?(?(1)b|c)"),
     ],
@@ -74,6 +84,15 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     text = str(caught.value)
     assert [name in text for name in ("pattern", "action", "max_times")] == [True] * 3
     assert "avoid_node" in text
+
+
+def test_what_has_no_effect_is_refused() -> None:
+    with pytest.raises(tk.ConfigError, match="max_times: got 7 with action='give_up', which has no use for it"):
+        tk.FailureRule("a", "give_up", max_times=7)
+    assert tk.FailureRule("a", "retry", max_times=0).max_times == 0  # it keeps those after it from being asked
+    rules = [tk.FailureRule("a", "retry"), tk.FailureRule("b", "retry"), tk.FailureRule("a", "give_up")]
+    with pytest.raises(tk.ConfigError, match=r"rules\[2\]: got the pattern of rules\[0\] \('a'\)"):
+        tk.FailureConfig(rules=rules)
 
 
 @pytest.mark.parametrize("rules", ["CUDA", {"CUDA": "retry"}, [("CUDA", "retry")], None], ids=str)

@@ -170,4 +170,5 @@ def inline(tuner: Tuner, *, takeover: bool = False) -> ResultGrid:
 
 def _check_part(problems: Problems, name: str, value: object, kind: type) -> None:
     if value is not None and not isinstance(value, kind):
-        problems.bad_type(name, value, f"None or a {kind.__name__}")
+        example = "{'lr': tunekit.uniform(0, 1)}" if kind is Mapping else f"tunekit.{kind.__name__}(...)"
+        problems.bad_type(name, value, f"None or a {kind.__name__}", hint=f"write {name}={example}")

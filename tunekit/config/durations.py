@@ -12,7 +12,7 @@ _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.
 _PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z]+)\s*")
 AUTO = "auto"
 """What stands for an interval that sets itself."""
-_ALLOWED = "None (never), a finite number of seconds > 0, a timedelta, or a text such as '90s', '30min' or '1h30min'"
+_FORMS = "a timedelta, or a text such as '90s', '30min' or '1h30min'"
 
 
 @runtime_checkable
@@ -53,29 +53,48 @@ def in_words(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.3g} s"
 
 
-def check_interval(problems: Problems, field: str, value: Any, *, none_is: str, auto: bool = False) -> None:
-    """Check an optional length of time above zero.
+def check_duration(
+    problems: Problems,
+    field: str,
+    value: Any,
+    *,
+    none_is: str = "",
+    auto: bool = False,
+    zero: bool = False,
+    at_least: float = 0.0,
+    example: str = "10min",
+) -> None:
+    """Check a length of time: all that users set are written in the same ways.
 
     Args:
         problems: Where what is wrong is added.
         field: The name of the setting.
         value: What was given.
-        none_is: What None stands for.
+        none_is: What None stands for; empty: None is not allowed.
         auto: Whether it may set itself.
+        zero: Whether it may be zero.
+        at_least: Anything shorter is a mistake.
+        example: What people often set it to.
     """
-    if value is None or (auto and isinstance(value, str) and value == AUTO):
+    if (value is None and none_is) or (auto and isinstance(value, str) and value == AUTO):
         return
-    allowed = f"'{AUTO}', {_ALLOWED}" if auto else _ALLOWED
+    least = f">= {at_least:g}" if zero or at_least else "> 0"
+    words = [f"'{AUTO}'"] * auto + [f"None ({none_is})"] * bool(none_is)
+    allowed = ", ".join([*words, f"a finite number of seconds {least}", _FORMS])
+    hint = _advice(field, value, none_is, example, auto=auto)
     if isinstance(value, type | bool) or not isinstance(value, str | int | float | Duration):
-        problems.bad_type(field, value, allowed)
-    elif not 0 < seconds_of(value) < math.inf:
-        problems.bad_value(field, value, allowed, hint=_advice(field, value, none_is, auto=auto))
+        problems.bad_type(field, value, allowed, hint=hint)
+    elif not at_least <= (seconds := seconds_of(value)) < math.inf or (seconds == 0 and not zero):
+        problems.bad_value(field, value, allowed, hint=hint)
 
 
-def _advice(field: str, value: object, none_is: str, *, auto: bool) -> str:
+def _advice(field: str, value: object, none_is: str, example: str, *, auto: bool) -> str:
+    written = f"write {field}='{example}'"
     if not isinstance(value, str):
-        return f"set {field} to None for {none_is}"
+        return f"{written}, or set {field} to None for {none_is}" if none_is else written
     text = value.strip().lower()
     if text.startswith(AUTO):
-        return f"did you mean {field}='{AUTO}'?" if auto else f"say how long yourself, such as {field}='10min'"
-    return f"did you mean {field}='{text}s'?" if re.fullmatch(r"[0-9.]*[0-9]", text) else ""
+        return f"did you mean {field}='{AUTO}'?" if auto else f"say how long yourself, such as {field}='{example}'"
+    if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{0,15})?", text) and float(text):
+        return f"did you mean {field}='{text}s'?"
+    return f"{written}: numbers above zero, each with s, min, h or d behind it"

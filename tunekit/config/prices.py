@@ -22,6 +22,8 @@ def check_prices(problems: Problems, field: str, value: Any) -> None:
             problems.add(field, f"got {other!r} and {name!r}, which are one resource", hint=PRICES_HINT)
         if not isinstance(name, str):
             problems.bad_type(field, name, "keyed by names of resources", hint=PRICES_HINT)
+        elif not name.strip():
+            problems.bad_value(field, name, "keyed by names of resources", hint=PRICES_HINT)
         elif not is_number(plain_number(price)):
             problems.bad_type(f"{field}[{name!r}]", price, "a finite number >= 0", hint=PRICES_HINT)
         elif not is_finite(price) or price < 0:

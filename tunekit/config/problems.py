@@ -9,11 +9,13 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import re
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
 from tunekit.errors import ConfigError, ConfigTypeError
+from tunekit.printable import printable
 
 _MAX_SHOWN = 80
 MAX_NAME_BYTES = 200
@@ -21,6 +23,9 @@ MAX_NAME_BYTES = 200
 _FIRST_PRINTABLE = 32
 _DELETE = 127
 _SURROGATES = range(0xD800, 0xE000)
+_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?(e[+-]?[0-9]{1,3})?")
+_YES = (1, "true", "yes", "on", "1")
+_NO = (0, "false", "no", "off", "0", "")
 
 
 def shorten(value: object, limit: int = _MAX_SHOWN) -> str:
@@ -97,7 +102,7 @@ class Problems:
         """Return whether anything is wrong so far."""
         return bool(self._lines)
 
-    def add(self, field: str, text: str, *, hint: str = "", is_type: bool = False) -> None:
+    def add(self, field: str, text: str, *, hint: str, is_type: bool = False) -> None:
         """Note a problem in words.
 
         Args:
@@ -108,7 +113,7 @@ class Problems:
         """
         self._lines.append(f"{field}: {text}")
         self._only_types = self._only_types and is_type
-        if hint and hint not in self._hints:
+        if hint not in self._hints:
             self._hints.append(hint)
 
     def adopt(self, field: str, error: ConfigError) -> None:
@@ -116,11 +121,11 @@ class Problems:
         for problem in error.fields.get("problems", [error.message]):
             self.add(field, problem, hint=error.hint, is_type=isinstance(error, ConfigTypeError))
 
-    def bad_value(self, field: str, value: object, allowed: str, *, hint: str = "") -> None:
+    def bad_value(self, field: str, value: object, allowed: str, *, hint: str) -> None:
         """Note that the value is of the right type but not allowed."""
         self.add(field, f"got {shorten(value)}, but must be {allowed}", hint=hint)
 
-    def bad_type(self, field: str, value: object, allowed: str, *, hint: str = "") -> None:
+    def bad_type(self, field: str, value: object, allowed: str, *, hint: str) -> None:
         """Note that the value is of the wrong type."""
         kind = value.__qualname__ if isinstance(value, type) else type(value).__qualname__
         got = f"the class {kind}" if isinstance(value, type) else f"{shorten(value)} ({kind})"
@@ -137,7 +142,15 @@ class Problems:
         return kind.collect(self._subject, self._lines, hint="; ".join(self._hints))
 
     def integer(
-        self, field: str, value: object, *, at_least: int, at_most: int | None = None, none_is: str = "", also: str = ""
+        self,
+        field: str,
+        value: object,
+        *,
+        at_least: int,
+        at_most: int | None = None,
+        none_is: str = "",
+        also: str = "",
+        hint: str = "",
     ) -> None:
         """Check an integer.
 
@@ -148,37 +161,30 @@ class Problems:
             at_most: The largest value allowed; None: any.
             none_is: What None means; empty: None is not allowed.
             also: What a special value just below ``at_least`` means, as in ``-1 (any number)``; said, not checked.
+            hint: What to do next; empty: what follows from the others.
         """
         if value is None and none_is:
             return
         span = f"an integer >= {at_least}" if at_most is None else f"an integer from {at_least} to {at_most}"
         allowed = (f"None ({none_is}) or " if none_is else "") + span + (f" or {also}" if also else "")
         if not isinstance(value, int) or isinstance(value, bool):
-            whole = value if isinstance(value, float) and value.is_integer() else None
-            self.bad_type(field, value, allowed, hint=f"did you mean {field}={whole:.0f}?" if whole is not None else "")
+            self.bad_type(field, value, allowed, hint=_number_meant(field, value) or hint or _within(field, allowed))
         elif value < at_least or (at_most is not None and value > at_most):
-            self.bad_value(field, value, allowed)
+            self.bad_value(field, value, allowed, hint=hint or _within(field, allowed))
 
-    def number(self, field: str, value: object, *, above: float = -math.inf) -> None:
+    def number(self, field: str, value: object, *, above: float = -math.inf, hint: str = "") -> None:
         """Check a finite number, greater than ``above``."""
         allowed = "a finite number" + (f" > {above:g}" if above > -math.inf else "")
         if not isinstance(value, int | float) or isinstance(value, bool):
-            self.bad_type(field, value, allowed)
+            self.bad_type(field, value, allowed, hint=_number_meant(field, value) or hint or _within(field, allowed))
         elif not is_finite(value) or not value > above:
-            self.bad_value(field, value, allowed)
-
-    def seconds(self, field: str, value: object, *, zero: bool = False) -> None:
-        """Check a finite number of seconds, above zero unless ``zero`` is allowed."""
-        allowed = f"a finite number of seconds {'>=' if zero else '>'} 0"
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            self.bad_type(field, value, allowed)
-        elif not is_finite(value) or value < 0 or (value == 0 and not zero):
-            self.bad_value(field, value, allowed)
+            self.bad_value(field, value, allowed, hint=hint or _within(field, allowed))
 
     def flag(self, field: str, value: object, *, none_is: str = "") -> None:
         """Check a bool, where ``none_is`` says what None means if it is allowed."""
         if not isinstance(value, bool) and not (value is None and none_is):
-            self.bad_type(field, value, f"True, False or None ({none_is})" if none_is else "True or False")
+            allowed = f"True, False or None ({none_is})" if none_is else "True or False"
+            self.bad_type(field, value, allowed, hint=flag_meant(field, value))
 
     def one_of(self, field: str, value: object, options: Sequence[str]) -> None:
         """Check that the value is one of a few words."""
@@ -186,27 +192,64 @@ class Problems:
             return
         allowed = " or ".join(repr(option) for option in options)
         meant = did_you_mean(value, options)
-        hint = f"did you mean {field}={meant!r}?" if meant else ""
+        hint = f"did you mean {field}={meant!r}?" if meant else f"write {field}={allowed}"
         (self.bad_value if isinstance(value, str) else self.bad_type)(field, value, allowed, hint=hint)
 
     def key(self, field: str, value: object) -> None:
         """Check an optional name of a metric, such as ``loss`` or ``val/loss``."""
         allowed = "None or the name of a reported metric, such as 'loss' or 'val/loss'"
+        hint = f"write the name as it is reported, such as {field}='loss'"
         if value is None:
             return
         if not isinstance(value, str):
-            self.bad_type(field, value, allowed)
+            self.bad_type(field, value, allowed, hint=hint)
         elif not value.strip():
-            self.bad_value(field, value, allowed)
+            self.bad_value(field, value, allowed, hint=hint)
 
     def folder_name(self, field: str, value: object) -> None:
-        """Check a name that becomes a folder, so that it can leave no other folder and surprise no file system."""
+        """Check a name that becomes a folder, so that it can leave no other folder and surprise nobody."""
+        hint = f"{field} is one folder, such as 'digits-v2'"
         if not isinstance(value, str):
-            self.bad_type(field, value, "a string")
+            self.bad_type(field, value, "a string", hint=hint)
             return
-        reason = why_no_folder_name(value)
+        reason = why_no_folder_name(value) or _why_it_surprises(value)
         if reason:
-            self.add(field, f"got {shorten(value)}, but {reason}", hint=f"{field} is one folder, such as 'digits-v2'")
+            self.add(field, f"got {shorten(value)}, but {reason}", hint=hint)
+
+
+def _number_meant(field: str, value: object) -> str:
+    """Return advice for a number that was written in another way, or an empty string."""
+    if isinstance(value, float) and value.is_integer():
+        return f"did you mean {field}={value:.0f}?"
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        return f"did you mean {field}={value.strip()}, without quotes?"
+    return ""
+
+
+def _within(field: str, allowed: str) -> str:
+    return f"set {field} to {allowed}"
+
+
+def flag_meant(field: str, value: object) -> str:
+    """Return advice for a value that is to say yes or no, and says it in another way."""
+    word = value.strip().lower() if isinstance(value, str) else value
+    for meant, words in ((True, _YES), (False, _NO)):
+        if isinstance(word, int | float | str) and word in words:
+            return f"did you mean {field}={meant}?"
+    return f"write {field}=True or {field}=False"
+
+
+def _why_it_surprises(name: str) -> str:
+    """Return why nobody means to call an experiment so, or an empty string.
+
+    Only new names are asked: what exists under such a name stays readable.
+    """
+    tests = {
+        "it starts with a dash, which commands take for an option": name.startswith("-"),
+        "it contains a character that is not shown or turns the text around": printable(name) != name,
+        "it contains nothing that is shown": not any(char.isprintable() and not char.isspace() for char in name),
+    }
+    return next((reason for reason, applies in tests.items() if applies), "")
 
 
 def why_no_folder_name(name: str) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tunekit.config.patterns import MAX_STEPS, max_steps
-from tunekit.config.problems import Problems, make_plain
+from tunekit.config.problems import Problems, make_plain, shorten
 
 ACTIONS: Final = ("retry", "give_up", "avoid_node")
+_MAX_TIMES: Final = 3
+"""Unless the rule says so itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class FailureRule:
     action: str
     """``retry``: try again, and do not charge it to ``max_failures``; ``give_up``: the trial has failed, whatever it
     has left; ``avoid_node``: as ``retry``, and the trial is not placed on that node of the cluster any more."""
-    max_times: int = field(default=3, kw_only=True)
+    max_times: int = field(default=_MAX_TIMES, kw_only=True)
     """How often in a trial's life ``retry`` and ``avoid_node`` cost nothing. What fits beyond is charged as any other
     failure; -1: any number."""
 
@@ -39,7 +41,13 @@ class FailureRule:
         problems = Problems("FailureRule")
         _check_pattern(problems, self.pattern)
         problems.one_of("action", self.action, ACTIONS)
-        problems.integer("max_times", self.max_times, at_least=-1)
+        hint = "max_times=3 costs nothing three times, max_times=-1 any number of times"
+        problems.integer("max_times", self.max_times, at_least=-1, hint=hint)
+        if self.action == "give_up" and self.max_times != _MAX_TIMES:
+            hint = "leave it out: the first failure that fits ends the trial"
+            problems.add(
+                "max_times", f"got {self.max_times!r} with action='give_up', which has no use for it", hint=hint
+            )
         problems.raise_if_any()
 
 
@@ -58,16 +66,25 @@ def check_rules(problems: Problems, rules: object) -> None:
         hint = "rules=[tk.FailureRule('CUDA error', 'avoid_node')]"
         problems.bad_type("rules", rules, allowed, hint=hint)
         return
+    patterns: dict[str, int] = {}
     for at, rule in enumerate(rules):
         if not isinstance(rule, FailureRule):
             problems.bad_type(f"rules[{at}]", rule, "a FailureRule", hint="tk.FailureRule(pattern, action)")
+        elif (first := patterns.setdefault(rule.pattern, at)) != at:
+            text = f"got the pattern of rules[{first}] ({shorten(rule.pattern)}), which is asked first"
+            problems.add(f"rules[{at}]", text, hint="leave out one of two rules with the same pattern")
 
 
 def _check_pattern(problems: Problems, pattern: object) -> None:
     literally = "to search for a text as it stands, write re.escape(text)"
     if not isinstance(pattern, str):
-        hint = "write flags into the pattern, such as (?i)" if isinstance(pattern, re.Pattern) else ""
+        flags = "write flags into the pattern, such as (?i)"
+        hint = flags if isinstance(pattern, re.Pattern) else "write what the error says, such as 'CUDA error'"
         problems.bad_type("pattern", pattern, "a regular expression as text", hint=hint)
+        return
+    if not pattern.strip():
+        hint = "for every error, write pattern='.'"
+        problems.bad_value("pattern", pattern, "a regular expression that tells errors apart", hint=hint)
         return
     try:
         re.compile(pattern)

@@ -7,8 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from tunekit.config.durations import AUTO, Duration, check_interval, seconds_of
-from tunekit.config.problems import Problems, is_finite, is_number, make_plain, plain_number, shorten
+from tunekit.config.durations import AUTO, Duration, check_duration, seconds_of
+from tunekit.config.problems import (
+    Problems,
+    did_you_mean,
+    flag_meant,
+    is_finite,
+    is_number,
+    make_plain,
+    plain_number,
+    shorten,
+)
 from tunekit.config.rules import FailureRule, check_rules
 
 DEFAULT_STORAGE_PATH = "~/tunekit_results"
@@ -16,6 +25,11 @@ DEFAULT_STORAGE_PATH = "~/tunekit_results"
 
 StopFunction: TypeAlias = Callable[[str, dict[str, Any]], bool]
 """Called with the trial's name and each of its results; True ends the trial."""
+
+_LEAST_SILENCE_S = 0.1
+"""Of a worker, before it is given up: a shorter time passes between any two of its words."""
+
+_PATH_HINT = "give a folder such as storage_path='results', or leave it out for ~/tunekit_results"
 
 _OF_CALLBACKS = ("setup", "position", "on_restore", "on_trial_result", "flush")
 """What tells a callback of ours from one of another library."""
@@ -67,7 +81,7 @@ class CheckpointConfig:
         problems.one_of("checkpoint_score_order", self.checkpoint_score_order, ("max", "min"))
         problems.integer("checkpoint_frequency", self.checkpoint_frequency, at_least=0, none_is="never")
         problems.flag("checkpoint_at_end", self.checkpoint_at_end, none_is="if the trainable can save")
-        check_interval(problems, "checkpoint_every_s", self.checkpoint_every_s, none_is="no saves by time", auto=True)
+        check_duration(problems, "checkpoint_every_s", self.checkpoint_every_s, none_is="no saves by time", auto=True)
         problems.flag("checkpoint_on_failure", self.checkpoint_on_failure)
         problems.integer("max_experiment_bytes", self.max_experiment_bytes, at_least=1, none_is="any number")
         if self.checkpoint_score_order == "min" and self.checkpoint_score_attribute is None:
@@ -106,8 +120,8 @@ class FailureConfig:
     """How many failures each trial survives: exceptions, crashes, lack of memory, hangs; -1: any number."""
     max_preemption_failures: int = -1
     """How often each trial survives that its machine is taken away or lost; -1: any number."""
-    backoff_s: float = 0.0
-    """Seconds that a trial waits after its first failure, twice that after its second, and so on, up to ten minutes."""
+    backoff_s: float | str | Duration = 0.0
+    """How long a trial waits after its first failure, twice that after its second, and so on, up to ten minutes."""
     max_identical_failures: int | None = 5
     """So many trials that fail in the same way, before any trial has reported a result, end the run; None: never."""
     fail_fast: bool | str = False
@@ -131,17 +145,27 @@ class FailureConfig:
             self, "max_failures", "max_preemption_failures", "backoff_s", "max_identical_failures", "hang_timeout_s"
         )
         problems = Problems("FailureConfig")
-        problems.integer("max_failures", self.max_failures, at_least=-1)
-        problems.integer("max_preemption_failures", self.max_preemption_failures, at_least=-1)
-        problems.seconds("backoff_s", self.backoff_s, zero=True)
+        for budget in ("max_failures", "max_preemption_failures"):
+            hint = f"{budget}=3 lets a trial survive three, {budget}=-1 any number"
+            problems.integer(budget, getattr(self, budget), at_least=-1, hint=hint)
+        check_duration(problems, "backoff_s", self.backoff_s, zero=True, example="10s")
         problems.integer("max_identical_failures", self.max_identical_failures, at_least=1, none_is="any number")
-        check_interval(problems, "hang_timeout_s", self.hang_timeout_s, none_is="any time between two reports")
+        check_duration(
+            problems,
+            "hang_timeout_s",
+            self.hang_timeout_s,
+            none_is="any time between two reports",
+            at_least=_LEAST_SILENCE_S,
+        )
         check_rules(problems, self.rules)
         problems.one_of("silent_restart", self.silent_restart, ("warn", "fail"))
         if not isinstance(self.fail_fast, bool | str):
-            problems.bad_type("fail_fast", self.fail_fast, "True, False or 'raise'")
+            hint = flag_meant("fail_fast", self.fail_fast)
+            problems.bad_type("fail_fast", self.fail_fast, "True, False or 'raise'", hint=hint)
         elif self.fail_fast not in {True, False, "raise"}:
-            problems.bad_value("fail_fast", self.fail_fast, "True, False or 'raise'")
+            meant = did_you_mean(self.fail_fast, ("raise",))
+            hint = f"did you mean fail_fast={meant!r}?" if meant else flag_meant("fail_fast", self.fail_fast)
+            problems.bad_value("fail_fast", self.fail_fast, "True, False or 'raise'", hint=hint)
         elif self.fail_fast and self.max_failures != 0:
             problems.add(
                 "fail_fast",
@@ -187,12 +211,12 @@ class RunConfig:
     """
     verbose: int = 1
     """0: silent; 1: a line per trial; 2 and more: a line per result."""
-    stop_grace_s: float = 10.0
-    """Seconds from a stop to the signal that interrupts user code, and again from there to SIGKILL."""
-    preemption_grace_s: float = 30.0
-    """Seconds from SIGTERM to the end of a worker process: time to come to a report and to save."""
-    lease_s: float = 60.0
-    """Seconds that a worker works on without word from the driver's node before it ends itself."""
+    stop_grace_s: float | str | Duration = 10.0
+    """How long from a stop to the signal that interrupts user code, and again from there to SIGKILL."""
+    preemption_grace_s: float | str | Duration = 30.0
+    """How long from SIGTERM to the end of a worker process: time to come to a report and to save."""
+    lease_s: float | str | Duration = 60.0
+    """How long a worker works on without word from the driver's node before it ends itself."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -204,15 +228,15 @@ class RunConfig:
             problems.folder_name("name", self.name)
         _check_storage_path(problems, self.storage_path)
         _check_stop(problems, self.stop)
-        check_interval(problems, "time_limit_s", self.time_limit_s, none_is="trials of any length")
+        check_duration(problems, "time_limit_s", self.time_limit_s, none_is="trials of any length", example="2h")
         _check_part(problems, "checkpoint_config", self.checkpoint_config, CheckpointConfig)
         _check_part(problems, "failure_config", self.failure_config, FailureConfig)
         _check_callbacks(problems, self.callbacks)
         problems.one_of("on_change", self.on_change, ("error", "extend", "fork"))
         problems.integer("verbose", self.verbose, at_least=0, at_most=3)
-        problems.seconds("stop_grace_s", self.stop_grace_s, zero=True)
-        problems.seconds("preemption_grace_s", self.preemption_grace_s)
-        problems.seconds("lease_s", self.lease_s)
+        check_duration(problems, "stop_grace_s", self.stop_grace_s, zero=True, example="10s")
+        check_duration(problems, "preemption_grace_s", self.preemption_grace_s, example="30s")
+        check_duration(problems, "lease_s", self.lease_s, at_least=_LEAST_SILENCE_S, example="60s")
         problems.raise_if_any()
 
     @property
@@ -234,9 +258,9 @@ def _check_storage_path(problems: Problems, value: object) -> None:
         return
     path = value.__fspath__() if isinstance(value, PathLike) and not isinstance(value, type) else value
     if not isinstance(path, str):
-        problems.bad_type("storage_path", value, allowed)
+        problems.bad_type("storage_path", value, allowed, hint=_PATH_HINT)
     elif not path.strip() or "\0" in path:
-        problems.bad_value("storage_path", value, allowed)
+        problems.bad_value("storage_path", value, allowed, hint=_PATH_HINT)
     elif not isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):
         # pathlib takes "s3://bucket" for a relative path and drops a slash.
         problems.bad_value("storage_path", value, allowed, hint="pass a URI as text")
@@ -247,24 +271,28 @@ def _check_stop(problems: Problems, stop: object) -> None:
         return
     if not isinstance(stop, Mapping):
         allowed = "None, a dict such as {'training_iteration': 50}, or a function (trial_id, result) -> bool"
-        problems.bad_type("stop", stop, allowed)
+        problems.bad_type("stop", stop, allowed, hint="stop={'training_iteration': 50} ends each trial there")
         return
     for key, value in stop.items():
         place = f"stop[{shorten(key)}]"
         if not isinstance(key, str) or not key:
-            problems.bad_type("stop", key, "keyed by names of metrics")
+            hint = "name a metric as it is reported, such as stop={'loss': 0.1}"
+            problems.bad_type("stop", key, "keyed by names of metrics", hint=hint)
         elif not is_number(value):
             hint = "a metric stops a trial when it reaches a number; for anything else pass a function"
             problems.bad_type(place, value, "a number", hint=hint)
         elif not is_finite(value):
-            problems.bad_value(place, value, "a finite number")
+            hint = "leave out the metric that is to end nothing"
+            problems.bad_value(place, value, "a finite number", hint=hint)
         elif key == "training_iteration" and value < 1:
-            problems.bad_value(place, value, ">= 1: iterations count from 1")
+            hint = "a trial ends after so many iterations: stop={'training_iteration': 1} after its first"
+            problems.bad_value(place, value, ">= 1: iterations count from 1", hint=hint)
 
 
 def _check_callbacks(problems: Problems, callbacks: object) -> None:
     if not isinstance(callbacks, list | tuple):
-        problems.bad_type("callbacks", callbacks, "a list of callbacks")
+        hint = "put it into a list, even if it is one: callbacks=[tunekit.JsonlLogger(...)]"
+        problems.bad_type("callbacks", callbacks, "a list of callbacks", hint=hint)
         return
     for place, callback in enumerate(callbacks):
         # By what it has: the class itself lives above this layer.
@@ -272,10 +300,12 @@ def _check_callbacks(problems: Problems, callbacks: object) -> None:
             hint = "derive the class from tunekit.Callback, and give an instance of it"
             problems.bad_type(f"callbacks[{place}]", callback, "an instance of a tunekit.Callback", hint=hint)
         elif any(callback is other for other in callbacks[:place]):
-            problems.bad_value(f"callbacks[{place}]", callback, "given once")
+            hint = "make an instance for each place, or leave out one"
+            problems.bad_value(f"callbacks[{place}]", callback, "given once", hint=hint)
 
 
 def _check_part(problems: Problems, name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
-        hint = f"did you mean {name}={kind.__name__}(...)?" if isinstance(value, Mapping | type) else ""
+        did = isinstance(value, Mapping | type)
+        hint = f"did you mean {name}={kind.__name__}(...)?" if did else f"write {name}=tunekit.{kind.__name__}(...)"
         problems.bad_type(name, value, f"a {kind.__name__}", hint=hint)

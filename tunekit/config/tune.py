@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from tunekit.config.durations import Duration
+from tunekit.config.durations import Duration, check_duration, seconds_of
 from tunekit.config.prices import check_prices, plain_prices
 from tunekit.config.problems import Problems, make_plain, shorten
 
 _MAX_SEED = 2**63 - 1
+_POLICIES = {"search_alg": "tunekit.RandomSearch()", "scheduler": "tunekit.ASHA(max_t=50)"}
 
 
 @runtime_checkable
@@ -54,8 +54,11 @@ class TuneConfig:
     the logical order of things, on as many workers or fewer. Also ``FailureConfig(hang_timeout_s=…)``, since all wait
     for a trial that hangs, and a trainable that can save, since trials are parked where workers are few.
     """
-    time_budget_s: float | Duration | None = None
-    """Seconds, or a ``timedelta``, after which the sweep ends; time in which it does not run is not counted."""
+    time_budget_s: float | str | Duration | None = None
+    """How long the sweep runs at most: seconds, a ``timedelta``, or ``90s``, ``30min``, ``2h``.
+
+    Time in which it does not run is not counted.
+    """
     deadline: Moment | None = None
     """When the sweep is to end, as a ``datetime`` with a time zone. Trials are then saved and paused, which takes its
     time; run the script again with a later deadline, and they go on."""
@@ -89,7 +92,7 @@ class TuneConfig:
         _check_mode(problems, self.metric, self.mode)
         _check_num_samples(problems, self.num_samples)
         problems.integer("max_concurrent_trials", self.max_concurrent_trials, at_least=1, none_is="no limit")
-        _check_budget(problems, self.time_budget_s)
+        check_duration(problems, "time_budget_s", self.time_budget_s, none_is="no limit", example="8h")
         _check_deadline(problems, self.deadline)
         _check_cost(problems, self.max_cost, self.prices)
         _check_policy(problems, "search_alg", self.search_alg, needs=("begin", "identity", "learns", "num_trials"))
@@ -103,7 +106,8 @@ class TuneConfig:
         problems.integer("seed", self.seed, at_least=0, at_most=_MAX_SEED, none_is="drawn once and recorded")
         _check_metric_is_there(problems, self)
         if self.reuse_actors is True and self.fresh_process is True:
-            problems.add("fresh_process", "got True with reuse_actors=True, which contradict each other")
+            hint = "leave out one of them: an actor that is reused is a process that is not fresh"
+            problems.add("fresh_process", "got True with reuse_actors=True, which contradict each other", hint=hint)
         problems.raise_if_any()
 
     @property
@@ -114,8 +118,7 @@ class TuneConfig:
     @property
     def budget_s(self) -> float | None:
         """The time budget in seconds; None: there is none."""
-        budget = self.time_budget_s
-        return float(budget.total_seconds() if isinstance(budget, Duration) else budget) if budget is not None else None
+        return None if self.time_budget_s is None else seconds_of(self.time_budget_s)
 
 
 def _check_deadline(problems: Problems, value: object) -> None:
@@ -134,7 +137,7 @@ def _check_cost(problems: Problems, max_cost: object, prices: object) -> None:
         check_prices(problems, "prices", prices)
     if max_cost is None:
         return
-    problems.number("max_cost", max_cost, above=0.0)
+    problems.number("max_cost", max_cost, above=0.0, hint="say what the trials may cost, or max_cost=None for any cost")
     if prices is None:
         hint = "say what an hour of each resource costs, such as prices={'CPU': 0.04, 'GPU': 2.1}"
         problems.add("prices", f"is missing, but max_cost={shorten(max_cost)} needs it", hint=hint)
@@ -144,7 +147,8 @@ def _check_mode(problems: Problems, metric: object, mode: object) -> None:
     if mode is not None:
         problems.one_of("mode", mode, ("min", "max"))
     if metric is not None and mode is None:
-        problems.add("mode", f"must be 'min' or 'max' when metric={metric!r} is given")
+        hint = "mode='min' for a loss, mode='max' for an accuracy"
+        problems.add("mode", f"must be 'min' or 'max' when metric={metric!r} is given", hint=hint)
     elif metric is None and mode in {"min", "max"}:
         problems.add("mode", f"got {mode!r}, but there is no metric", hint="name the reported metric, as metric='loss'")
 
@@ -152,15 +156,6 @@ def _check_mode(problems: Problems, metric: object, mode: object) -> None:
 def _check_num_samples(problems: Problems, value: object) -> None:
     if value != -1 or not isinstance(value, int):
         problems.integer("num_samples", value, at_least=1, also="-1 (until the space or a budget is used up)")
-
-
-def _check_budget(problems: Problems, value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, type) or not isinstance(value, Duration):
-        problems.seconds("time_budget_s", value)
-    elif not 0 < value.total_seconds() < math.inf:
-        problems.bad_value("time_budget_s", value, "longer than 0 seconds")
 
 
 def _check_policy(problems: Problems, field: str, value: object, *, needs: tuple[str, ...]) -> None:
@@ -171,7 +166,8 @@ def _check_policy(problems: Problems, field: str, value: object, *, needs: tuple
         return
     missing = [name for name in needs if not hasattr(value, name)]
     if missing:
-        problems.bad_type(field, value, f"an object with {', '.join(needs)} (it lacks {', '.join(missing)})")
+        allowed = f"an object with {', '.join(needs)} (it lacks {', '.join(missing)})"
+        problems.bad_type(field, value, allowed, hint=f"write {field}={_POLICIES[field]}, or leave it out")
 
 
 def _check_metric_is_there(problems: Problems, config: TuneConfig) -> None:

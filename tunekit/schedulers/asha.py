@@ -96,9 +96,12 @@ class ASHA:
 def _check_fit(problems: Problems, asha: ASHA) -> None:
     num_rungs = len(asha.rungs)
     if asha.grace_period > asha.max_t:
-        problems.bad_value("grace_period", asha.grace_period, f"at most max_t={asha.max_t}")
+        problems.bad_value(
+            "grace_period", asha.grace_period, f"at most max_t={asha.max_t}", hint="trials are compared before max_t"
+        )
     elif asha.brackets > num_rungs + 1:
-        problems.bad_value("brackets", asha.brackets, f"at most {num_rungs + 1}: there are {num_rungs} rungs")
+        allowed = f"at most {num_rungs + 1}: there are {num_rungs} rungs"
+        problems.bad_value("brackets", asha.brackets, allowed, hint="brackets=1 is what most sweeps need")
 
 
 class ASHAState:

@@ -18,6 +18,8 @@ from tunekit.space import Space
 from tunekit.space.describe import fingerprint
 from tunekit.types import Json, Metrics, Mode, TrialId
 
+_POINTS_HINT = "give the configurations to begin with, as in points_to_evaluate=[{'lr': 0.1}]"
+
 
 class RandomSearch:
     """Draws each configuration independently, and every combination of the grids' values for each sample.
@@ -110,10 +112,10 @@ def _encode(space: Space, points: Sequence[Mapping[str, Any]]) -> list[dict[str,
 def _check_points(points: object) -> None:
     problems = Problems("RandomSearch")
     if isinstance(points, str | Mapping) or not isinstance(points, Sequence):
-        hint = "did you mean points_to_evaluate=[{...}]?" if isinstance(points, Mapping) else ""
+        hint = "did you mean points_to_evaluate=[{...}]?" if isinstance(points, Mapping) else _POINTS_HINT
         problems.bad_type("points_to_evaluate", points, "a list of dicts", hint=hint)
     else:
         for place, point in enumerate(points):
             if not isinstance(point, Mapping):
-                problems.bad_type(f"points_to_evaluate[{place}]", point, "a dict of parameters")
+                problems.bad_type(f"points_to_evaluate[{place}]", point, "a dict of parameters", hint=_POINTS_HINT)
     problems.raise_if_any()

@@ -144,7 +144,9 @@ def sample_from(function: Callable[[Any], Any]) -> SampleFrom:
     """
     if not callable(function):
         problems = Problems("sample_from()")
-        problems.bad_type("function", function, "a function of the configuration")
+        problems.bad_type(
+            "function", function, "a function of the configuration", hint="sample_from(lambda config: ...)"
+        )
         problems.raise_if_any()
     return SampleFrom(function)
 
@@ -168,23 +170,33 @@ def _float(name: str, low: Any, high: Any, q: Any = None, *, log: bool = False, 
         problems.number("q", q, above=0.0)
     if not problems:
         if low >= high:
-            problems.bad_value("high", high, f"> low={low}")
+            problems.bad_value("high", high, f"> low={low}", hint=_bounds_hint(name, low, high))
         elif not math.isfinite(high - low):
-            problems.add("high", f"got {high}, which is too far from low={low}")
+            problems.add(
+                "high", f"got {high}, which is too far from low={low}", hint="bring low and high closer together"
+            )
         elif quantised:
             _check_steps(problems, low, high, q)
     problems.raise_if_any()
     return Float(float(low), float(high), float(q) if quantised else None, log)
 
 
+def _bounds_hint(name: str, low: float, high: float) -> str:
+    if high < low:
+        return f"did you mean {name}({high}, {low})?"
+    return f"for a single value, give the value itself: {low}"
+
+
 def _check_steps(problems: Problems, low: float, high: float, q: float) -> None:
     if not max(abs(low / q), abs(high / q)) < _MAX_STEPS:
-        problems.bad_value("q", q, f"large enough to tell the multiples of it between {low} and {high} apart")
+        allowed = f"large enough to tell the multiples of it between {low} and {high} apart"
+        problems.bad_value("q", q, allowed, hint="give a larger q, or leave out the rounding")
         return
     for field, bound in (("low", low), ("high", high)):
         if not is_multiple(bound, q):
             steps = round(bound / q)
-            problems.bad_value(field, bound, f"a multiple of q={q}, such as {steps * q:.12g} or {(steps + 1) * q:.12g}")
+            allowed = f"a multiple of q={q}, such as {steps * q:.12g} or {(steps + 1) * q:.12g}"
+            problems.bad_value(field, bound, allowed, hint=f"did you mean {field}={steps * q:.12g}?")
 
 
 def _integer(name: str, low: Any, high: Any, q: Any = 1, *, log: bool = False, quantised: bool = False) -> Integer:
@@ -198,9 +210,10 @@ def _integer(name: str, low: Any, high: Any, q: Any = 1, *, log: bool = False, q
     if not problems:
         last = high if quantised else high - 1
         if low >= high:
-            problems.bad_value("high", high, f"> low={low}")
+            problems.bad_value("high", high, f"> low={low}", hint=_bounds_hint(name, low, high))
         elif quantised and last // q - -(-low // q) < 1:
-            problems.bad_value("q", q, f"small enough for two multiples of it between {low} and {high}")
+            allowed = f"small enough for two multiples of it between {low} and {high}"
+            problems.bad_value("q", q, allowed, hint="give a smaller q, or a wider range")
     problems.raise_if_any()
     return Integer(low, high if quantised else high - 1, q, log)
 
@@ -213,7 +226,8 @@ def _normal(name: str, mean: Any, sd: Any, q: Any = None, *, quantised: bool = F
     if quantised:
         problems.number("q", q, above=0.0)
     if not problems and not math.isfinite((abs(mean) + 10 * sd) / (q if quantised else 1.0)):
-        problems.bad_value("q" if quantised else "sd", q if quantised else sd, "such that no draw overflows")
+        field, value = ("q", q) if quantised else ("sd", sd)
+        problems.bad_value(field, value, "such that no draw overflows", hint="bring the numbers closer together")
     problems.raise_if_any()
     return Normal(float(mean), float(sd), float(q) if quantised else None)
 
@@ -227,11 +241,11 @@ def _options(name: str, options: Any, kind: type[ChoiceT]) -> ChoiceT:
     elif isinstance(options, str | bytes | Mapping | Domain) or not hasattr(options, "__iter__"):
         problems.bad_type("options", options, allowed, hint=f"did you mean {name}([...])?")
     elif isinstance(options, type):
-        problems.bad_type("options", options, allowed)
+        problems.bad_type("options", options, allowed, hint=f"write out its values: {name}([...])")
     problems.raise_if_any()
     # A numpy array is iterated as numpy scalars; trials want the numbers.
     found = tuple(plain(option) for option in options)
     if not found:
-        problems.add("options", f"got no values, but must be {allowed}")
+        problems.add("options", f"got no values, but must be {allowed}", hint=f"{name}([32, 64])")
     problems.raise_if_any()
     return kind(found)

@@ -23,6 +23,8 @@ _WORDS = [
 ]
 """``uniform`` and the like themselves, which somebody may have forgotten to call."""
 
+_CONTAINERS = "put domains into dicts, lists and tuples; of anything else, give whole values: tunekit.choice([...])"
+
 
 def parse(param_space: object) -> Container:
     """Return the tree of a search space.
@@ -105,10 +107,10 @@ class _Parser:
         if not isinstance(value, dict | list | tuple | Choice):
             return True
         if id(value) in self.above:
-            self.problems.add(path, "contains itself")
+            self.problems.add(path, "contains itself", hint="take it out of itself")
             return False
         if len(self.above) >= _MAX_DEPTH:
-            self.problems.add(path, f"is nested deeper than {_MAX_DEPTH} levels")
+            self.problems.add(path, f"is nested deeper than {_MAX_DEPTH} levels", hint="make the space flatter")
             return False
         return True
 
@@ -120,11 +122,14 @@ class _Parser:
                 if path and (not isinstance(key, str) or not key):
                     self.bad_key(place, key, "a non-empty string, since there are domains in it")
         elif isinstance(value, list | tuple) and not can_rebuild(value):
-            self.problems.bad_type(place, value, "a dict, list or tuple, since there are domains in it")
+            self.problems.bad_type(
+                place, value, "a dict, list or tuple, since there are domains in it", hint=_CONTAINERS
+            )
 
     def bad_key(self, place: str, key: object, allowed: str) -> None:
         kind = type(key).__qualname__
-        self.problems.add(place, f"got the key {shorten(key)} ({kind}), but each key must be {allowed}", is_type=True)
+        text = f"got the key {shorten(key)} ({kind}), but each key must be {allowed}"
+        self.problems.add(place, text, hint="name each parameter, such as {'lr': tunekit.uniform(0, 1)}", is_type=True)
 
     def check_fixed(self, value: object, path: str) -> None:
         """Refuse fixed values that were certainly meant to be domains."""
@@ -135,7 +140,9 @@ class _Parser:
         elif kind.__module__.startswith("optuna.distributions"):
             self.problems.bad_type(path, value, "a domain of tunekit", hint="use tunekit.uniform, choice and the like")
         elif isinstance(value, set | frozenset | Mapping) and any(isinstance(item, Domain) for item in _items(value)):
-            self.problems.bad_type(path, value, "a dict, list or tuple, since there are domains in it")
+            self.problems.bad_type(
+                path, value, "a dict, list or tuple, since there are domains in it", hint=_CONTAINERS
+            )
         elif any(value is word for word in _WORDS):
             name = getattr(value, "__name__", shorten(value))
             self.problems.add(

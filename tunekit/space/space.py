@@ -164,7 +164,7 @@ class Space:
         problems = Problems("a point of the search space")
         found: dict[str, Json] = {}
         if not isinstance(point, Mapping):
-            problems.bad_type("point", point, "a dict of parameters")
+            problems.bad_type("point", point, "a dict of parameters", hint="such as {'lr': 0.1}")
             problems.raise_if_any()
         names = {key: node for key, _, node in self._root.items}
         for key, value in point.items():
@@ -177,10 +177,10 @@ class Space:
             part: dict[str, Json] = {}
             reason = node.match(plain(value), part)
             if reason:
-                problems.add(str(key), reason)
+                problems.add(str(key), reason, hint="give a value that the space can draw")
             for path, drawn in _with_needs(self._leaves, part).items():
                 if found.setdefault(path, drawn) != drawn:
-                    problems.add(str(key), f"contradicts what the point says of {path}")
+                    problems.add(str(key), f"contradicts what the point says of {path}", hint=f"give {path} once")
         problems.raise_if_any()
         return found
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _logger = logger_of("tunekit")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_PATH_HINT = "give a folder such as 'results', or a URI such as 's3://bucket/sweeps'"
 _SUPPORTED = (
     "a local path, file:///absolute/path, memory://name, s3://bucket/folder, gs://…, az://… "
     "or a URI that fsspec has a driver for"
@@ -103,12 +104,14 @@ def resolve(path_or_uri: str | os.PathLike[str], *, what: str = "storage_path") 
         ConfigTypeError: It is neither text nor a path.
     """
     if not isinstance(path_or_uri, str | os.PathLike):
-        raise ConfigTypeError(f"{what}: got {path_or_uri!r}, but must be {_SUPPORTED}")
+        raise ConfigTypeError(f"{what}: got {path_or_uri!r}, but must be {_SUPPORTED}", hint=_PATH_HINT)
     text = os.fspath(path_or_uri)
     if not isinstance(text, str):
-        raise ConfigTypeError(f"{what}: got {path_or_uri!r}, but must be text, not bytes")
+        raise ConfigTypeError(
+            f"{what}: got {path_or_uri!r}, but must be text, not bytes", hint="os.fsdecode(path) makes text of it"
+        )
     if not text.strip() or "\0" in text:
-        raise ConfigError(f"{what}: got {text!r}, but must be {_SUPPORTED}")
+        raise ConfigError(f"{what}: got {text!r}, but must be {_SUPPORTED}", hint=_PATH_HINT)
     match = _SCHEME.match(text)
     if match is None:
         return _absolute(Path(text).expanduser())

@@ -32,7 +32,8 @@ def checked(resources: Any) -> dict[str, float]:
     """
     problems = Problems("with_resources")
     if not isinstance(resources, Mapping):
-        problems.bad_type("resources", resources, "a dict of amounts, or a function of the config that returns one")
+        allowed = "a dict of amounts, or a function of the config that returns one"
+        problems.bad_type("resources", resources, allowed, hint=_HINT)
         problems.raise_if_any()
     amounts: dict[str, float] = {}
     for name, amount in resources.items():
@@ -41,7 +42,7 @@ def checked(resources: Any) -> dict[str, float]:
             continue
         known = _ALIASES.get(name.lower(), name)
         if known in amounts:
-            problems.add(f"resources[{name!r}]", f"{known} is given twice")
+            problems.add(f"resources[{name!r}]", f"{known} is given twice", hint="leave out one of them")
         _check_amount(problems, name, known, amount)
         amounts[known] = amount
     problems.raise_if_any()
@@ -57,9 +58,11 @@ def _check_amount(problems: Problems, name: str, known: str, amount: Any) -> Non
     elif known in _REFUSED:
         problems.add(place, "a trial cannot reserve it", hint="ask for 'memory', in bytes")
     elif 0 < amount < _SMALLEST:
-        problems.bad_value(place, amount, f"0, or at least {_SMALLEST:g}: Ray counts no finer")
+        allowed = f"0, or at least {_SMALLEST:g}: Ray counts no finer"
+        problems.bad_value(place, amount, allowed, hint=f"write {name!r}: {_SMALLEST:g}")
     elif known == "GPU" and amount > 1 and amount != int(amount):
-        problems.bad_value(place, amount, "at most 1, or a whole number: only one GPU can be shared")
+        allowed = "at most 1, or a whole number: only one GPU can be shared"
+        problems.bad_value(place, amount, allowed, hint=f"write {name!r}: {math.ceil(amount)}")
 
 
 def checked_of(function: Callable[[dict[str, Any]], Any]) -> ResourcesOf:

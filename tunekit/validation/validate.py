@@ -85,11 +85,8 @@ def subject_of(
     """
     problems = Problems("validate_save_restore")
     if config is not None and not isinstance(config, Mapping):
-        problems.bad_type("config", config, "None or a dict")
-    if isinstance(steps, bool) or not isinstance(steps, int):
-        problems.bad_type("steps", steps, "an integer >= 1")
-    elif steps < 1:
-        problems.bad_value("steps", steps, "an integer >= 1")
+        problems.bad_type("config", config, "None or a dict", hint="give the configuration of one trial")
+    problems.integer("steps", steps, at_least=1)
     problems.raise_if_any()
     bound = as_bound(trainable)
     _check_methods(bound)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tunekit import __version__
 from tunekit.config import CheckpointConfig, RunConfig, TuneConfig
-from tunekit.config.durations import AUTO
+from tunekit.config.durations import AUTO, seconds_of
 from tunekit.config.problems import Problems
 from tunekit.core.events import ResultReported, Rule, Settings
 from tunekit.core.failures import MAX_FUTILE_PREEMPTIONS
@@ -196,7 +196,7 @@ class Plan:
             max_failures=failure.max_failures,
             max_preemption_failures=failure.max_preemption_failures,
             max_futile_preemptions=MAX_FUTILE_PREEMPTIONS,
-            backoff_s=failure.backoff_s,
+            backoff_s=seconds_of(failure.backoff_s),
             max_identical_failures=failure.max_identical_failures,
             rules=[Rule(rule.pattern, rule.action, rule.max_times) for rule in failure.rules],
             fail_fast=bool(failure.fail_fast),
@@ -209,7 +209,7 @@ class Plan:
             max_experiment_bytes=checkpoint.max_experiment_bytes,
             saves_at_end=self.saves_at_end,
             asks_every_result=callable(self.run.stop),
-            stop_grace_s=self.run.stop_grace_s,
+            stop_grace_s=seconds_of(self.run.stop_grace_s),
             resume_errored=self.resume_errored,
             restart_errored=self.restart_errored,
             fails_without_checkpoint=True,
@@ -244,8 +244,8 @@ class Plan:
             "checkpoint_every_s": AUTO if checkpoint.is_auto else checkpoint.every_s,
             "checkpoint_on_failure": checkpoint.checkpoint_on_failure,
             "fail_fast": self.run.failure_config.fail_fast,
-            "preemption_grace_s": self.run.preemption_grace_s,
-            "lease_s": self.run.lease_s,
+            "preemption_grace_s": seconds_of(self.run.preemption_grace_s),
+            "lease_s": seconds_of(self.run.lease_s),
         }
 
     def _points(self) -> Json:
@@ -269,8 +269,8 @@ class Plan:
             reuse_actors=self.tune.reuse_actors,
             fresh_process=self.tune.fresh_process,
             deterministic=self.tune.deterministic,
-            preemption_grace_s=self.run.preemption_grace_s,
-            lease_s=self.run.lease_s,
+            preemption_grace_s=seconds_of(self.run.preemption_grace_s),
+            lease_s=seconds_of(self.run.lease_s),
             hang_timeout_s=self.run.failure_config.hang_s,
             silent_restart=self.run.failure_config.silent_restart,
         )

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tunekit.config import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from tunekit.config import CheckpointConfig, FailureConfig, FailureRule, RunConfig, TuneConfig
 from tunekit.config.rules import recalled
-from tunekit.core.events import DriverStarted, Settings
+from tunekit.core.events import DriverStarted, Rule, Settings
 from tunekit.errors import ConfigError, ExperimentNotFoundError
 from tunekit.journal.folder import ExperimentFolder, experiment_folder
 from tunekit.journal.header import ExperimentHeader
@@ -202,13 +202,19 @@ def _run_config(recorded: Recorded) -> RunConfig:
             max_identical_failures=settings.max_identical_failures,
             fail_fast=run.get("fail_fast", settings.fail_fast),
             hang_timeout_s=settings.hang_timeout_s,
-            rules=[recalled(rule.pattern, rule.action, rule.max_times) for rule in settings.rules],
+            rules=_rules(settings.rules),
             silent_restart=settings.silent_restart,
         ),
         stop_grace_s=settings.stop_grace_s,
         preemption_grace_s=run.get("preemption_grace_s", 30.0),
         lease_s=run.get("lease_s", 60.0),
     )
+
+
+def _rules(recorded: Sequence[Rule]) -> list[FailureRule]:
+    """Return the rules, without any that comes after one with the same pattern, which earlier versions let pass."""
+    first = {rule.pattern: rule for rule in reversed(recorded)}
+    return [recalled(rule.pattern, rule.action, rule.max_times) for rule in recorded if first[rule.pattern] is rule]
 
 
 def _missing(argument: str, why: str) -> ConfigError:

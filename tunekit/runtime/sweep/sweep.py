@@ -14,6 +14,8 @@ from tunekit.callbacks.alarm import Alarm
 from tunekit.callbacks.cadence import Cadence
 from tunekit.callbacks.notices import Notices
 from tunekit.callbacks.progress import Progress
+from tunekit.config.durations import seconds_of
+from tunekit.config.problems import flag_meant
 from tunekit.core.accounts import Accounts
 from tunekit.core.codec import Record
 from tunekit.core.events import DriverStarted, StopRequested
@@ -62,7 +64,9 @@ def fit(plan: Plan, *, inline: bool, takeover: bool = False) -> ResultGrid:
         takeover: Whether to take the place of a driver that is running it.
     """
     if not isinstance(takeover, bool):
-        raise ConfigTypeError(f"takeover: got {takeover!r}, but must be True or False")
+        raise ConfigTypeError(
+            f"takeover: got {takeover!r}, but must be True or False", hint=flag_meant("takeover", takeover)
+        )
     if not inline and plan.path.startswith("memory://"):
         raise ConfigError(
             f"storage_path: got {plan.run.storage_root!r}, but workers are other processes and cannot see it",
@@ -174,7 +178,7 @@ def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Deliv
         max_concurrent_trials=sweep.plan.tune.max_concurrent_trials,
         prefetch=0 if sweep.plan.searcher.learns or sweep.plan.tune.deterministic else PREFETCH,
         pickled=pickled,
-        leave_s=sweep.plan.run.stop_grace_s if sweep.plan.tune.reuse_actors else LEAVE_S,
+        leave_s=seconds_of(sweep.plan.run.stop_grace_s) if sweep.plan.tune.reuse_actors else LEAVE_S,
     )
     try:
         driver.attach(executor)
