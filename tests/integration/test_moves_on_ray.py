@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import sweeps
 
-from tunekit.core.events import DriverStarted, TrialStarted
+from tunekit.core.events import CheckpointPublished, DriverStarted, TrialStarted
 from tunekit.upkeep.copying import copy
 from tunekit.upkeep.verifying import verify
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3]
 
 SWEEP = ["--step-s", "0.05", "--samples", "4"]
+
+
+def has_saved(experiment: str) -> bool:
+    return any(isinstance(record, CheckpointPublished) for record in sweeps.journal(experiment))
 
 
 def test_a_sweep_on_ray_moves_to_a_bucket_and_back_and_ends_bit_for_bit(
@@ -29,6 +34,7 @@ def test_a_sweep_on_ray_moves_to_a_bucket_and_back_and_ends_bit_for_bit(
     for old, new in pairwise(places):
         process = sweeps.start("walk_sweep.py", old, *sweep, address=ray_address_s3)
         sweeps.wait_for(f"{old}/walks", process, 3)
+        sweeps.wait_until(process, partial(has_saved, f"{old}/walks"))  # Three rows may be those of two trials.
         sweeps.kill(process)
         assert copy(f"{old}/walks", f"{new}/walks", verify=True).verified
     sweeps.open_gate(gate)
