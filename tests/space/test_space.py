@@ -220,15 +220,15 @@ def test_ray_tunes_literal_grid_is_understood() -> None:
 
 
 def test_size_and_chance_of_a_space() -> None:
-    def traits(param_space: dict[str, Any]) -> tuple[int, bool, bool, int | None]:
+    def traits(param_space: dict[str, Any]) -> tuple[int, bool, int | None]:
         space = Space(param_space)
-        return space.grid_size, space.has_random, space.is_constant, space.num_configurations
+        return space.grid_size, space.has_random, space.num_configurations
 
-    assert traits({}) == traits({"a": 1}) == (1, False, True, 1)
-    assert traits({"a": tk.grid_search([1, 2, 3])}) == (3, False, False, 3)
-    assert traits({"a": tk.grid_search([1, 2]), "b": tk.uniform(0, 1)}) == (2, True, False, None)
-    assert traits({"a": tk.grid_search([1, tk.uniform(0, 1)])}) == (2, True, False, None)
-    assert traits({"a": tk.sample_from(lambda config: 1)}) == (1, True, False, None)
+    assert traits({}) == traits({"a": 1}) == (1, False, 1)
+    assert traits({"a": tk.grid_search([1, 2, 3])}) == (3, False, 3)
+    assert traits({"a": tk.grid_search([1, 2]), "b": tk.uniform(0, 1)}) == (2, True, None)
+    assert traits({"a": tk.grid_search([1, tk.uniform(0, 1)])}) == (2, True, None)
+    assert traits({"a": tk.sample_from(lambda config: 1)}) == (1, True, None)
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

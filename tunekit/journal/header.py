@@ -136,26 +136,6 @@ def _no_folder(folder: Path) -> ExperimentNotFoundError:
     return ExperimentNotFoundError(f"there is no experiment at {folder}: {what} is a file", hint=hint, path=str(folder))
 
 
-def check_header(
-    header: ExperimentHeader, *, identity: Mapping[str, Any], space: Mapping[str, Any] | None = None
-) -> None:
-    """Compare an experiment with the script that wants to go on with it.
-
-    Args:
-        header: The experiment.
-        identity: What the script describes.
-        space: Signature of the script's search space; None: it may differ.
-
-    Raises:
-        ExperimentMismatchError: They differ. The error names every difference.
-    """
-    found = list(differences("", header.identity, identity))
-    if space is not None:
-        found += differences("param_space", header.space, space)
-    if found:
-        raise mismatch(header.name, found)
-
-
 def mismatch(name: str, found: Sequence[str], *, hint: str = "") -> ExperimentMismatchError:
     """Return the error of a script that does not describe an experiment.
 

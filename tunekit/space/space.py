@@ -54,11 +54,6 @@ class Space:
         return len(self._leaves) > len(self._grids)
 
     @property
-    def is_constant(self) -> bool:
-        """Whether there is only one configuration."""
-        return not self._leaves
-
-    @property
     def num_configurations(self) -> int | None:
         """How many different configurations there are; None: any number."""
         return None if self.has_random else self.grid_size

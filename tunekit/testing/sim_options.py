@@ -71,11 +71,6 @@ class Faults:
     start_overs: tuple[StartOver, ...] = tuple(StartOver)
     """In which ways. One that did not open it counts from 1 again, and reports what it would have undisturbed."""
 
-    @property
-    def is_none(self) -> bool:
-        """Whether nothing can go wrong."""
-        return not any(getattr(self, name) for name in RATES)
-
 
 RATES = tuple(item.name for item in fields(Faults) if item.name != "start_overs")
 """The names of all classes of misfortune."""

@@ -184,6 +184,7 @@ def test_what_is_new_is_told_once_and_what_is_withdrawn_too(service: metadata.Se
     told: list[MachineNotice] = []
     poller = Poller(Azure(), service_at(service.address), told.append)
     poller.poll()
+    told.clear()
     azure_says(service, event("Preempt"))
     poller.poll()
     service.status = 503
@@ -194,6 +195,28 @@ def test_what_is_new_is_told_once_and_what_is_withdrawn_too(service: metadata.Se
     azure_says(service)
     poller.poll()
     assert told[1:] == [MachineNotice(source="Azure", is_withdrawn=True)]
+
+
+def test_what_a_process_before_has_told_is_withdrawn(service: metadata.Service) -> None:
+    """The process that asked has ended, and the cloud has changed its mind before the next one asks."""
+    told: list[MachineNotice] = []
+    poller = Poller(Azure(), service_at(service.address), told.append)
+    service.status = 503
+    poller.poll()
+    assert told == [], "who cannot be asked has taken nothing back"
+    service.status = 200
+    azure_says(service)
+    for _ in range(2):
+        poller.poll()
+    assert told == [MachineNotice(source="Azure", is_withdrawn=True)]
+    service.pages["/latest/meta-data/spot/instance-action"] = json.dumps(
+        {"action": "stop", "time": "2026-11-21T12:00:00Z"}
+    )
+    Poller(AWS(), service_at(service.address), told.append).poll()
+    assert [(notice.source, notice.is_withdrawn) for notice in told[1:]] == [
+        ("AWS", False),
+        ("AWS rebalance recommendation", True),
+    ]
 
 
 def test_where_nobody_ever_answers_is_asked_seldom(service: metadata.Service) -> None:

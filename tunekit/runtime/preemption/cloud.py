@@ -67,6 +67,8 @@ class Cloud(Protocol):
 
     every_s: float
     """How often it is to be asked."""
+    sources: tuple[str, ...]
+    """Of all the notices that it can give."""
 
     def notices(self, ask: Ask) -> list[NodeNotice]:
         """Return what it says about the end of this machine now.
@@ -107,6 +109,7 @@ class AWS:
     """EC2: an action with its time, two minutes ahead; and perhaps earlier a recommendation to leave."""
 
     every_s = 5.0
+    sources: tuple[str, ...] = ("AWS", "AWS rebalance recommendation")
 
     def __init__(self) -> None:
         """Begin without a token."""
@@ -141,6 +144,7 @@ class GCP:
     """
 
     every_s = 1.0
+    sources: tuple[str, ...] = ("GCP",)
     _WAIT_S = 20
 
     def __init__(self) -> None:
@@ -168,6 +172,7 @@ class Azure:
     """Virtual machines: scheduled events, half a minute ahead at least. One may be cancelled: then it is gone."""
 
     every_s = 2.0
+    sources: tuple[str, ...] = ("Azure",)
     _HEADERS: Final = {"Metadata": "true"}
     _ENDS: Final = frozenset({"Preempt", "Terminate", "Reboot", "Redeploy"})
     """Freeze does not: the machine stands still for some seconds."""

@@ -87,11 +87,11 @@ class Poller:
     """
 
     def __init__(self, cloud: Cloud, ask: Ask, tell: Callable[[MachineNotice], None]) -> None:
-        """Begin with a machine that stays."""
+        """Begin without knowing what a process before this one has told, and the cloud may have taken back since."""
         self._cloud = cloud
         self._ask = ask
         self._tell = tell
-        self._known: dict[str, NodeNotice] = {}
+        self._known: Mapping[str, NodeNotice | None] = dict.fromkeys(cloud.sources)
         self._num_failures = 0
         self._has_answered = False
 
