@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunekit.core.accounts import Accounts
-from tunekit.core.books import NO_LOSS, PAUSED
+from tunekit.core.books import NO_LOSS, PAUSED, REFUSED
 from tunekit.core.codec import Record
 from tunekit.core.events import Event, Place, TrialPreempted, WorkerLost
 from tunekit.core.experiment import Experiment
@@ -197,6 +197,14 @@ def test_an_attempt_that_was_paused_before_its_first_row_trained_for_nothing(pla
 def test_dead_time_is_entered_under_the_loss(play: Script, ending: Event, cause: LossCause) -> None:
     play(at(0, started(0)), at(10, row(0, 1)), at(14, ending))
     assert spent(play)[str(cause)] == {"recomputed": 4.0 + 10.0}, "there is no checkpoint: the row is lost as well"
+
+
+@pytest.mark.parametrize("ending", [raised(0, fatal=True), msgspec.structs.replace(launch_failed(0), fatal=True)])
+def test_an_attempt_that_ends_the_run_has_lost_nothing_and_is_entered_as_refused(play: Script, ending: Event) -> None:
+    """A setting that its first report contradicts: no trial is charged with it."""
+    play(at(0, started(0)), at(3, ending))
+    accounts = Accounts(records(play))
+    assert (spent(play), dict(accounts.losses(0))) == ({REFUSED: {"recomputed": 3.0}}, {})
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ these seconds is exactly one of
   on, or it came to no row before the attempt was lost.
 
 **Causes.** Training that is recomputed, and the seconds queued and restoring of the attempt that does it again, are
-entered under the loss: a ``LossCause``, or ``PAUSED`` if the attempt was told to give its place away. What would have
-been spent without any loss is entered under ``NO_LOSS``.
+entered under the loss: a ``LossCause``, ``PAUSED`` if the attempt was told to give its place away, or ``REFUSED`` if it
+ended the whole run, which is no loss. What would have been spent without any of them is entered under ``NO_LOSS``.
 
 **Two clocks.** How much time has passed, the driver's clock says; what it went into, the worker's. Let D be the
 driver's seconds between two arrivals of rows, and let the rows that came with the later one say that they took tᵢ, that
@@ -33,7 +33,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, get_args
 
-from tunekit.core.books import NO_LOSS, PAUSED, Book, Lease, Spent, micros, summed
+from tunekit.core.books import NO_LOSS, PAUSED, REFUSED, Book, Lease, Spent, micros, summed
 from tunekit.core.commands import Command, ContinueTrial, KillTrial, LaunchTrial, StopTrial
 from tunekit.core.events import (
     DriverStarted,
@@ -213,12 +213,13 @@ class Accounts:
             return
         book, lease = found
         peace = _IN_PEACE.get(type(event))
-        cause = None if peace else str(self._cause_of(event, book, lease))
+        is_fatal = getattr(event, "fatal", False)
+        cause = None if peace else REFUSED if is_fatal else str(self._cause_of(event, book, lease))
         self._end(book, lease, cause, getattr(event, "blocked_s", 0.0), getattr(event, "took_s", 0.0))
         if cause is None:
             book.cause, book.lease = peace or NO_LOSS, None
         else:
-            book.lose(cause, is_fatal=getattr(event, "fatal", False))
+            book.lose(cause, is_fatal=is_fatal)
 
     def _cause_of(self, event: _Ending, book: Book, lease: Lease) -> LossCause:
         """Return why an attempt was lost, as the core calls it."""

@@ -11,6 +11,7 @@ from tunekit.core.trial import Eviction
 
 NO_LOSS: Final = "no loss"
 PAUSED: Final = "paused"
+REFUSED: Final = "refused"
 
 
 @dataclass(slots=True)
