@@ -65,14 +65,14 @@ class Review:
         options = self._around.options
         require(check_end(self._around, state, records, self.judge, self.oracle))
         require(check_dependence(options, state))
-        require(check_accounts(records, Experiment(options.scheduler, Mode.MIN)))
 
-    def check_truth(self, state: State, records: Sequence[Record]) -> None:
+    def check_accounts(self, state: State, records: Sequence[Record]) -> None:
         """Check the accounts of a sweep of which nothing is to come any more.
 
         Raises:
-            InvariantViolationError: They say something else than what was done.
+            InvariantViolationError: They do not add up, or say something else than what was done.
         """
+        require(check_accounts(records, Experiment(self._around.options.scheduler, Mode.MIN)))
         require(check_truth(self._around, records, state))
 
     def observe(self, events: Sequence[Event], state: State) -> None:

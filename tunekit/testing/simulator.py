@@ -181,7 +181,7 @@ class Simulation:
             self._fail("a finished sweep was run again and launched a trial")
         if self._journal.read_again() != records:
             self._fail("what was durable has changed")
-        self._review.check_truth(state, records)
+        self._review.check_accounts(state, records)
         self._is_over = True
         return False
 
