@@ -114,9 +114,12 @@ class World(Simulation):
 
 
 def outcome(seed: int, options: SimOptions) -> dict[str, Any]:
-    """Run a sweep, and return everything that no misfortune may change."""
+    """Run a sweep, and return everything that no misfortune may change.
+
+    A trial whose only checkpoint is damaged starts over: to fail would end the promise, and rightly.
+    """
     DECISIONS.clear()
-    world = World(seed, options)
+    world = World(seed, replace(options, fails_without_checkpoint=False))
     world.run()
     return {**world.outcome(), "decisions": list(DECISIONS)}
 

@@ -96,10 +96,10 @@ class Books:
     is_done: bool = False
     """Whether it has surely ended although no attempt of it has: in deterministic mode, while it was parked."""
 
-    def lose(self, iteration: int) -> None:
+    def lose(self, iteration: int, *, may_begin_anew: bool) -> None:
         """Follow that a checkpoint cannot be used: the one before is, or it stays, and the trial has failed."""
         left = {(at, of) for at, of in self.published.items() if at != iteration} - self.anew
-        if left or (iteration, self.published.get(iteration, 0)) in self.doubted:
+        if left or may_begin_anew or (iteration, self.published.get(iteration, 0)) in self.doubted:
             self.published.pop(iteration, None)
             self.unreadable.add(iteration)
         else:

@@ -170,7 +170,7 @@ class Judge:
 
     def _see_end(self, book: Books, event: Event) -> None:
         if isinstance(event, RestoreFailed):
-            book.lose(event.iteration)
+            book.lose(event.iteration, may_begin_anew=not self._settings.fails_without_checkpoint)
         elif any(book.doom):
             self._condemn(book)
         elif not isinstance(event, TrialReturned | TrialHalted):

@@ -126,6 +126,8 @@ class SimOptions:
     """What the user knows of failures."""
     fail_fast: bool = False
     silent_restart: str = "warn"
+    fails_without_checkpoint: bool = True
+    """Whether a trial whose only checkpoint is damaged fails, as in a sweep that began today; else it starts over."""
     hang_timeout_s: float | None = None
     """How long an attempt may say nothing before it is killed."""
     time_limit_s: float | None = None
@@ -187,7 +189,7 @@ def settings_of(options: SimOptions, seed: int, num_trials: int, *, run: int, re
         hang_timeout_s=options.hang_timeout_s,
         time_limit_s=options.time_limit_s,
         resume_errored=resume_errored,
-        fails_without_checkpoint=True,
+        fails_without_checkpoint=options.fails_without_checkpoint,
         num_to_keep=options.num_to_keep,
         score_attribute=METRIC if options.by_score else None,
         max_experiment_bytes=options.max_bytes,
