@@ -45,7 +45,7 @@ lint: $(READY) ## Style, types and layers
 
 .PHONY: test
 test: $(READY) ## Lint, and every test but the long chaos runs
-	$(BIN)/python tests/halves.py --beside "$(MAKE) --no-print-directory lint" "ray or s3" tests
+	$(BIN)/python tests/halves.py --beside "make --no-print-directory lint" "ray or s3" tests
 
 .PHONY: chaos
 chaos: $(READY) ## Kill workers and drivers KILLS times (30) and compare bit for bit
