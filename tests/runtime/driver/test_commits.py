@@ -8,7 +8,7 @@ import pytest
 
 from tunekit.core.events import TimerFired
 from tunekit.runtime.driver.commits import Commits
-from tunekit.testing import simulator
+from tunekit.testing import sim_review
 from tunekit.testing.sim_journal import SimJournal
 from tunekit.testing.simulator import Simulation
 
@@ -59,6 +59,6 @@ def test_whole_sweeps_with_every_misfortune_lose_nothing_that_was_confirmed(
 ) -> None:
     """Promises 1 and 2, in the simulator. A driver that dies knew more than its journal: that is not compared."""
     monkeypatch.setattr(SimJournal, "patience_s", patience_s)
-    monkeypatch.setattr(simulator, "compare", lambda before, after: [])
+    monkeypatch.setattr(sim_review, "compare", lambda before, after: [])
     deaths = sum(Simulation(seed).run().deaths for seed in range(60))
     assert deaths > 20
