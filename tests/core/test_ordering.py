@@ -6,6 +6,7 @@ import pytest
 
 from tunekit.core.events import Event
 from tunekit.core.sequencer import Sequencer
+from tunekit.schedulers import ASHA
 from tunekit.testing.events import Script, driver, halted, lost, raised, row, saved, started, timer
 from tunekit.testing.sim_pauser import Pauser
 from tunekit.types import LossCause, TrialStatus
@@ -56,6 +57,18 @@ def test_a_trial_that_fails_ends_the_promise_only_if_another_run_may_spare_it(
     play(*losses, row(1, 1), row(1, 2))
     assert play.trial(0).status is TrialStatus.FAILED
     assert ("failed for good" in order_of(play).depends_on) is is_said
+
+
+def test_a_trial_that_is_stopped_while_it_waits_to_be_tried_again_waits_no_longer() -> None:
+    """It was lost after the row that is decided later, since another trial comes first."""
+    play = Script(ASHA(max_t=16, grace_period=1, reduction_factor=2))
+    play.begin(num_trials=2, logical_slots=2, metric="loss", max_failures=1, backoff_s=100.0)
+    play(row(1, 1, metrics={"loss": 2.0}), crash(1))
+    assert play.trial(1).retry_at is not None
+    play(row(0, 1, metrics={"loss": 1.0}))
+    assert (play.trial(1).status, play.trial(1).retry_at) == (TrialStatus.STOPPED, None)
+    assert play.experiment.next_deadline() is None
+    play.replay()
 
 
 def test_a_failed_trial_that_is_tried_again_is_asked_about_what_it_computes_again() -> None:

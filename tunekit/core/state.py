@@ -223,6 +223,7 @@ class State:
         self.move(trial, status)
         self.just_ended.append(trial.trial)
         trial.intent = _RUN
+        trial.retry_at = None  # It may have been decided while it waited to be tried again.
         if self.order is None:
             self.tell_end(trial, out)
         else:
