@@ -115,7 +115,7 @@ def sweep(root: Path | str, kind: Kind, run: Run = tk.inline) -> tk.ResultGrid:
             storage_path=str(root),
             stop={"training_iteration": LAST},
             checkpoint_config=checkpoints,
-            failure_config=tk.FailureConfig(max_failures=1),
+            failure_config=tk.FailureConfig(max_failures=2),  # Its own exception, and a full disk that it meets.
             verbose=0,
         ),
     )
