@@ -101,6 +101,8 @@ def draw_options(rng: random.Random) -> SimOptions:
         options = replace(options, rules=_draw_rules(rng))
     if rng.random() < 0.1:  # noqa: PLR2004
         options = replace(options, time_limit_s=rng.uniform(3.0, 20.0))
+    # Who stops at any failure, and tries again, would find the same damage for ever.
+    options = replace(options, fails_without_checkpoint=not (options.fail_fast and options.second_chance))
     return _draw_pauser(rng, _draw_limits(rng, _draw_order(rng, options)))
 
 
