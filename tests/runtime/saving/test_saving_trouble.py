@@ -216,7 +216,7 @@ def test_close_drops_what_is_in_flight(bench: Bench) -> None:
     bench.save(2)
     closing = threading.Thread(target=bench.saving.close)
     closing.start()
-    while f"{TRIAL}.2.1" in bench.staged():
+    while f"{TRIAL}.2.1" in bench.staged():  # It goes after the one at work has been told to stop.
         assert closing.is_alive()
     bench.store.gate.set()
     closing.join(120)

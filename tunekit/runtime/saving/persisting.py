@@ -98,7 +98,7 @@ class Persister:
         with self._lock:
             self._for_thread.put(None)
             self._is_closed = True
-            for job in (self._waiting, self._running):
+            for job in (self._running, self._waiting):
                 if job is not None:
                     job.abandon()
             self._for_caller.put(None)
