@@ -39,7 +39,7 @@ def start(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | None:
 
     It is never one that holds another training than the trial's, whatever else is there.
     """
-    found = [entry for entry in restorable(checkpoints) if not entry.began_anew]
+    found = _of_this_training(checkpoints)
     trusted = [entry for entry in found if not entry.is_suspect]
     return (trusted or found)[-1] if found else None
 
@@ -49,8 +49,12 @@ def last_hope(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | N
 
     One that may be gone by our own doing is nobody's loss.
     """
-    found = [entry for entry in restorable(checkpoints) if not entry.began_anew]
+    found = _of_this_training(checkpoints)
     return found[0] if len(found) == 1 and not found[0].is_doubted else None
+
+
+def _of_this_training(checkpoints: Mapping[int, CheckpointState]) -> list[CheckpointState]:
+    return [entry for entry in restorable(checkpoints) if not entry.began_anew]
 
 
 def num_bytes(manifest: Mapping[str, Any]) -> int:
