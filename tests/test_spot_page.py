@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from types import ModuleType
 from typing import Any, Self
 
 import pytest
+from modules import module_at
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "spot.md"
@@ -22,14 +22,9 @@ CELL, WORST_SEED = ("brutal", "heavy"), 2
 @pytest.fixture
 def bench() -> Iterator[ModuleType]:
     """The script, as a module."""
-    spec = importlib.util.spec_from_file_location("spot_bench", ROOT / "benchmarks" / "spot.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    module = module_at("benchmarks/spot.py", "spot_bench")
     yield module
-    del sys.modules[spec.name]
+    del sys.modules[module.__name__]
 
 
 def rows() -> dict[tuple[str, str], list[str]]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 
 import pytest
+from modules import module_at
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -16,20 +13,8 @@ FULL = 30
 """Kills of a full run."""
 
 
-def load() -> ModuleType:
-    """Return the sweeps of the short test."""
-    path = Path(__file__).parents[1] / "testing" / "test_deterministic.py"
-    spec = importlib.util.spec_from_file_location("deterministic_sweeps", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_a_hundred_shufflings_and_storms(kills: int) -> None:
-    short = load()
+    short = module_at("tests/testing/test_deterministic.py", "deterministic_sweeps")
     for options in short.SWEEPS.values():
         reference = short.outcome(0, options)
         for workers in short.WORKERS:
