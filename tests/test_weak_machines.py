@@ -142,18 +142,27 @@ def test_trials_without_the_file_that_says_whose_they_are_belong_to_nobody(make:
 # -- locks, descriptors, memory ----------------------------------------------------------------------------------------
 
 
+def files_below(folder: Path) -> dict[str, int]:
+    """Return the size of each file, by its place."""
+    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
-def test_a_file_system_without_locks_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_file_system_without_locks_is_refused(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     """Two drivers could not be told from one. Nothing is written but the empty file that was to be locked."""
 
     def flock(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
     tuner = make()
+    assert files_below(tmp_path) == {}
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(StorageError, match="could not be locked") as raised:
         tk.inline(tuner)
     assert "supports file locks" in raised.value.hint
+    assert files_below(tmp_path) == {"exp/driver.lock": 0}
     monkeypatch.undo()
     assert [result.status for result in tk.inline(tuner)] == [TrialStatus.COMPLETED]
 
