@@ -1,25 +1,28 @@
-"""Files that somebody made to cost more than they are: nested without end, or claiming sizes that nobody has."""
+"""Files that somebody made to cost more than they are: nested or searched without end, or claiming sizes nobody has."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 import tunekit as tk
 from tunekit.core.codec import decode
+from tunekit.core.events import DriverStarted, Rule
 from tunekit.errors import JournalCorruptError, TunekitError
 from tunekit.journal.framing import seal
 from tunekit.journal.header import parse_header
 from tunekit.journal.holder import parse_holder
-from tunekit.journal.log import Journal
+from tunekit.journal.log import Journal, read_records
 from tunekit.journal.segments import segment_path
 from tunekit.store import dicts
 from tunekit.store import manifest as manifests
@@ -48,6 +51,29 @@ def test_a_journal_without_end_is_damage_though_its_checksum_fits(tmp_path: Path
     segment_path(tmp_path, 1).write_bytes(seal([payload], 0)[0])
     with pytest.raises(JournalCorruptError):
         Journal.open(tmp_path)
+
+
+def out_of_luck(config: dict[str, Any]) -> None:
+    raise RuntimeError("a short text, so that nothing takes long if the pattern is searched for after all")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+$z", "(", "(?=" * 490 + ")" * 490, "a" * 100_000 + "b", "(?i)" + "[\0-\U0010ffff]" * 5000]
+)
+def test_a_planted_pattern_that_could_be_searched_for_for_ever_is_damage(tmp_path: Path, pattern: str) -> None:
+    run = tk.RunConfig(name="e", storage_path=str(tmp_path), verbose=0)
+    assert tk.inline(tk.Tuner(out_of_luck, run_config=run)).num_errors == 1
+    records = list(read_records(tmp_path / "e" / "journal"))
+    shutil.rmtree(tmp_path / "e" / "journal")
+    first = records[0]
+    assert isinstance(first, DriverStarted)
+    settings = msgspec.structs.replace(first.settings, rules=[Rule("fine", "retry", 3), Rule(pattern, "retry", 3)])
+    journal = Journal.open(tmp_path / "e" / "journal")
+    journal.append([msgspec.structs.replace(first, settings=settings), *records[1:]])
+    journal.close()
+    with pytest.raises(JournalCorruptError, match="hint: If you trust") as caught:
+        tk.Tuner.restore(tmp_path / "e", out_of_luck).get_results()
+    assert len(str(caught.value)) < 1000
 
 
 def bloated(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -78,6 +78,15 @@ def test_a_pattern_of_use_is_taken(pattern: str) -> None:
         rule.action = "retry"  # type: ignore[misc]
 
 
+def test_a_pattern_that_takes_long_to_be_understood_is_refused() -> None:
+    assert tk.FailureRule("a" * 1999 + "b", "retry").pattern.endswith("b")
+    with pytest.raises(tk.ConfigError, match="got 2001 characters, but must have at most 2000") as caught:
+        tk.FailureRule("a" * 2000 + "b", "retry")
+    assert "several rules" in str(caught.value)
+    with pytest.raises(tk.ConfigError, match="pattern"):
+        tk.FailureRule("(?=" * 490 + ")" * 490, "retry")
+
+
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(tk.ConfigError) as caught:
         tk.FailureRule("(", "avoid", max_times=-2)

@@ -14,11 +14,14 @@ It is an upper bound, so that some harmless patterns are above the limit; none t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 MAX_TEXT: Final = 1000
 """Characters that are searched."""
+MAX_PATTERN: Final = 2000
+"""Characters of a pattern: to understand one takes time as well, of a single set regardless of case milliseconds."""
 MAX_STEPS: Final = 1.5e9
 """Some seconds, if everything is as bad as it can be."""
 _SLOW: Final = 10
@@ -32,6 +35,17 @@ class _Effort(NamedTuple):
     ways: float
     steps: float
     """To go through all of them."""
+
+
+def is_searchable(pattern: str) -> bool:
+    """Return whether something is a regular expression, and any search for it comes to an end in good time."""
+    try:
+        if len(pattern) > MAX_PATTERN or max_steps(pattern) > MAX_STEPS:
+            return False
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
 
 
 def max_steps(pattern: str) -> float:

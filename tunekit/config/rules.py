@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from tunekit.config.patterns import MAX_STEPS, max_steps
+from tunekit.config.patterns import MAX_PATTERN, is_searchable
 from tunekit.config.problems import Problems, make_plain, shorten
 
 ACTIONS: Final = ("retry", "give_up", "avoid_node")
@@ -52,7 +52,10 @@ class FailureRule:
 
 
 def recalled(pattern: str, action: str, max_times: int) -> FailureRule:
-    """Return a rule as a journal has it: what an earlier version of tunekit took is not refused now."""
+    """Return a rule as a journal has it: what an earlier version of tunekit took is not refused now.
+
+    Whoever reads the journal has seen to it that its pattern can be searched for.
+    """
     rule = object.__new__(FailureRule)
     for name, value in (("pattern", pattern), ("action", action), ("max_times", max_times)):
         object.__setattr__(rule, name, value)
@@ -86,12 +89,16 @@ def _check_pattern(problems: Problems, pattern: object) -> None:
         hint = "for every error, write pattern='.'"
         problems.bad_value("pattern", pattern, "a regular expression that tells errors apart", hint=hint)
         return
+    if len(pattern) > MAX_PATTERN:
+        text = f"got {len(pattern)} characters, but must have at most {MAX_PATTERN}"
+        problems.add("pattern", text, hint="write several patterns as several rules")
+        return
     try:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         problems.bad_value("pattern", pattern, f"a regular expression ({error})", hint=literally)
         return
-    if max_steps(pattern) > MAX_STEPS:
+    if not is_searchable(pattern):
         problems.bad_value(
             "pattern",
             pattern,

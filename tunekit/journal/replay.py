@@ -5,6 +5,9 @@ at once; these become durable with the next commit. So in a journal the commands
 events. A driver that dies leaves out all commands of its last turn and nothing else. The next driver begins with
 ``DriverStarted``, first in its turn. Where one turn ends and the next begins is not recorded and need not be: an event
 behind a command begins a turn, and then every command before it must have been met.
+
+A journal may be anybody's, and the core searches errors for the patterns that are in it. So what could be searched for
+for ever is refused before the core is given it, once for each driver that recorded it.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, cast, get_args
 
+from tunekit.config.patterns import is_searchable
+from tunekit.config.problems import shorten
 from tunekit.core.codec import Record, encode
 from tunekit.core.commands import Command
-from tunekit.core.events import DriverStarted, Event
-from tunekit.errors import ReplayMismatchError
+from tunekit.core.events import DriverStarted, Event, Rule
+from tunekit.errors import JournalCorruptError, ReplayMismatchError
 
 _COMMANDS = frozenset(get_args(Command))  # isinstance with a union of ten costs a microsecond a record
 
@@ -41,6 +46,7 @@ def replay(records: Iterable[Record], handle: Callable[[Event], list[Command]]) 
         handle: The core, which has seen nothing yet.
 
     Raises:
+        JournalCorruptError: It holds a pattern that nobody should search for.
         ReplayMismatchError: The core decides otherwise than the journal says that it did.
     """
     expected: deque[tuple[Command, Event]] = deque()
@@ -60,6 +66,7 @@ def replay(records: Iterable[Record], handle: Callable[[Event], list[Command]]) 
         event = cast("Event", record)
         if type(event) is DriverStarted:
             expected.clear()  # they died with the driver before
+            _check_rules(event.settings.rules)
         if commands := handle(event):
             expected.extend([(command, event) for command in commands])
         num_events += 1
@@ -69,6 +76,19 @@ def replay(records: Iterable[Record], handle: Callable[[Event], list[Command]]) 
     return Replay(
         num_events=num_events, num_commands=num_commands, unrecorded=tuple(command for command, _ in expected)
     )
+
+
+def _check_rules(rules: Sequence[Rule]) -> None:
+    """Refuse rules that could keep whoever looks at the sweep busy for ever."""
+    bad = next((rule.pattern for rule in rules if not is_searchable(rule.pattern)), None)
+    if bad is not None:
+        raise JournalCorruptError(
+            f"the journal holds a rule about failures with the pattern {shorten(bad)}. To find that it does not fit "
+            "could take for ever, or it is no regular expression, so it is not searched for",
+            hint="If you trust whoever wrote this folder, open it with the version of tunekit that wrote it, which may "
+            "have taken such patterns. `tunekit ls` shows its trials all the same.",
+            pattern=bad,
+        )
 
 
 def _same(computed: Command, recorded: Record) -> bool:
