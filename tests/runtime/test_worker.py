@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -15,7 +16,7 @@ import ray
 
 import tunekit as tk
 from tunekit.core.events import Event, LaunchFailed, Place, TrialRaised, TrialReturned, TrialStarted
-from tunekit.errors import StorageError
+from tunekit.errors import CheckpointError, StorageError
 from tunekit.runtime import worker
 from tunekit.runtime.line.hiring import Contract
 from tunekit.runtime.line.link import Link
@@ -157,6 +158,28 @@ def test_what_was_not_begun_when_the_process_was_told_to_end_is_left_to_another(
     def load() -> Any:
         bench.link.terminate("SIGTERM")
         return bench.load(train)()
+
+    assert bench.serve(load) == []
+
+
+@pytest.mark.parametrize("trouble", ["storage", "import", "config", "checkpoint"])
+def test_what_fails_to_begin_then_is_left_to_another_too(bench: Bench, trouble: str) -> None:
+    """S003-10: its disk may be gone already. No failure is charged, no run ends, no checkpoint is put aside."""
+    spec = AttemptSpec(trial=0, attempt=1, trial_name="t_00000", config={}, resume_from=1)
+    bench.assign(0, spec=b"no pickle" if trouble == "config" else pickle.dumps(spec))
+    trainable, io = bench.load(train)()
+
+    def verify(*_: object) -> Path:
+        bench.link.terminate("SIGTERM")
+        raise CheckpointError("it is not there")
+
+    def load() -> Any:
+        if trouble == "checkpoint":
+            return trainable, SimpleNamespace(verify=verify)
+        bench.link.terminate("SIGTERM")
+        if trouble == "config":
+            return trainable, io
+        raise OSError("gone") if trouble == "storage" else worker.EverywhereError(ImportError("killed"))
 
     assert bench.serve(load) == []
 

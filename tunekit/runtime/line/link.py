@@ -23,7 +23,15 @@ import msgspec
 
 from tunekit.core.cadence import Outlook
 from tunekit.core.commands import ContinueTrial, InterruptTrial, StopTrial, TellOutlook
-from tunekit.core.events import Event, TrialHalted, TrialPreempted, TrialRaised, TrialStarted
+from tunekit.core.events import (
+    Event,
+    LaunchFailed,
+    RestoreFailed,
+    TrialHalted,
+    TrialPreempted,
+    TrialRaised,
+    TrialStarted,
+)
 from tunekit.runtime.line.channel import Preempted
 from tunekit.runtime.line.lease import Lease
 from tunekit.runtime.line.sequence import Inbox, Outbox
@@ -130,7 +138,14 @@ class Link:
     # -- the attempt that runs: Channel --------------------------------------------------------------------------------
 
     def send(self, event: Event) -> None:
-        """Pass an event on soon; wait while the driver is far behind."""
+        """Pass an event on soon; wait while the driver is far behind.
+
+        What a process that was told to end could not begin is nobody's fault: its disks may be gone already, and what
+        it has started may have got the signal, too. Nothing is said of it, and the driver gives it to another process.
+        """
+        if self.termination and isinstance(event, LaunchFailed | RestoreFailed):
+            self._is_over = True
+            return
         if self.termination and isinstance(event, TrialRaised):
             reason = f"{self.termination.reason}, and it raised {event.error.type}: {event.error.message}"
             event = TrialPreempted(trial=event.trial, attempt=event.attempt, reason=reason)
