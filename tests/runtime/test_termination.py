@@ -95,6 +95,19 @@ def test_a_warning_of_the_driver_ends_the_process_after_the_next_row(line: Line,
     assert line.link.next_assignment() is None
 
 
+def test_who_is_to_leave_is_never_told_that_he_may_stay(line: Line) -> None:
+    """User code that asks would begin a step for which there is no time."""
+    line.begin()
+    line.order(Warn(source="AWS", deadline=9e9), Warn(source="advice", ends=False))
+    line.link.flush()
+    assert session._announced is not None
+    assert (session._announced.source, session._announced.ends) == ("AWS", True)
+    line.order(Warn(source="Ray", deadline=8e9))
+    line.link.flush()
+    assert session._announced.deadline == 8e9, "but it hears of a nearer end"
+    session.announce(None)
+
+
 def test_an_idle_process_leaves_when_its_machine_is_to_go(line: Line) -> None:
     line.order(Warn(source="Ray"))
     assert line.link.next_assignment() is None

@@ -354,6 +354,38 @@ def test_a_second_notice_does_not_forget_how_long_rows_take(world: World) -> Non
     assert len(told(world)) == 3
 
 
+@pytest.mark.parametrize("deadline", [1110.0, 1200.0])
+def test_a_second_notice_does_not_have_those_stay_that_were_told_to_leave(world: World, deadline: float) -> None:
+    """Their process ends after the next row whatever it is told: the one with the place, and one that got SIGTERM."""
+    world.pool.ended((world.trial(1), 1))
+    world.pool.give_notice(4, "SIGTERM")
+    world.machines.hear("there", AWS)
+    world.pool.submit(Assign(trial=9, attempt=1, spec=b""), SHAPE)
+    world.pool.plan()
+    assert told(world) == [(2, False), (3, False)], "the place is that of the one who got SIGTERM"
+    world.pool.ended((9, 1))
+    world.pool.lost(4)
+    world.machines.look()
+    assert told(world) == [(2, True)]
+    world.pool.submit(Assign(trial=10, attempt=1, spec=b""), SHAPE)
+    world.pool.plan()
+    world.machines.hear("there", NodeNotice("Ray", deadline=deadline))
+    assert sorted(told(world)) == [(2, True), (3, False)]
+    assert world.machines._stays.keys() == {3}
+
+
+def test_advice_takes_no_notice_back(world: World) -> None:
+    world.machines.hear("there", AWS._replace(deadline=1030.0))
+    assert {ends for _, ends in told(world)} == {True}
+    world.machines.withdraw("there", "AWS")
+    world.machines.hear("there", NodeNotice("AWS rebalance recommendation", ends=False))
+    assert told(world) == [], "they leave all the same"
+    for worker in (2, 3, 4):
+        world.pool.lost(worker)
+    world.machines.look()
+    assert world.machines._going == set()
+
+
 def test_nothing_is_remembered_of_trials_that_have_ended(world: World) -> None:
     """But for those that go on: how long a save took is known at once on the next machine."""
     for worker in (2, 3, 4):

@@ -70,12 +70,15 @@ class Machines:
         """When the newest save of each trial was told of, or its attempt began, and how long that save took."""
         self._stays: dict[int, Stay] = {}
         """Trials that train on, on machines that are to go, by worker."""
+        self._going: set[int] = set()
+        """Workers that were told to leave. Nothing takes that back: their trials are on their way."""
         self._see()
 
     def look(self) -> None:
         """Take note of machines that come and go; called now and then."""
         for node, notice in self._drains.latest.items():
             self.hear(node, notice)
+        self._going &= self._pool.workers.keys()
         if self._stays:
             self._look_after_stays()
         if time.monotonic() - self._seen_at >= _NODES_S:
@@ -149,9 +152,14 @@ class Machines:
             for record in records:
                 self._pool.give_machine_notice(record.id, self._notices.reason(node))
             self._see()
-        num_places = self._pool.num_places()
+        num_places = self._pool.num_places() - self._num_going()
         for worker, saves in self._planned(records, notice):
-            is_busy = bool(self._pool.workers[worker].held)
+            record = self._pool.workers[worker]
+            if self._is_going(record):  # It hears of a nearer deadline, and of nothing that is less than it knows.
+                if notice.ends and not record.process_notice:
+                    self._warn(worker, notice, ends=True, saves=saves)
+                continue
+            is_busy = bool(record.held)
             stays = notice.ends and saves and is_busy and num_places <= 0 and pays(self._window_s(notice))
             num_places -= is_busy
             if stays:
@@ -198,8 +206,11 @@ class Machines:
 
     def _num_going(self) -> int:
         """Return how many trials were told to leave, and have not left."""
-        records = self._pool.workers.values()
-        return sum(bool(record.notice and record.held) and record.id not in self._stays for record in records)
+        return sum(bool(record.held) and self._is_going(record) for record in self._pool.workers.values())
+
+    def _is_going(self, record: WorkerRecord) -> bool:
+        """Return whether a worker was told to leave, or its process to end."""
+        return bool(record.process_notice) or record.id in self._going
 
     def _planned(self, records: list[WorkerRecord], notice: NodeNotice) -> list[tuple[int, bool]]:
         now = self._clock()
@@ -211,6 +222,7 @@ class Machines:
     def _warn(self, worker: int, notice: NodeNotice, *, ends: bool, saves: bool = True) -> None:
         if ends:
             self._stays.pop(worker, None)
+            self._going.add(worker)
         self._mailbox.order(worker, Warn(source=notice.source, deadline=notice.deadline, ends=ends, saves=saves))
 
     def _at_risk(self, record: WorkerRecord, now: float) -> AtRisk:

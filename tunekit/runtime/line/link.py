@@ -398,8 +398,9 @@ class Link:
             case Leave():
                 self._leaves = True
             case Warn():
-                here = socket.gethostname()
-                announce(PreemptionInfo(deadline=order.deadline, source=order.source, node=here, ends=order.ends))
+                if order.ends or not self.termination:  # Who is to leave hears nothing that sounds as if he were not.
+                    here = socket.gethostname()
+                    announce(PreemptionInfo(deadline=order.deadline, source=order.source, node=here, ends=order.ends))
                 if order.ends:
                     self.terminate(f"{order.source}: its machine is taken away", saves=order.saves)
             case Recall():
