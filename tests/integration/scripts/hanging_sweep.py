@@ -1,4 +1,4 @@
-"""A sweep in which one trial stops its own process, one waits for ever, and one computes in C with the lock held.
+"""A sweep of trials that stop their own process, wait for ever, compute in C with the lock held, and are very slow.
 
 Usage: hanging_sweep.py FOLDER [--fine]
 """
@@ -35,6 +35,7 @@ def compute(config: dict[str, Any]) -> None:
 
 
 HANG_S = 6.0
+STEP_S, SLOW_STEP_S = 0.1, 1.0
 TROUBLE = {"stops": stop, "loops": loop, "computes": compute}
 
 
@@ -43,9 +44,19 @@ class Walk(tk.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self.position, self.generator = 0.0, random.Random(config["kind"])
+        self.is_slow = config["kind"] == "crawls" and not config["fine"]
+        self.note_moment()
+
+    def note_moment(self) -> None:
+        """Write down when a slow one moves: the driver's word on its silence is not to be the only one."""
+        if self.is_slow:
+            with (Path(self.config["folder"]) / "crawled").open("a") as moments:
+                moments.write(f"{time.monotonic()}\n")
 
     def step(self) -> dict[str, Any]:
-        time.sleep(0.1)  # so that no trial is brief, and none waits behind one that hangs
+        # so that no trial is brief, and none waits behind one that hangs
+        time.sleep(SLOW_STEP_S if self.is_slow else STEP_S)
+        self.note_moment()
         if self.iteration == 4:
             self.meet_trouble()
         self.position += self.generator.random()
@@ -76,11 +87,11 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--fine", action="store_true")
     options = parser.parse_args()
-    kinds = ["fine", *TROUBLE]
+    kinds = ["fine", *TROUBLE, "crawls"]
     tuner = tk.Tuner(
         Walk,
         param_space={"kind": tk.grid_search(kinds), "folder": options.folder, "fine": options.fine},
-        tune_config=tk.TuneConfig(metric="position", mode="max", seed=1, max_concurrent_trials=4),
+        tune_config=tk.TuneConfig(metric="position", mode="max", seed=1, max_concurrent_trials=5),
         run_config=tk.RunConfig(
             name="walks",
             storage_path=options.folder,
