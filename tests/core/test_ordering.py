@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tunekit.core.events import Event
+from tunekit.core.events import ErrorInfo, Event
 from tunekit.core.sequencer import Sequencer
 from tunekit.schedulers import ASHA
 from tunekit.testing.events import Script, driver, halted, lost, raised, row, saved, started, timer
 from tunekit.testing.sim_pauser import Pauser
 from tunekit.types import LossCause, TrialStatus
+
+OTHER = ErrorInfo(type="CudaError", message="uncorrectable ECC error")
 
 
 def order_of(play: Script) -> Sequencer:
@@ -46,8 +48,22 @@ def test_nor_does_one_that_has_failed() -> None:
 
 @pytest.mark.parametrize(
     ("losses", "is_said"),
-    [((raised(0), raised(0, 2)), False), ((crash(0), raised(0, 2)), True), ((raised(0), crash(0, 2)), True)],
-    ids=["its own exceptions", "a crash, then an exception", "an exception, then a crash"],
+    [
+        ((raised(0), raised(0, 2)), False),
+        ((row(0, 1), raised(0), row(0, 1, 2), raised(0, 2)), False),
+        ((*saved(0, 1), raised(0), started(0, 2, restored_from=1), raised(0, 2)), False),
+        ((row(0, 1), raised(0), raised(0, 2)), True),
+        ((raised(0), row(0, 1, 2), raised(0, 2)), True),
+        ((raised(0), raised(0, 2, error=OTHER)), True),
+        ((raised(0), raised(0, 2, error=OTHER, retryable=False)), True),
+        ((crash(0), raised(0, 2)), True),
+        ((raised(0), crash(0, 2)), True),
+    ],
+    ids=[
+        *("its own exceptions", "always after the same row", "after the same row, from its checkpoint"),
+        *("before the row that it had come to", "after a row that it had not come to", "two exceptions"),
+        *("an exception and a misuse", "a crash, then an exception", "an exception, then a crash"),
+    ],
 )
 def test_a_trial_that_fails_ends_the_promise_only_if_another_run_may_spare_it(
     losses: tuple[Event, ...], *, is_said: bool

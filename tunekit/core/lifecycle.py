@@ -44,7 +44,7 @@ from tunekit.core.exposure import exposed, prepared
 from tunekit.core.failures import is_own_doing, note_loss, signal_in
 from tunekit.core.preparing import on_assigned, on_assigned_in_vain
 from tunekit.core.restoring import as_hopeless, put_aside
-from tunekit.core.retries import again, charge, end, fail, is_spared, leave_slot, note_likeness, pay
+from tunekit.core.retries import again, charge, end, fail, is_spared, leave_slot, note_failure, pay
 from tunekit.core.scheduling import decide, value_of
 from tunekit.core.sequencer import Sequencer
 from tunekit.core.state import State
@@ -243,7 +243,7 @@ def on_raised(state: State, trial: TrialState, event: TrialRaised, out: list[Com
     elif event.retryable:
         charge(state, trial, out)
     else:
-        note_likeness(state, trial)
+        note_failure(state, trial)
         fail(state, trial, out)
 
 
@@ -299,7 +299,7 @@ def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: 
     elif event.retryable:
         pay(state, trial, event.cause, out)
     else:
-        note_likeness(state, trial)
+        note_failure(state, trial)
         fail(state, trial, out)
 
 

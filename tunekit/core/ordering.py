@@ -26,7 +26,7 @@ _MODE: Final = "deterministic mode"
 _CLOCKS: Final = ("time_limit_s", TIME_TOTAL_S)
 """With these words begins the reason of a trial that ended by the clock."""
 _FATES: Final = frozenset({LossCause.RAISED, LossCause.DRIVER_LOST, LossCause.NOT_STARTED})
-"""Losses that cost a trial nothing, or that it meets in any run."""
+"""Losses that cost a trial nothing, or that it may meet in any run."""
 OUTCOMES_OF_CLOCKS: Final = (Outcome.TIME_BUDGET, Outcome.DEADLINE, Outcome.MAX_COST)
 """Of runs that ended at a moment which another run would not have ended at."""
 
@@ -107,8 +107,8 @@ def _end(state: State, order: Sequencer, trial: TrialState, seat: Seat, out: lis
 
 
 def _is_bad_luck(trial: TrialState) -> bool:
-    """Return whether a trial has failed by more than exceptions of its own, which come in any run."""
-    return trial.doom is not None or not {*trial.losses} <= _FATES
+    """Return whether a trial has failed by more than exceptions of its own which come in any run: at one row, alike."""
+    return trial.doom is not None or trial.fails_by_chance or not {*trial.losses} <= _FATES
 
 
 def _decide(state: State, trial: TrialState, seat: Seat, out: list[Command]) -> None:

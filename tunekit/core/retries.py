@@ -21,7 +21,7 @@ from tunekit.core.failures import (
     ruling,
 )
 from tunekit.core.state import State
-from tunekit.core.trial import Fault, TrialState
+from tunekit.core.trial import Failure, Fault, TrialState
 from tunekit.types import Intent, LossCause, Outcome, TrialStatus
 
 _NEARLY_ALL: Final = 0.8
@@ -50,7 +50,7 @@ def pay(state: State, trial: TrialState, cause: LossCause, out: list[Command]) -
 def charge(state: State, trial: TrialState, out: list[Command]) -> None:
     """Charge a failure to the trial, unless a rule of the user answers for it."""
     settings = state.settings
-    note_likeness(state, trial)
+    note_failure(state, trial)
     _suspect(trial)
     rule = _asked(state, trial)
     if rule is not None and not _gives_up(rule) and is_paid(rule, trial):
@@ -85,7 +85,25 @@ def _fail_or_again(state: State, trial: TrialState, out: list[Command], wait_s: 
         again(state, trial)
 
 
-def note_likeness(state: State, trial: TrialState) -> None:
+def note_failure(state: State, trial: TrialState) -> None:
+    """Compare a failure with those before it: of the trial, and of all while none has ever reported anything."""
+    if state.order is not None:
+        _compare(trial)
+    _note_likeness(state, trial)
+
+
+def _compare(trial: TrialState) -> None:
+    """Note whether a trial fails otherwise than it did before: then chance is in it, and another run may be spared."""
+    if trial.error is None:
+        return
+    last = trial.last
+    came_to = last.iteration if last is not None and last.attempt == trial.attempt else trial.resume_from or 0
+    failure = Failure(came_to, likeness(trial.error))
+    trial.fails_by_chance = trial.fails_by_chance or trial.last_failure not in {None, failure}
+    trial.last_failure = failure
+
+
+def _note_likeness(state: State, trial: TrialState) -> None:
     """End the run if nearly all trials that fail do so in the same way, and none has ever reported anything."""
     limit, error = state.settings.max_identical_failures, trial.error
     if limit is None or error is None or state.has_rows:

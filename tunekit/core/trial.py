@@ -73,6 +73,14 @@ class Fault(NamedTuple):
     likeness: Likeness
 
 
+class Failure(NamedTuple):
+    """What tells a failure that comes in any run from others."""
+
+    iteration: int
+    """Of the row after which it came."""
+    likeness: Likeness
+
+
 class Eviction(NamedTuple):
     """Preemptions in a row that have hit a trial on one node, and between which it has come no further."""
 
@@ -140,6 +148,10 @@ class TrialState(msgspec.Struct):
     """Attempts that are said to have been preempted, and were lost by what they did themselves."""
     last_fault: Fault | None = None
     """The newest failure of an attempt that had started from a checkpoint."""
+    last_failure: Failure | None = None
+    """In deterministic mode, the newest failure that was charged."""
+    fails_by_chance: bool = False
+    """In deterministic mode, whether two of these came after different rows, or were not alike."""
     retry_at: float | None = None
     """While PENDING: when it may be launched again, in experiment seconds; None: at once."""
     checkpoints: dict[int, CheckpointState] = msgspec.field(default_factory=dict)

@@ -178,9 +178,11 @@ def returned(trial: TrialId, attempt: int = 1, *, reason: str = "") -> TrialRetu
     return TrialReturned(trial=trial, attempt=attempt, reason=reason)
 
 
-def raised(trial: TrialId, attempt: int = 1, *, retryable: bool = True, fatal: bool = False) -> TrialRaised:
+def raised(
+    trial: TrialId, attempt: int = 1, *, retryable: bool = True, fatal: bool = False, error: ErrorInfo = ERROR
+) -> TrialRaised:
     """Return an exception of user code."""
-    return TrialRaised(trial=trial, attempt=attempt, error=ERROR, retryable=retryable, fatal=fatal)
+    return TrialRaised(trial=trial, attempt=attempt, error=error, retryable=retryable, fatal=fatal)
 
 
 def halted(trial: TrialId, attempt: int = 1) -> TrialHalted:
