@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tunekit.checkpoint import Checkpoint
-from tunekit.core.checkpoints import newest, restorable
+from tunekit.core.checkpoints import newest, restorable, start
 from tunekit.core.metrics import MISSING, flatten, lookup, rank_key, score
 from tunekit.core.restarts import SilentRestart
 from tunekit.core.trial import CheckpointState, CheckpointStatus
@@ -106,13 +106,18 @@ class Result:
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """The newest checkpoint; None if there is none."""
-        entry = newest(self._history.state.checkpoints)
+        """The checkpoint that another attempt would go on from; None if there is none.
+
+        It is the newest, unless that is not to be trusted: two attempts failed from it in the same way, or one saved it
+        that had begun anew. It is the newest all the same if there is no other.
+        """
+        checkpoints = self._history.state.checkpoints
+        entry = start(checkpoints) or newest(checkpoints)
         return None if entry is None else self._handle(entry)
 
     @property
     def best_checkpoints(self) -> list[tuple[Checkpoint, dict[str, Any]]]:
-        """Every checkpoint that retention kept, oldest first, with the row of its iteration. Reads the journal."""
+        """Every checkpoint that was kept, trusted or not, oldest first, each with its row. Reads the journal."""
         entries = restorable(self._history.state.checkpoints)
         rows = {row["training_iteration"]: row for row in self.rows} if entries else {}
         return [(self._handle(entry), rows.get(entry.iteration, {})) for entry in entries]
@@ -162,7 +167,7 @@ class Result:
         if score(row, metric) is None:
             raise NoResultError(
                 f"no checkpoint of trial {self.trial_id} has a finite value of {metric!r}",
-                hint="look at Result.best_checkpoints, or take Result.checkpoint, the newest",
+                hint="look at Result.best_checkpoints, or take Result.checkpoint, which the trial would go on from",
             )
         return checkpoint
 
