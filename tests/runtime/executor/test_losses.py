@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tunekit.core.commands import KillTrial, StopTrial
 from tunekit.core.events import Event, TrialReturned, TrialStarted, WorkerLost
 from tunekit.runtime.executor.heads import Held
 from tunekit.runtime.executor.losses import Departure, FalseStarts, Losses, left_open
@@ -82,6 +83,51 @@ def test_who_was_told_to_end_is_preempted_unless_there_was_another_reason(cause:
     (lost,) = Losses().of([held(1, is_started=True)], Loss(cause, "gone", "SIGKILL"), notice="SIGTERM")
     assert (lost.cause, lost.exit) == (told, "SIGKILL")
     assert lost.detail == ("SIGTERM; gone" if told is LossCause.PREEMPTED else "gone")
+
+
+@pytest.mark.parametrize("cause", [LossCause.CRASHED, LossCause.KILLED, LossCause.OUT_OF_MEMORY])
+def test_whatever_becomes_of_a_worker_whose_machine_is_to_go_is_a_preemption(cause: LossCause) -> None:
+    """S003-10: the machine may vanish without a word, and its trials are ended for their silence."""
+    killed = (1, 1) if cause is LossCause.KILLED else None
+    attempts = [held(1, is_started=True), held(2)]
+    found = Losses().of(attempts, Loss(cause, "gone"), killed, notice="AWS", is_machine=True)
+    assert [(one.cause, one.trial) for one in found] == [(LossCause.PREEMPTED, 1), (LossCause.NOT_STARTED, 2)]
+    assert found[0].detail == "AWS; gone"
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_trial_that_does_not_stop_as_told_is_ended_for_that(*, told: bool) -> None:
+    """Notice or not: the core ends it then. One that is killed for its silence went with its machine."""
+    pool = Pool()
+    pool.see_nodes([Node("n0", {"CPU": 1.0})])
+    pool.submit(Assign(trial=3, attempt=1, spec=b""), shape_of({"CPU": 1}))
+    (worker,) = [record.id for record in pool.plan().start]
+    pool.came_up(worker, pid=100, node="n0")
+    pool.plan()
+    pool.started((3, 1))
+    pool.give_machine_notice(worker, "AWS")
+    events: list[Event] = []
+    departures: list[Departure] = []
+    executor: Any = SimpleNamespace(
+        _pool=pool,
+        _crew=SimpleNamespace(end=lambda record: None),
+        _mailbox=SimpleNamespace(give_up=lambda *args: [], order=lambda *args: None),
+        _losses=Losses(),
+        _deliver=lambda letters: None,
+        _depart=departures.append,
+        _tell=lambda *told: events.extend(told),
+    )
+    executor._pass_on = partial(RayExecutor._pass_on, executor)
+    if told:
+        RayExecutor._stop(executor, StopTrial(trial=3, attempt=1))
+    RayExecutor._kill(executor, KillTrial(trial=3, attempt=1))
+    RayExecutor._finish(executor, *departures)
+    (event,) = events
+    assert isinstance(event, WorkerLost)
+    expected = (
+        (LossCause.KILLED, "it did not stop in time") if told else (LossCause.PREEMPTED, "AWS; nothing was heard of it")
+    )
+    assert (event.cause, event.detail) == expected
 
 
 def test_machines_that_go_away_raise_no_suspicion() -> None:

@@ -226,6 +226,13 @@ def test_attempts_that_are_put_back_come_first_and_in_order() -> None:
     assert assigned(stage.run(9)) == [(1, 0)]
 
 
+def test_what_was_told_to_stop_is_not_given_to_a_worker_that_does_not_know_of_it() -> None:
+    stage = Stage(1)
+    told = Held(Assign(trial=8, attempt=1, spec=b""), is_told_to_stop=True)
+    assert stage.pool.put_back(ONE, [told, Held(Assign(trial=9, attempt=1, spec=b""))]) == [(8, 1)]
+    assert [assign.trial for assign in stage.pool.take_waiting()] == [9]
+
+
 def test_tiny_amounts_are_counted_at_once() -> None:
     stage = Stage(2)
     stage.submit(0, shape=shape_of({"CPU": 1e-9}))

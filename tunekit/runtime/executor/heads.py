@@ -19,6 +19,8 @@ class Held:
     is_announced: bool = False
     """Whether it was said that its worker is at work on it."""
     is_recalled: bool = False
+    is_told_to_stop: bool = False
+    """Whether that was ordered, so that it is no wonder if it is ended."""
     head_s: float = 0.0
     """Of one whose worker is gone before it had started: for how long nothing else was before it."""
 

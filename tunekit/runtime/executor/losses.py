@@ -1,4 +1,11 @@
-"""What becomes of the attempts of a worker that is gone: who is charged, and for what."""
+"""What becomes of the attempts of a worker that is gone: who is charged, and for what.
+
+**Notices.** A process that was told to end is ended in the end, so its crash is a preemption. Of a machine that is to
+go, that holds for whatever becomes of its workers. It may be gone without a word, and all that is seen of that is a
+trial that says nothing any more and is given up for its silence. And when it is announced, all that runs there is saved
+at once, which takes memory. A trial that does hang, or does need too much, will do so on the next machine, too, and is
+charged there. Only what was told to stop and did not is ended for that, notice or not.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +23,8 @@ _MAX_FALSE_STARTS = 3
 """Workers in a row that may die before their first word."""
 _TAKEN_AWAY = frozenset({LossCause.CRASHED, LossCause.START_FAILED, LossCause.NODE_LOST})
 """How the end of a process looks that was told to end: whoever told it ends it in the end."""
+_GONE_WITH_MACHINE = _TAKEN_AWAY | {LossCause.KILLED, LossCause.OUT_OF_MEMORY}
+"""How it may look where all of the machine is to go."""
 _OWN_FAULTS = frozenset({LossCause.CRASHED, LossCause.START_FAILED})
 """A machine that was taken away, or that was never there, says nothing about the next worker."""
 
@@ -58,6 +67,7 @@ class Losses:
         *,
         node: str = "",
         notice: str = "",
+        is_machine: bool = False,
     ) -> list[WorkerLost]:
         """Return the losses of all attempts that a worker had, in the order in which it would have run them.
 
@@ -67,8 +77,10 @@ class Losses:
             killed: The attempt for whose sake we ended it, if we did: no other one pays for that.
             node: Where the worker was.
             notice: Who had told its process to end, if anybody had: however it came to its end, it was taken away.
+            is_machine: Whether all of its machine was to go.
         """
-        if notice and loss.cause in _TAKEN_AWAY:
+        is_stopped = any(one.is_told_to_stop for one in held if one.key == killed)
+        if notice and not is_stopped and loss.cause in (_GONE_WITH_MACHINE if is_machine else _TAKEN_AWAY):
             loss = Loss(LossCause.PREEMPTED, f"{notice}; {loss.detail}", loss.exit)
         if killed is not None:
             spared = Loss(LossCause.NOT_STARTED, "its worker was ended for the sake of another trial")

@@ -161,12 +161,13 @@ class Pool:
         """Have attempts that were not begun wait again, before all others.
 
         Returns:
-            Those that cannot: whoever was told that a worker is at work on them would take the wait for a hang.
+            Those that cannot: whoever was told that a worker is at work on them would take the wait for a hang; and the
+            next worker would not know of an order to stop.
         """
         open_ones = [one for one in held if not one.is_started]
-        again = [one.assign for one in open_ones if not one.is_announced]
+        again = [one.assign for one in open_ones if not (one.is_announced or one.is_told_to_stop)]
         self._waiting.setdefault(shape, deque()).extendleft(reversed(again))
-        return [one.key for one in open_ones if one.is_announced]
+        return [one.key for one in open_ones if one.is_announced or one.is_told_to_stop]
 
     def take_assigned(self) -> list[TrialAssigned]:
         """Return what is new of attempts before which nothing else is to be done by their worker."""

@@ -198,10 +198,13 @@ class RayExecutor:
             self._pool.submit(*prepared)
 
     def _stop(self, command: StopTrial) -> None:
-        if self._pool.withdraw((command.trial, command.attempt)):
+        key = (command.trial, command.attempt)
+        if self._pool.withdraw(key):
             self._tell(TrialHalted(trial=command.trial, attempt=command.attempt))
-        else:
-            self._pass_on(command)
+            return
+        if (record := self._pool.holder(key)) is not None:
+            record.held[key].is_told_to_stop = True
+        self._pass_on(command)
 
     def _pass_on(self, command: ContinueTrial | TellOutlook | StopTrial | InterruptTrial) -> None:
         record = self._pool.holder((command.trial, command.attempt))
@@ -217,7 +220,8 @@ class RayExecutor:
             return
         if key == next(iter(record.held)):
             self._crew.end(record)
-            self._depart(Departure(record.id, Loss(LossCause.KILLED, "it did not stop in time"), killed=key))
+            why = "it did not stop in time" if record.held[key].is_told_to_stop else "nothing was heard of it"
+            self._depart(Departure(record.id, Loss(LossCause.KILLED, why), killed=key))
         else:  # It waits behind another one, which must not die for it.
             self._mailbox.order(record.id, Recall(trial=command.trial, attempt=command.attempt))
             self._pool.ended(key)
@@ -324,7 +328,9 @@ class RayExecutor:
             message = f"workers die before their first word: {departure.loss.detail}"
             error = ErrorInfo(type="WorkerStartError", message=message, hint="the logs of Ray say more")
             self._fail_waiting(error, record.shape, fatal=True)
-        self._tell(*self._losses.of(held, departure.loss, departure.killed, node=record.node, notice=record.notice))
+        about: dict[str, Any] = {"node": record.node, "notice": record.notice}
+        about["is_machine"] = bool(record.machine_notice)
+        self._tell(*self._losses.of(held, departure.loss, departure.killed, **about))
 
     def _fail_waiting(self, error: ErrorInfo, shape: Shape | None = None, *, fatal: bool) -> None:
         """Fail what waits for a worker for good; with it the run, if the reason is none of the trials'."""
