@@ -136,6 +136,16 @@ def test_machines_that_go_away_raise_no_suspicion() -> None:
     assert causes(losses, [held(1)], Loss(LossCause.NODE_LOST, "")) == [LossCause.NOT_STARTED]
 
 
+@pytest.mark.parametrize("cause", [LossCause.NODE_LOST, LossCause.START_FAILED, LossCause.PREEMPTED])
+def test_what_raises_no_suspicion_uses_up_no_benefit_of_the_doubt(cause: LossCause) -> None:
+    """S003-10: the first crash at its door spares a trial, however often its machine was taken away before that."""
+    losses = Losses()
+    causes(losses, [held(1)], Loss(cause, ""))
+    losses.of([held(1)], CRASH, notice="AWS", is_machine=True)
+    assert causes(losses, [held(1)]) == [LossCause.NOT_STARTED]
+    assert causes(losses, [held(1)]) == [LossCause.START_FAILED]
+
+
 def test_who_is_killed_before_he_started_is_killed() -> None:
     assert causes(Losses(), [held(1), held(2)], Loss(LossCause.KILLED, "")) == [LossCause.KILLED, LossCause.NOT_STARTED]
 

@@ -25,6 +25,8 @@ _TAKEN_AWAY = frozenset({LossCause.CRASHED, LossCause.START_FAILED, LossCause.NO
 """How the end of a process looks that was told to end: whoever told it ends it in the end."""
 _GONE_WITH_MACHINE = _TAKEN_AWAY | {LossCause.KILLED, LossCause.OUT_OF_MEMORY}
 """How it may look where all of the machine is to go."""
+_SUSPICIOUS = frozenset({LossCause.CRASHED, LossCause.OUT_OF_MEMORY})
+"""What the trial may have brought about that the worker was about to run."""
 _OWN_FAULTS = frozenset({LossCause.CRASHED, LossCause.START_FAILED})
 """A machine that was taken away, or that was never there, says nothing about the next worker."""
 
@@ -92,9 +94,9 @@ class Losses:
             return Loss(LossCause.NOT_STARTED, loss.detail, loss.exit)
         if one.is_started or loss.cause is LossCause.KILLED:
             return loss
-        trial = one.assign.trial
-        self._strikes[trial] += 1
-        is_suspect = self._strikes[trial] > 1 and loss.cause in {LossCause.CRASHED, LossCause.OUT_OF_MEMORY}
+        if loss.cause in _SUSPICIOUS:
+            self._strikes[one.assign.trial] += 1
+        is_suspect = loss.cause in _SUSPICIOUS and self._strikes[one.assign.trial] > 1
         return Loss(LossCause.START_FAILED if is_suspect else LossCause.NOT_STARTED, loss.detail, loss.exit)
 
 
