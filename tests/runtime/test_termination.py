@@ -23,11 +23,12 @@ def line() -> Line:
 def test_what_user_code_raises_when_the_process_is_terminated_is_no_fault_of_its_own(line: Line) -> None:
     line.begin()
     line.hear()
-    error = TrialRaised(trial=1, attempt=1, error=ErrorInfo(type="SystemExit", message=""))
+    error = TrialRaised(trial=1, attempt=1, error=ErrorInfo(type="SystemExit", message=""), blocked_s=4.0)
     line.link.terminate("SIGTERM")
     line.link.send(error)
     line.link.deliver(0.1)
-    assert line.hear() == [TrialPreempted(trial=1, attempt=1, reason="SIGTERM, and it raised SystemExit: ")]
+    told = TrialPreempted(trial=1, attempt=1, reason="SIGTERM, and it raised SystemExit: ", blocked_s=4.0)
+    assert line.hear() == [told], "what it waited for saves is counted as such"
     assert line.link.next_assignment() is None, "it takes nothing more, and says so at once"
 
 

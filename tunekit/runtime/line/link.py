@@ -148,7 +148,7 @@ class Link:
             return
         if self.termination and isinstance(event, TrialRaised):
             reason = f"{self.termination.reason}, and it raised {event.error.type}: {event.error.message}"
-            event = TrialPreempted(trial=event.trial, attempt=event.attempt, reason=reason)
+            event = TrialPreempted(trial=event.trial, attempt=event.attempt, reason=reason, blocked_s=event.blocked_s)
         with self._state:
             self._said.append(event)
             backlog = self._outbox.weight + len(self._said)
