@@ -51,7 +51,7 @@ def test_what_hangs_is_tried_again_and_the_table_is_that_of_an_undisturbed_sweep
     """S003-12: a hang costs one failure of the trial and at most one interval between checkpoints.
 
     On a machine that stands still for seconds, the others may be taken for hung as well: but only then. So the slow one
-    must be left alone if it never paused for longer than half of the timeout: the rest is for its words to arrive.
+    must be left alone if it never paused for more than two thirds of the timeout: the rest is for its words to arrive.
     """
     (tmp_path / "fine").mkdir()
     (tmp_path / "hanging").mkdir()
@@ -64,7 +64,7 @@ def test_what_hangs_is_tried_again_and_the_table_is_that_of_an_undisturbed_sweep
     assert {STOPS, LOOPS} <= set(kills)
     assert all(silence_s >= HANG_S for _, silence_s in silences(records))
     assert sweeps.attempts(experiment) == {trial: 1 + kills[trial] for trial in TRIALS}
-    assert longest_pause(tmp_path / "hanging" / "crawled") > HANG_S / 2 or not kills[CRAWLS]
+    assert longest_pause(tmp_path / "hanging" / "crawled") > HANG_S * 2 / 3 or not kills[CRAWLS]
     again = [record.resume_from for record in records if isinstance(record, LaunchTrial) and record.attempt == 2]
     assert all(start in {2, 4} for start in again) or kills.total() > 2, again
     assert sweeps.table(experiment) == sweeps.table(tmp_path / "fine" / "walks")

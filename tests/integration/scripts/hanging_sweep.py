@@ -35,7 +35,8 @@ def compute(config: dict[str, Any]) -> None:
 
 
 HANG_S = 6.0
-STEP_S, SLOW_STEP_S = 0.1, 1.0
+STEP_S, SLOW_STEP_S = 0.1, 2.5
+"""A slow step takes longer than a suspect is listened to, or being taken for hung would have no consequence."""
 TROUBLE = {"stops": stop, "loops": loop, "computes": compute}
 
 
@@ -55,7 +56,7 @@ class Walk(tk.Trainable):
 
     def step(self) -> dict[str, Any]:
         # so that no trial is brief, and none waits behind one that hangs
-        time.sleep(SLOW_STEP_S if self.is_slow else STEP_S)
+        time.sleep(SLOW_STEP_S if self.is_slow and self.iteration < 4 else STEP_S)
         self.note_moment()
         if self.iteration == 4:
             self.meet_trouble()
