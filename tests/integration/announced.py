@@ -83,8 +83,8 @@ class World:
 
 
 def told(world: World) -> list[tuple[int, bool]]:
-    """Return who was told since the last time, and whether to leave."""
-    orders = [(worker, order.ends) for worker, order in world.mailbox.orders]
+    """Return who was warned since the last time, and whether to leave."""
+    orders = [(worker, order.ends) for worker, order in world.mailbox.orders if not order.is_withdrawn]
     world.mailbox.orders.clear()
     return orders
 

@@ -109,6 +109,16 @@ def test_who_is_to_leave_is_never_told_that_he_may_stay(line: Line) -> None:
     session.announce(None)
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_notice_that_is_taken_back_is_forgotten_unless_the_process_leaves(line: Line, *, leaves: bool) -> None:
+    """Trials to come would be saved at their first row, for a notice that nobody gives any more."""
+    line.begin()
+    line.order(Warn(source="AWS", deadline=9e9, ends=leaves), Warn(source="AWS", is_withdrawn=True))
+    line.link.flush()
+    assert (session._announced is not None) is leaves
+    session.announce(None)
+
+
 def test_an_idle_process_leaves_when_its_machine_is_to_go(line: Line) -> None:
     line.order(Warn(source="Ray"))
     assert line.link.next_assignment() is None

@@ -153,6 +153,8 @@ def test_a_notice_that_is_taken_back_has_its_trials_stay_for_good(world: World) 
     told(world)
     world.machines.withdraw("there", "Azure")
     assert not world.workers[2].notice
+    calm = Warn(source="Azure", is_withdrawn=True)
+    assert world.mailbox.orders == [(2, calm), (3, calm), (4, calm)], "or each trial to come would be saved for nothing"
     assert world.pool.capacity() == 4
     world.now = 1110.0
     world.machines.look()
@@ -196,6 +198,8 @@ def test_advice_to_leave_does_not_keep_a_notice_that_is_taken_back(world: World)
     world.machines.hear("there", AWS)
     told(world)
     world.machines.withdraw("there", "AWS")
+    assert [order.source for _, order in world.mailbox.orders] == ["AWS rebalance recommendation"] * 3
+    assert told(world) == [(2, False), (3, False), (4, False)]
     assert world.machines.leaving == []
     assert not any(record.notice or record.is_leaving for record in world.workers.values())
     world.now = 1110.0
@@ -296,6 +300,7 @@ def test_advice_takes_no_notice_back(world: World) -> None:
     world.machines.hear("there", AWS._replace(deadline=1030.0))
     assert {ends for _, ends in told(world)} == {True}
     world.machines.withdraw("there", "AWS")
+    assert world.mailbox.orders == []
     world.machines.hear("there", NodeNotice("AWS rebalance recommendation", ends=False))
     assert told(world) == [], "they leave all the same"
     for worker in (2, 3, 4):

@@ -130,7 +130,18 @@ class Machines:
             for record in self._staying(node):
                 del self._stays[record.id]
                 self._pool.give_machine_notice(record.id, "")
+            self._take_back(source, node)
         self._see()
+
+    def _take_back(self, source: str, node: str) -> None:
+        """Tell those that have not left what holds now: nothing, or that the machine may go."""
+        records = [record for record in self._pool.workers.values() if record.is_up and record.node == node]
+        if self._notices.of(node) is not None:
+            self._tell(records, node)
+            return
+        for record in records:
+            if not self._is_going(record):
+                self._mailbox.order(record.id, Warn(source=source, is_withdrawn=True))
 
     def came_up(self, record: WorkerRecord) -> None:
         """Tell a worker of which a machine it is on, if that is to go."""

@@ -397,6 +397,9 @@ class Link:
                 self._queue.append(order)
             case Leave():
                 self._leaves = True
+            case Warn(is_withdrawn=True):
+                if not self.termination:  # Else it leaves all the same.
+                    announce(None)
             case Warn():
                 if order.ends or not self.termination:  # Who is to leave hears nothing that sounds as if he were not.
                     here = socket.gethostname()

@@ -96,7 +96,7 @@ class Leave(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="le
 
 
 class Warn(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="warn"):
-    """The machine of this process is to go, or may be."""
+    """The machine of this process is to go, or may be; or is to stay after all."""
 
     source: str
     deadline: float | None = None
@@ -105,6 +105,8 @@ class Warn(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="war
     """Whether the process is to end after the next row, in peace. False: it saves that row, and goes on."""
     saves: bool = True
     """Whether there is time to save."""
+    is_withdrawn: bool = False
+    """Whether nothing of the kind is said any more."""
 
 
 Order: TypeAlias = Assign | Recall | Leave | Warn | ContinueTrial | TellOutlook | StopTrial | InterruptTrial
