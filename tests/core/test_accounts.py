@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunekit.core.accounts import Accounts
-from tunekit.core.books import NO_LOSS, PAUSED, REFUSED
+from tunekit.core.books import BEGAN_ANEW, NO_LOSS, PAUSED, REFUSED
 from tunekit.core.codec import Record
 from tunekit.core.events import Event, Place, TrialPreempted, WorkerLost
 from tunekit.core.experiment import Experiment
@@ -18,6 +18,7 @@ from tunekit.schedulers import ASHA
 from tunekit.testing.events import (
     Script,
     assigned,
+    capacity,
     driver,
     halted,
     interrupted,
@@ -182,6 +183,27 @@ def test_an_attempt_that_was_paused_before_its_first_row_trained_for_nothing(pla
     assert spent(play) == {NO_LOSS: {"useful": 12.0}}, "nobody knows yet"
     play(at(12, driver(2, num_trials=1)), at(12, msgspec.structs.replace(play.history[1][0])))
     assert spent(play) == {PAUSED: {"recomputed": 12.0}}
+
+
+@pytest.mark.parametrize("ending", [halted(0, 2), returned(0, 2)], ids=["halted", "returned"])
+def test_an_attempt_that_is_stopped_because_it_began_anew_is_a_cause_of_its_own(ending: Event) -> None:
+    """Nobody has paused it. Before that it was: this stays a pause, also where to begin anew is no failure."""
+    play = Script()
+    play.begin(metric="loss", silent_restart="fail")
+    play(at(0, started(0)))
+    for i in range(1, 4):
+        play(at(10 * i, row(0, i, metrics={"loss": 1 / i})))
+    play(staged(0, 3), published(0, 3), at(31, interrupted()), at(32, row(0, 4)), at(33, halted(0)))
+    again = {"num_trials": 1, "metric": "loss", "silent_restart": "fail", "resume_errored": True}
+    play(at(33, driver(2, **again)), at(35, capacity(1)), at(37, started(0, 2, restored_from=3), took_s=1.0))
+    for i in range(1, 4):
+        play(at(37 + 10 * i, row(0, 3 + i, 2, metrics={"loss": 1 / i})))
+    play(at(68, ending))
+    assert play.trial(0).status is TrialStatus.FAILED
+    paused = {"recomputed": 3.0, "queued": 1.0, "restoring": 1.0}
+    assert spent(play) == {NO_LOSS: {"useful": 61.0}, PAUSED: paused}, "what a failed trial did may still be of use"
+    play(at(70, driver(3, **again)), at(71, capacity(1)), at(72, started(0, 3, restored_from=3)))
+    assert spent(play) == {NO_LOSS: {"useful": 30.0}, PAUSED: paused, BEGAN_ANEW: {"recomputed": 31.0, "queued": 1.0}}
 
 
 @pytest.mark.parametrize(

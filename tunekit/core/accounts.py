@@ -14,8 +14,9 @@ these seconds is exactly one of
   on, or it came to no row before the attempt was lost.
 
 **Causes.** Training that is recomputed, and the seconds queued and restoring of the attempt that does it again, are
-entered under the loss: a ``LossCause``, ``PAUSED`` if the attempt was told to give its place away, or ``REFUSED`` if it
-ended the whole run, which is no loss. What would have been spent without any of them is entered under ``NO_LOSS``.
+entered under the loss: a ``LossCause``, ``PAUSED`` if the attempt was told to give its place away, ``BEGAN_ANEW`` if it
+was stopped because it had made nothing of its checkpoint where that is not wanted, or ``REFUSED`` if it ended the whole
+run, which is no loss. What would have been spent without any of them is entered under ``NO_LOSS``.
 
 **Two clocks.** How much time has passed, the driver's clock says; what it went into, the worker's. Let D be the
 driver's seconds between two arrivals of rows, and let the rows that came with the later one say that they took tᵢ, that
@@ -33,7 +34,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, get_args
 
-from tunekit.core.books import NO_LOSS, PAUSED, REFUSED, Book, Lease, Spent, micros, summed
+from tunekit.core.books import BEGAN_ANEW, NO_LOSS, PAUSED, REFUSED, Book, Lease, Spent, micros, summed
 from tunekit.core.commands import Command, ContinueTrial, KillTrial, LaunchTrial, StopTrial
 from tunekit.core.events import (
     DriverStarted,
@@ -57,6 +58,7 @@ from tunekit.types import LossCause, TrialId
 _Ending = TrialReturned | TrialRaised | TrialHalted | TrialPreempted | WorkerLost | LaunchFailed | RestoreFailed
 _COMMANDS: Final = frozenset(get_args(Command))
 _IN_PEACE: Final[dict[type, str]] = {TrialReturned: NO_LOSS, TrialHalted: PAUSED}
+"""How an attempt has ended that was not lost, which is of interest if the trial is launched again."""
 
 
 class Accounts:
@@ -74,6 +76,7 @@ class Accounts:
         self._books: dict[TrialId, Book] = {}
         self._own_doings = None if trials is None else {trial.trial: trial.own_doings for trial in trials}
         self._max_futile: int | None = None
+        self._may_begin_anew = True
         self._at = 0.0
         """When the newest event happened."""
         for record in records:
@@ -136,6 +139,7 @@ class Accounts:
     def _begin_anew(self, settings: Settings) -> None:
         """End what was under way when the driver died: when the newest event happened, as far as anybody knows."""
         self._max_futile = settings.max_futile_preemptions
+        self._may_begin_anew = settings.silent_restart != "fail"
         for book in self._books.values():
             if book.lease is None:
                 book.evicted = None if settings.resume_errored or settings.restart_errored else book.evicted
@@ -201,6 +205,7 @@ class Accounts:
             lease.until = command.until
         else:
             lease.is_stopping = True
+            lease.is_ending = lease.is_ending or not command.pause
 
     def _on_kill(self, command: KillTrial) -> None:
         """Note that a trial which nobody has told to stop is killed: it is silent."""
@@ -212,7 +217,7 @@ class Accounts:
         if found is None:
             return
         book, lease = found
-        peace = _IN_PEACE.get(type(event))
+        peace = self._peace_of(event, lease)
         is_fatal = getattr(event, "fatal", False)
         cause = None if peace else REFUSED if is_fatal else str(self._cause_of(event, book, lease))
         self._end(book, lease, cause, getattr(event, "blocked_s", 0.0), getattr(event, "took_s", 0.0))
@@ -220,6 +225,15 @@ class Accounts:
             book.cause, book.lease = peace or NO_LOSS, None
         else:
             book.lose(cause, is_fatal=is_fatal)
+
+    def _peace_of(self, event: _Ending, lease: Lease) -> str | None:
+        """Return how an attempt has ended that was not lost; None: it was.
+
+        A trial that was told to stop for good has come to its end. If it is launched again after all, it had failed:
+        it was stopped because it had begun anew.
+        """
+        peace = _IN_PEACE.get(type(event))
+        return BEGAN_ANEW if peace and lease.is_ending and not self._may_begin_anew else peace
 
     def _cause_of(self, event: _Ending, book: Book, lease: Lease) -> LossCause:
         """Return why an attempt was lost, as the core calls it."""

@@ -11,6 +11,7 @@ from tunekit.core.trial import Eviction
 
 NO_LOSS: Final = "no loss"
 PAUSED: Final = "paused"
+BEGAN_ANEW: Final = "began anew"
 REFUSED: Final = "refused"
 
 
@@ -85,6 +86,8 @@ class Lease:
     is_held: bool = False
     """Whether it stands at its horizon."""
     is_stopping: bool = False
+    is_ending: bool = False
+    """Whether it was told to stop for good."""
     is_hung: bool = False
     """Whether it is being killed for its silence."""
 

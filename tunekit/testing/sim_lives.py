@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunekit.core.books import NO_LOSS, PAUSED
+from tunekit.core.books import BEGAN_ANEW, NO_LOSS, PAUSED
 from tunekit.core.codec import Record
-from tunekit.core.commands import LaunchTrial
+from tunekit.core.commands import LaunchTrial, StopTrial
 from tunekit.core.events import (
     DriverStarted,
     Event,
@@ -51,6 +51,10 @@ class Life:
     rows: set[int] = field(default_factory=set)
     is_started: bool = False
     is_assigned: bool = False
+    may_begin_anew: bool = True
+    """Whether nobody stops it if it makes nothing of its checkpoint."""
+    is_ending: bool = False
+    """Whether it was told to stop, and not only to give its place away."""
     end: Event | None = None
 
     @property
@@ -58,6 +62,8 @@ class Life:
         """How it ended."""
         if isinstance(self.end, WorkerLost | LaunchFailed):
             return str(self.end.cause)
+        if self.is_in_peace and self.is_ending and not self.may_begin_anew:
+            return BEGAN_ANEW
         return str(_CAUSES[type(self.end)])
 
     @property
@@ -86,12 +92,15 @@ def lives_of(records: Sequence[Record]) -> list[Life]:
     lives: list[Life] = []
     live: dict[TrialId, Life] = {}
     now = 0.0
+    may_begin_anew = True
     for record in records:
         if isinstance(record, LaunchTrial):
-            life = Life(record.trial, record.attempt, record.resume_from, now, now)
+            life = Life(record.trial, record.attempt, record.resume_from, now, now, may_begin_anew=may_begin_anew)
             live[record.trial] = life
             lives.append(life)
             continue
+        if isinstance(record, StopTrial) and not record.pause and record.trial in live:
+            live[record.trial].is_ending = True
         at = getattr(record, "at", None)
         if at is None:  # A command.
             continue
@@ -99,6 +108,7 @@ def lives_of(records: Sequence[Record]) -> list[Life]:
             for life in live.values():
                 life.end, life.ended_at = record, now
             live.clear()
+            may_begin_anew = record.settings.silent_restart != "fail"
         now = at
         if type(record) in _NEWS:
             _hear(live, record, now)
