@@ -236,6 +236,28 @@ def test_a_machine_that_is_there_long_after_its_time_stays(world: World) -> None
     assert world.machines.leaving == ["here"]
 
 
+def test_a_notice_that_was_just_heard_is_not_forgotten_whatever_the_clocks_say(world: World) -> None:
+    """That of the driver may be far ahead of the cloud's: the machine goes, and its workers went with it."""
+    late = NodeNotice("AWS", deadline=world.now - 1000.0)
+    world.machines.hear("there", late)
+    assert {ends for _, ends in told(world)} == {True}
+    for world.now in (1290.0, 1580.0):
+        world.machines._see()
+        assert world.machines.leaving == ["there"]
+        world.machines.hear("there", late)
+    world.now = 1881.0
+    world.machines._see()
+    assert world.machines.leaving == []
+
+
+def test_a_time_that_is_over_when_it_is_heard_is_soon(world: World) -> None:
+    """One clock is wrong, since the machine still speaks; so there is time to save."""
+    for worker in (2, 3, 4):
+        world.save(worker, took_s=5.0)
+    world.machines.told(world.workers[2], MachineNotice(source="AWS", deadline=world.now - 60.0))
+    assert {(order.deadline, order.saves) for _, order in world.mailbox.orders} == {(1030.0, True)}
+
+
 def test_what_a_worker_has_heard_is_about_its_own_machine(world: World) -> None:
     world.machines.told(world.workers[2], MachineNotice(source="Azure"))
     assert world.machines.leaving == ["there"]
@@ -320,9 +342,9 @@ def test_nothing_is_remembered_of_trials_that_have_ended(world: World) -> None:
 
 def test_the_gravest_notice_counts() -> None:
     notices = Notices()
-    notices.hear("n", NodeNotice("rebalance", deadline=1.0, ends=False))
-    notices.hear("n", NodeNotice("Ray"))
-    notices.hear("n", NodeNotice("AWS", deadline=9.0))
+    notices.hear("n", NodeNotice("rebalance", deadline=1.0, ends=False), 0.0)
+    notices.hear("n", NodeNotice("Ray"), 0.0)
+    notices.hear("n", NodeNotice("AWS", deadline=9.0), 0.0)
     assert notices.of("n") == NodeNotice("AWS", deadline=9.0)
 
 

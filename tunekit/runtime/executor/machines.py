@@ -103,7 +103,7 @@ class Machines:
 
     def hear(self, node: str, notice: NodeNotice) -> None:
         """Take in that a machine is to go, or may be, and tell its workers."""
-        if self._notices.hear(node, notice):
+        if self._notices.hear(node, notice, self._clock()):
             self._tell([record for record in self._pool.workers.values() if record.is_up and record.node == node], node)
 
     def told(self, record: WorkerRecord | None, said: MachineNotice) -> None:
@@ -113,7 +113,8 @@ class Machines:
         if said.is_withdrawn:
             self.withdraw(record.node, said.source)
         else:
-            is_guess = said.deadline is None and said.ends
+            is_over = said.deadline is None or said.deadline <= self._clock()  # By our clock, and yet it speaks.
+            is_guess = is_over and said.ends
             deadline = self._guess(record.node, said.source) if is_guess else said.deadline
             self.hear(record.node, NodeNotice(said.source, deadline, ends=said.ends))
 

@@ -2,7 +2,8 @@
 
 A notice is remembered, whatever is said of its machine later: Ray calls a machine's end a preemption only if it comes
 after the deadline, and a machine that goes a second early was taken away no less. Only who gave a notice can take it
-back; and of a machine that is there long after its time, it is forgotten.
+back; and of a machine that is there long after its time, it is forgotten. That time is at least the one at which the
+notice was heard last: the cloud's clock and ours may differ by any amount.
 """
 
 from __future__ import annotations
@@ -33,9 +34,12 @@ class Notices:
     def __init__(self) -> None:
         """Begin with none."""
         self._notices: dict[str, dict[str, NodeNotice]] = {}
+        self._heard_at: dict[tuple[str, str], float] = {}
+        """When each was heard last, by machine and source."""
 
-    def hear(self, node: str, notice: NodeNotice) -> bool:
+    def hear(self, node: str, notice: NodeNotice, now: float) -> bool:
         """Take a notice in, and return whether it is news."""
+        self._heard_at[node, notice.source] = now
         known = self._notices.setdefault(node, {})
         is_news = known.get(notice.source) != notice
         known[notice.source] = notice
@@ -54,7 +58,9 @@ class Notices:
         for node in alive:
             notices = self._notices.get(node, {})
             for source, notice in list(notices.items()):
-                if source != but and notice.deadline is not None and now > notice.deadline + _OVERDUE_S:
+                if source == but or notice.deadline is None:
+                    continue
+                if now > max(notice.deadline, self._heard_at[node, source]) + _OVERDUE_S:
                     del notices[source]
 
     def of(self, node: str) -> NodeNotice | None:
