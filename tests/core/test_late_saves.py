@@ -16,7 +16,7 @@ from tunekit.core.commands import (
     PublishCheckpoint,
     StopTrial,
 )
-from tunekit.core.events import CheckpointStaged, Event
+from tunekit.core.events import CheckpointStaged, Event, StopRequested
 from tunekit.core.trial import CheckpointStatus
 from tunekit.schedulers import ASHA
 from tunekit.testing.events import (
@@ -29,6 +29,7 @@ from tunekit.testing.events import (
     interrupted,
     lost,
     missing,
+    preempted,
     publish_failed,
     published,
     raised,
@@ -158,6 +159,40 @@ def test_a_trial_that_saves_is_not_taken_for_stuck(play: Script) -> None:
 def test_patience_never_shortens_a_grace(play: Script) -> None:
     play.begin(stop_grace_s=10.0, save_grace_s=0.0)
     play(started(0), row(0, 1), interrupted(), saving(0))
+    assert play.experiment.next_deadline() == 10
+
+
+@pytest.mark.parametrize("stop", [StopRequested(at=107.0), timer(107.0)])
+def test_a_trial_that_is_at_its_last_save_when_it_is_stopped_keeps_its_patience(play: Script, stop: Event) -> None:
+    """It leaves its machine, say, and then the run is interrupted, or its time limit is over."""
+    play.begin(stop_grace_s=10.0, save_grace_s=100.0, saves_at_end=True, time_limit_s=107.0)
+    play(started(0), row(0, 1), timer(99.0), saving(0, final=True), timer(103.0), saving(0))
+    assert isinstance(play(stop)[0], StopTrial)
+    assert play.experiment.next_deadline() == 203
+    play(staged(0, 1), preempted(0), published(0, 1))
+    assert play.trial(0).checkpoints[1].status is CheckpointStatus.PUBLISHED
+
+
+def test_a_stop_long_after_has_its_own_grace(play: Script) -> None:
+    play.begin(stop_grace_s=10.0, save_grace_s=20.0)
+    play(started(0), row(0, 1), saving(0, final=True), StopRequested(at=15.0))
+    assert play.experiment.next_deadline() == 25
+
+
+def test_a_save_in_the_middle_of_a_trial_is_forgotten(play: Script) -> None:
+    """It may have ended long ago, and nobody would have said so; and so journals of earlier versions have it."""
+    play.begin(stop_grace_s=10.0, save_grace_s=100.0)
+    play(started(0), row(0, 1), saving(0), interrupted())
+    assert play.experiment.next_deadline() == 10
+
+
+def test_patience_ends_with_a_row_and_with_the_attempt(play: Script) -> None:
+    play.begin(stop_grace_s=10.0, save_grace_s=100.0, max_failures=-1)
+    play(started(0), row(0, 1), saving(0, final=True), row(0, 2), interrupted())
+    assert play.experiment.next_deadline() == 10
+    play(halted(0), driver(2, num_trials=1, max_failures=-1), capacity(1))
+    play(started(0, 2), row(0, 1, 2), saving(0, 2, final=True), lost(0, 2))
+    play(started(0, 3), row(0, 1, 3), interrupted())
     assert play.experiment.next_deadline() == 10
 
 

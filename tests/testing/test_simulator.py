@@ -56,6 +56,11 @@ def test_five_hundred_seeds(block: int) -> None:
     assert sum(report.attempts >= 10 and report.lost >= report.attempts / 2 for report in reports) > 5
 
 
+def test_who_leaves_its_machine_has_time_for_its_last_save() -> None:
+    """It leaves while the order to stop is on its way to it, and saves for longer than a stop is given."""
+    assert Simulation(7301245).run().attempts > 1
+
+
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("fate", ["before", "torn", "after"])
 def test_the_driver_dies_at_every_commit(name: str, fate: str) -> None:

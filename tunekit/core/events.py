@@ -300,10 +300,13 @@ class TrialPreempted(_Ending, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class TrialSaving(_TrialEvent, frozen=True, kw_only=True, omit_defaults=True, tag="trial_saving"):
-    """The trial waits until its saves are finished: it is busy, not stuck. Said when it stopped as it was told.
+    """The trial waits until its saves are finished: it is busy, not stuck. Said whenever it comes to its end.
 
     Where silence is taken for a hang, it is said again and again, and also in the middle of a trial.
     """
+
+    final: bool = False
+    """Whether the attempt ends once they are finished."""
 
 
 class WorkerLost(_Beginning, frozen=True, kw_only=True, omit_defaults=True, tag="worker_lost"):

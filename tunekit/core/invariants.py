@@ -139,6 +139,8 @@ def _check_trial(trial: TrialState) -> Iterator[str]:
         yield "has a deadline although it is not stopping"
     if trial.status is TrialStatus.STOPPING and trial.deadline is None and trial.escalation < 2:  # noqa: PLR2004 (2: killed)
         yield "is stopping without a deadline"
+    if trial.ends_saving_at is not None and not trial.status.is_live:
+        yield "is at its last save although nobody holds it"
     if trial.retry_at is not None and trial.status is not TrialStatus.PENDING:
         yield "waits to be launched again although it is not pending"
     is_at_work = (trial.started_at is not None or trial.is_assigned) and trial.status.is_live

@@ -42,6 +42,7 @@ from tunekit.core.events import (
 )
 from tunekit.core.exposure import exposed, prepared
 from tunekit.core.failures import is_own_doing, note_loss, signal_in
+from tunekit.core.patience import grace_ends_at, on_saving
 from tunekit.core.preparing import on_assigned, on_assigned_in_vain
 from tunekit.core.restoring import as_hopeless, put_aside
 from tunekit.core.retries import again, charge, end, fail, is_spared, leave_slot, note_failure, pay
@@ -80,6 +81,7 @@ def on_result(  # noqa: C901 - at every row; calls would cost more than what the
         state.num_stale += 1
         return
     trial.last = event
+    trial.ends_saving_at = None
     state.has_rows = True
     if event.saves:
         trial.owes_at = event.iteration
@@ -168,7 +170,7 @@ def stop(
     if trial.status is _STOPPING:
         return
     state.move(trial, _STOPPING)
-    state.set_deadline(trial, state.now + state.settings.stop_grace_s)
+    state.set_deadline(trial, grace_ends_at(state, trial))
     pause = trial.intent is _PAUSE
     out.append(StopTrial(trial=trial.trial, attempt=trial.attempt, reason=reason, pause=pause))
 
@@ -191,14 +193,6 @@ def look_after(state: State, trial: TrialState, out: list[Command]) -> None:
     else:
         trial.is_hung = True
         out.append(KillTrial(trial=trial.trial, attempt=trial.attempt))
-
-
-def on_saving(state: State, trial: TrialState, event: TrialSaving, out: list[Command]) -> None:
-    """Be patient with a trial that waits for its storage. If it stopped as told, it may take its time over that."""
-    del event, out
-    state.hear(trial)
-    if trial.deadline is not None:
-        state.set_deadline(trial, max(trial.deadline, state.now + state.settings.save_grace_s))
 
 
 def on_returned(state: State, trial: TrialState, event: TrialReturned, out: list[Command]) -> None:

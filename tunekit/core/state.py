@@ -148,7 +148,7 @@ class State:
                 self.look_ahead()
         elif trial.assigned_at is not None:
             self.count_preparation(trial, self.now)
-        trial.started_at = trial.suspected_at = trial.deadline = None
+        trial.started_at = trial.suspected_at = trial.deadline = trial.ends_saving_at = None
         trial.is_hung = False
         trial.escalation = 0
 

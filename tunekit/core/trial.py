@@ -202,6 +202,8 @@ class TrialState(msgspec.Struct):
     """When the current attempt gave its newest sign of life."""
     suspected_at: float | None = None
     """When it was found to be silent for too long; None: it was not, or has spoken since."""
+    ends_saving_at: float | None = None
+    """When the current attempt last said that it saves and then ends; None: it did not, or has gone on."""
     is_hung: bool = False
     """Whether it is being killed for its silence."""
     beginning: Beginning | None = None

@@ -195,9 +195,9 @@ def preempted(trial: TrialId, attempt: int = 1) -> TrialPreempted:
     return TrialPreempted(trial=trial, attempt=attempt, reason="SIGTERM")
 
 
-def saving(trial: TrialId, attempt: int = 1) -> TrialSaving:
-    """Return the news that the trial stopped as told, and finishes its saves."""
-    return TrialSaving(trial=trial, attempt=attempt)
+def saving(trial: TrialId, attempt: int = 1, *, final: bool = False) -> TrialSaving:
+    """Return the news that the trial waits for its saves; ``final``: it ends with them."""
+    return TrialSaving(trial=trial, attempt=attempt, final=final)
 
 
 def lost(trial: TrialId, attempt: int = 1, cause: LossCause = LossCause.CRASHED) -> WorkerLost:

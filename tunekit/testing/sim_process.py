@@ -82,12 +82,11 @@ class SimProcess:
         )
         around.timeline.after(around.rng.random(), around.deliver, Delivery([lost]))
 
-    def end(self, event: Event, *, is_told: bool) -> None:
+    def end(self, event: Event) -> None:
         """Say the last words, when all saves are finished. Until then the process may still die.
 
         Args:
             event: The last words; those after them are not heard.
-            is_told: Whether it was told to stop.
         """
         if self._last_words is not None:
             return
@@ -96,8 +95,7 @@ class SimProcess:
             self._say_last_words(event)
             return
         self.diary.begin(self._around.timeline.now, Doing.SAVING)
-        if is_told:
-            self.send(TrialSaving(trial=self._trial, attempt=self._attempt))
+        self.send(TrialSaving(trial=self._trial, attempt=self._attempt, final=True))
         if self._around.coin(self._around.options.faults.crash):
             self._around.timeline.after(self.saves.first_s / 2, self._lose_in_the_middle)
 

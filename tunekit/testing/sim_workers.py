@@ -322,4 +322,4 @@ class SimAttempt:
             self._end(ending)
 
     def _end(self, event: Event) -> None:
-        self._process.end(event, is_told=self._stop is not None)
+        self._process.end(event)

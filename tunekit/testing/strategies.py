@@ -142,7 +142,7 @@ def trial_events(trial: TrialId, attempt: int) -> st.SearchStrategy[Event]:
         st.builds(TrialRaised, **about, error=error, retryable=st.booleans(), fatal=st.booleans()),
         st.builds(TrialHalted, **about),
         st.builds(TrialPreempted, **about),
-        st.builds(TrialSaving, **about),
+        st.builds(TrialSaving, **about, final=st.booleans()),
         st.builds(WorkerLost, **about, cause=loss_causes),
         st.builds(
             CheckpointStaged,

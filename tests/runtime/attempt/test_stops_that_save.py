@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from tunekit.checkpoint import Checkpoint
 from tunekit.config import CheckpointConfig
 from tunekit.core.commands import StopTrial
-from tunekit.core.events import CheckpointStaged, Event, TrialHalted, TrialSaving
+from tunekit.core.events import (
+    CheckpointStaged,
+    Event,
+    ResultReported,
+    TrialHalted,
+    TrialRaised,
+    TrialReturned,
+    TrialSaving,
+)
+from tunekit.runtime.line.channel import Preempted
+from tunekit.runtime.saving.saving import Saving
+from tunekit.session import get_context, report
 from tunekit.testing.recording import RecordedTrial, RecordingChannel
 from tunekit.trainable import Trainable
 
@@ -50,3 +62,84 @@ def test_who_cannot_save_says_nothing(tmp_path: Path) -> None:
     kinds = [type(event) for event in stopped(tmp_path, Bare, pause=True)]
     assert TrialSaving not in kinds
     assert kinds[-1] is TrialHalted
+
+
+# -- a stop may come while it saves ------------------------------------------------------------------------------------
+
+
+class SavesLast(Saves):
+    """Says what it had said when it was asked to save each row."""
+
+    said: ClassVar[list[bool]]
+
+    def save_checkpoint(self, path: str) -> None:
+        Path(path, "state").write_text("x")
+        newest = self.sent[-1]
+        self.said.append(isinstance(newest, TrialSaving) and newest.final)
+
+
+def said_at_saves(folder: Path, config: CheckpointConfig, channel: RecordingChannel, **sweep: Any) -> list[bool]:
+    SavesLast.sent, SavesLast.said = channel.events, []
+    RecordedTrial(folder, SavesLast, checkpoint=config, **sweep).run(channel)
+    return SavesLast.said
+
+
+@pytest.mark.parametrize(
+    "config", [CheckpointConfig(checkpoint_at_end=True), CheckpointConfig(checkpoint_frequency=2), CheckpointConfig()]
+)
+def test_who_comes_to_its_own_end_says_it_before_its_last_save(tmp_path: Path, config: CheckpointConfig) -> None:
+    """If the trial's time is over while it saves, that is no reason to kill it."""
+    said = said_at_saves(tmp_path, config, RecordingChannel(), stop={"training_iteration": 4})
+    assert said in ([True], [False, True])
+
+
+def test_it_is_not_said_of_saves_that_the_trial_goes_on_after(tmp_path: Path) -> None:
+    channel = RecordingChannel()
+    config = CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=False)
+    assert said_at_saves(tmp_path, config, channel, stop={"training_iteration": 3}) == [False, False, True]
+
+
+@pytest.mark.parametrize("stop", [StopTrial(trial=0, attempt=1), Preempted(reason="SIGTERM", saves=False)])
+def test_a_save_that_is_due_at_the_row_of_a_stop_is_the_last_one(tmp_path: Path, stop: StopTrial | Preempted) -> None:
+    channel = RecordingChannel(stop_at=2, stop=stop)
+    assert said_at_saves(tmp_path, CheckpointConfig(checkpoint_frequency=1), channel) == [False, True]
+
+
+def test_a_failure_checkpoint_is_a_last_save(tmp_path: Path) -> None:
+    class Breaks(SavesLast):
+        def step(self) -> dict[str, Any]:
+            if self.iteration == 1:
+                raise ValueError("of its own")
+            return {"x": 1}
+
+    channel = RecordingChannel()
+    Breaks.sent, SavesLast.said = channel.events, []
+    RecordedTrial(tmp_path, Breaks, checkpoint=CheckpointConfig(checkpoint_on_failure=True)).run(channel)
+    assert SavesLast.said == [True]
+
+
+def test_a_folder_that_comes_with_the_last_row_is_kept_with_patience(tmp_path: Path) -> None:
+    def train(config: Any) -> None:
+        for _ in range(2):
+            folder = get_context().checkpoint_dir()
+            (folder / "state").write_text("x")
+            report({"x": 1}, checkpoint=Checkpoint.from_directory(folder))
+
+    channel = RecordingChannel()
+    RecordedTrial(tmp_path, train, stop={"training_iteration": 2}).run(channel)
+    kinds = [type(event) for event in channel.events]
+    assert kinds.index(TrialSaving) > kinds.index(ResultReported) + 1
+    assert kinds[-2:] == [CheckpointStaged, TrialReturned]
+
+
+def test_what_is_saved_behind_a_trial_that_raises_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaks(Bare):
+        def step(self) -> dict[str, Any]:
+            raise ValueError("of its own")
+
+    channel = RecordingChannel()
+    monkeypatch.setattr(Saving, "is_idle", property(lambda self: False))
+    RecordedTrial(tmp_path, Breaks).run(channel)
+    assert [type(event) for event in channel.events[-2:]] == [TrialSaving, TrialRaised]

@@ -155,7 +155,7 @@ class FunctionSession:
         due = None if kind == "folder" else run.due(wishes)
         ends = run.record(plain, saves=kind == "folder" or due is not None, is_last=is_last)
         if kind == "folder":
-            run.keep(checkpoint, pin=wishes.pin)
+            run.keep(checkpoint, pin=wishes.pin, ends=ends)
         run.follow_up(due, ends=ends)
 
     def _begin(self, kind: str, source: str) -> None:

@@ -208,9 +208,16 @@ class TrialRun:
         )
         return ends
 
-    def keep(self, checkpoint: Checkpoint, *, pin: bool) -> None:
-        """Keep the folder that user code reported with the row. It is what any trigger would have saved."""
+    def keep(self, checkpoint: Checkpoint, *, pin: bool, ends: bool) -> None:
+        """Keep the folder that user code reported with the row. It is what any trigger would have saved.
+
+        Args:
+            checkpoint: The folder.
+            pin: Whether the user wants it kept for good.
+            ends: Whether the trial ends by itself with this row.
+        """
         self.triggers.take_request()
+        self._ask_for_patience(saves=ends or self._channel.pending_stop() is not None)
         with self.watch.blocking():
             self.saving.adopt(checkpoint, self.row, pin=pin)
         self.triggers.restart()
@@ -226,6 +233,7 @@ class TrialRun:
             TrialStopped: The trial ends here.
         """
         if due is not None:
+            self._ask_for_patience(saves=ends or self._channel.pending_stop() is not None)
             # The last save waits for its place, whatever made it due, and would have been there in any case.
             is_last = ends and self._saves_at_end and due.reason in (SaveReason.TIME, SaveReason.PREEMPTION)
             self._save(SaveReason.AT_END if is_last else due.reason, pin=due.pin)
@@ -244,7 +252,9 @@ class TrialRun:
         Raises:
             SaveError: What user code saved is no checkpoint.
         """
-        self._save_last(SaveReason.AT_END if self._saves_at_end else None)
+        reason = SaveReason.AT_END if self._saves_at_end else None
+        self._ask_for_patience(saves=self._is_to_save(reason) or not self.saving.is_idle)
+        self._save_last(reason)
         self.ending = Ending.RETURNED
 
     def request_save(self, reason: SaveReason) -> None:
@@ -261,6 +271,7 @@ class TrialRun:
         ):
             return
         try:
+            self._ask_for_patience(saves=True)
             with self.watch.blocking():
                 self.saving.save_failed(self.write, self.row)
         except (Exception, SystemExit):  # Whatever it is, the user's own exception matters more.
@@ -290,6 +301,7 @@ class TrialRun:
 
     def _settle(self) -> None:
         """Wait for the saves that are under way; what user code did wrong in them changes no ending any more."""
+        self._ask_for_patience(saves=not self.saving.is_idle)
         with self.watch.blocking():
             self.saving.settle()
         try:
@@ -328,8 +340,7 @@ class TrialRun:
 
     def _halt(self, stop: StopTrial | Preempted) -> None:
         at_end = SaveReason.AT_END if self._saves_at_end else None
-        if self.write is not None:  # What is being saved may take longer than a stop is given.
-            self._channel.send(TrialSaving(trial=self.spec.trial, attempt=self.spec.attempt))
+        self._ask_for_patience(saves=self.write is not None or not self.saving.is_idle)
         if isinstance(stop, Preempted):
             self._save_last(SaveReason.PREEMPTION if stop.saves else None)
             self._reason, self.ending = stop.reason, Ending.PREEMPTED
@@ -347,9 +358,19 @@ class TrialRun:
         Only then is the trial at its end: user code may still have saved what is no checkpoint.
         """
         self._end_saves()
-        if reason is not None and self.num_rows > 0 and self.saving.saved_at != self.iteration:
+        if reason is not None and self._is_to_save(reason):
             self._save(reason)
             self._end_saves()
+
+    def _is_to_save(self, reason: SaveReason | None) -> bool:
+        """Return whether the newest row is to be saved for this reason, and is not."""
+        is_saved = self.num_rows == 0 or self.saving.saved_at == self.iteration
+        return reason is not None and self.write is not None and not is_saved
+
+    def _ask_for_patience(self, *, saves: bool) -> None:
+        """Tell the driver that the trial saves and then ends: a stop, perhaps a later one, gives it less time."""
+        if saves:
+            self._channel.send(TrialSaving(**self._about, final=True))
 
     def _end_saves(self) -> None:
         with self.watch.blocking():

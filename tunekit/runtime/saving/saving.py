@@ -119,11 +119,16 @@ class Saving:
         self.pace: Pace | None = None
         """How often to save by time, where that is not for the user to say."""
         if sweep.checkpoint.is_auto:
-            self.pace = Pace(spec.outlook or Outlook(), lambda: not self._persister.is_idle)
+            self.pace = Pace(spec.outlook or Outlook(), lambda: not self.is_idle)
         self._staged_at = 0
         """Iteration of the newest checkpoint that is whole: staged, or restored."""
         self.saved_at = 0
         """Iteration of the newest checkpoint that was asked for or restored, and has not failed as far as we know."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no save is under way behind the trial."""
+        return self._persister.is_idle
 
     def go_on_from(self, iteration: int) -> None:
         """Regard the checkpoint of an iteration, which was restored, as the newest."""
