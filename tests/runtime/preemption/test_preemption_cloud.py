@@ -255,6 +255,18 @@ class FakeLink:
         self.told.append(note)
 
 
+def test_no_answer_ends_the_thread_that_asks() -> None:
+    """JSON without end is neither an answer nor one of Python's usual complaints about it."""
+    body = "[" * 200_000
+    told: list[MachineNotice] = []
+    poller = Poller(Azure(), lambda *args, **options: Answer(200, body), told.append)
+    poller.poll()
+    assert told == []
+    body = '{"Events": []}'
+    poller.poll()
+    assert told == [MachineNotice(source="Azure", is_withdrawn=True)], "it asks on"
+
+
 def test_one_process_of_a_machine_asks(service: metadata.Service) -> None:
     """Threads stand for processes: the kernel gives the name to one of them."""
     service.pages[metadata.PREEMPTED] = "TRUE"
