@@ -91,3 +91,15 @@ def test_at_a_later_pause_it_is_spared_again_and_machines_that_go_cost_no_failur
     play(row(0, 2, 4), lost(0, 4, LossCause.PREEMPTED))
     assert (play.trial(0).attempt, play.trial(0).num_preemptions) == (5, 1)
     play.replay()
+
+
+def test_who_saves_nothing_is_spared_once_though_it_passes_the_pause_that_was_decided() -> None:
+    play = Script(Pauser(every=1, share=0.0))
+    play.begin(num_trials=1, logical_slots=1, metric="loss", max_failures=0, hang_timeout_s=100.0)
+    play(row(0, 1), lost(0, 1))
+    play(row(0, 1, 2), row(0, 2, 2))
+    assert play.trial(0).status is TrialStatus.STOPPING, "it passes row 1, where its pause was decided, and pauses at 2"
+    play(lost(0, 2))
+    assert play.trial(0).num_failures == 1
+    assert play.trial(0).status is TrialStatus.FAILED
+    play.replay()

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from tunekit.core import experiment, launching, ledger, lifecycle, retries
-from tunekit.core.checkpoints import superfluous
+from tunekit.core.checkpoints import newest, superfluous
 from tunekit.core.commands import Command, DeleteCheckpoint
 from tunekit.core.events import (
     CheckpointStaged,
@@ -58,6 +58,17 @@ def deletes_what_is_being_restored(patch: Patch) -> None:
         return superfluous(found, pinned={entry.iteration for entry in found if entry.pinned}, **how)
 
     patch.setattr(ledger, "superfluous", careless)
+
+
+@mutant.shown_by(118)
+def keeps_only_the_newest_of_a_trial_that_began_anew(patch: Patch) -> None:
+    patch.setattr(ledger, "start", lambda checkpoints: None)
+
+
+@mutant.shown_by(501)
+def takes_what_a_trial_goes_on_from_to_make_room(patch: Patch) -> None:
+    patch.setattr("tunekit.core.limit.mainstay", newest)
+    patch.setattr("tunekit.core.invariants.mainstay", newest)
 
 
 @mutant
@@ -143,7 +154,7 @@ def spares_a_pin_from_retention_only(patch: Patch) -> None:
 @mutant
 def takes_the_newest_to_make_room(patch: Patch) -> None:
     def is_newest(limit: ByteLimit, trial: TrialState, entry: CheckpointState) -> bool:
-        return limit.newest.get(trial.trial) == entry.iteration
+        return limit.mainstays.get(trial.trial) == entry.iteration
 
     patch.setattr(ByteLimit, "_is_held", holds(ByteLimit._is_held, but=is_newest))
 
@@ -151,7 +162,7 @@ def takes_the_newest_to_make_room(patch: Patch) -> None:
 @mutant
 def takes_the_best_to_make_room(patch: Patch) -> None:
     def is_best(limit: ByteLimit, trial: TrialState, entry: CheckpointState) -> bool:
-        is_newest = limit.newest.get(trial.trial) == entry.iteration
+        is_newest = limit.mainstays.get(trial.trial) == entry.iteration
         is_used = trial.status.is_live and trial.resume_from == entry.iteration
         return not (is_newest or is_used or entry.pinned)
 
@@ -161,7 +172,7 @@ def takes_the_best_to_make_room(patch: Patch) -> None:
 @mutant
 def takes_what_is_in_use_to_make_room(patch: Patch) -> None:
     def is_used(limit: ByteLimit, trial: TrialState, entry: CheckpointState) -> bool:
-        is_newest = limit.newest.get(trial.trial) == entry.iteration
+        is_newest = limit.mainstays.get(trial.trial) == entry.iteration
         return trial.status.is_live and trial.resume_from == entry.iteration and not is_newest
 
     patch.setattr(ByteLimit, "_is_held", holds(ByteLimit._is_held, but=is_used))

@@ -59,6 +59,7 @@ def is_doomed(state: State, trial: TrialState, out: list[Command]) -> bool:
         return False
     for entry in trial.checkpoints.values():
         entry.began_anew = entry.began_anew or entry.attempt == trial.attempt
+    state.review(trial)
     trial.error = trial.doom
     fail(state, trial, out)
     return True

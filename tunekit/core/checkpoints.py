@@ -39,7 +39,7 @@ def start(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | None:
 
     It is never one that holds another training than the trial's, whatever else is there.
     """
-    found = _of_this_training(checkpoints)
+    found = own(checkpoints)
     trusted = [entry for entry in found if not entry.is_suspect]
     return (trusted or found)[-1] if found else None
 
@@ -49,11 +49,17 @@ def last_hope(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | N
 
     One that may be gone by our own doing is nobody's loss.
     """
-    found = _of_this_training(checkpoints)
+    found = own(checkpoints)
     return found[0] if len(found) == 1 and not found[0].is_doubted else None
 
 
-def _of_this_training(checkpoints: Mapping[int, CheckpointState]) -> list[CheckpointState]:
+def mainstay(checkpoints: Mapping[int, CheckpointState]) -> CheckpointState | None:
+    """Return the checkpoint that must never go: the one to start from or, if there is none, the newest."""
+    return start(checkpoints) or newest(checkpoints)
+
+
+def own(checkpoints: Mapping[int, CheckpointState]) -> list[CheckpointState]:
+    """Return those that an attempt can start from and that hold the trial's own training, oldest first."""
     return [entry for entry in restorable(checkpoints) if not entry.began_anew]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tunekit.core.checkpoints import mainstay
 from tunekit.core.experiment import Experiment
 from tunekit.core.limit import ByteLimit, counted
 from tunekit.core.state import State
@@ -105,13 +106,9 @@ def _check_limit(state: State) -> Iterator[str]:
     num_counted = sum(map(len, found.values()))
     if (limit.num_bytes, limit.num_counted) != (num_bytes, num_counted):
         yield f"counts {limit.num_counted} checkpoints of {limit.num_bytes} bytes, but must {num_counted}, {num_bytes}"
-    newest_ones = {
-        index: max(entry.iteration for entry in entries if entry.exact)
-        for index, entries in found.items()
-        if any(entry.exact for entry in entries)
-    }
-    if limit.newest != newest_ones:
-        yield f"the newest checkpoints are {limit.newest}, but must be {newest_ones}"
+    stays = {trial.trial: stay.iteration for trial in state.trials if (stay := mainstay(trial.checkpoints))}
+    if limit.mainstays != stays:
+        yield f"trials go on from {limit.mainstays}, but must from {stays}"
     yield from _check_best(state, limit, found)
 
 

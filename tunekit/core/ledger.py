@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from tunekit.core.checkpoints import num_bytes, restorable, superfluous, valid
+from tunekit.core.checkpoints import num_bytes, own, start, superfluous, valid
 from tunekit.core.commands import Command, TellOutlook
 from tunekit.core.events import (
     CheckpointAdopted,
@@ -98,8 +98,8 @@ def on_publish_failed(state: State, trial: TrialState, event: PublishFailed, out
     """Forget the save; the previous checkpoints are as good as before.
 
     It may have become visible all the same: by a driver that died before it could say so, or halfway. What nobody knows
-    of must not stay, so it is deleted. The one of an earlier attempt that it was to replace may be gone. If there is
-    another one to go on from, it is given up, so that retention does not spare it in that one's place; if not, it is
+    of must not stay, so it is deleted. The one of an earlier attempt that it was to replace may be gone. If the trial
+    can go on from another one, it is given up, so that retention does not spare it in that one's place; if not, it is
     the only hope.
     """
     if not _close(state, "publish", event):
@@ -107,7 +107,7 @@ def on_publish_failed(state: State, trial: TrialState, event: PublishFailed, out
     trial.num_staged -= event.exact
     entry = _meant(trial, event, CheckpointStatus.STAGED)
     if entry is not None:
-        if entry.replaces is not None and len(restorable(trial.checkpoints)) > 1:
+        if entry.replaces is not None and len(own(trial.checkpoints)) > 1:
             state.give_up(trial, entry.replaces)
         elif entry.replaces is not None and (hope := valid(entry.replaces)) is not None:
             hope.is_doubted = True
@@ -196,6 +196,9 @@ def make_room(state: State, out: list[Command]) -> None:
 def retain(state: State, trial: TrialState, out: list[Command]) -> None:
     """Delete what retention gives up. The checkpoint that a live attempt started from may still be read.
 
+    While a trial may go on, what it would go on from stays: the newest need not be that, since it may be suspect, or
+    hold the training of an attempt that began anew.
+
     A function may begin anew although it was given a checkpoint. What lies beyond its newest row then stays while the
     trial may still need it, but takes no place of what is saved now; a trial that comes to its end before it was never
     there.
@@ -219,8 +222,10 @@ def retain(state: State, trial: TrialState, out: list[Command]) -> None:
         return
     reached = _reached(trial)
     pinned = {entry.iteration for entry in published if entry.pinned}
-    if (trial.status.is_live or trial.doom is not None) and trial.resume_from is not None:
+    if trial.status.is_live and trial.resume_from is not None:
         pinned.add(trial.resume_from)
+    if end is None and (onward := start(trial.checkpoints)) is not None:
+        pinned.add(onward.iteration)
     for entry in superfluous(
         (entry for entry in published if reached is None or entry.iteration <= reached),
         num_to_keep=settings.num_to_keep,

@@ -7,8 +7,8 @@ order, until what is left fits:
 2. checkpoints without a score, the one published first first;
 3. checkpoints with a score, the worst first, of equals the one published first.
 
-These never go, whatever the limit says: the newest that a trial can go on from, and so its only one; one that a live
-attempt started from; one that the user pinned; and the best of the whole experiment by the score attribute. If they
+These never go, whatever the limit says: the one that a trial goes on from, and so its only one; one that a live attempt
+started from; one that the user pinned; and the best of the whole experiment by the score attribute. If they
 alone are too many bytes, the user is told once and the sweep goes on.
 
 An event costs O(log n). A heap holds every checkpoint that may go. One that is found on top while it must stay is
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from math import isnan
 from typing import NamedTuple
 
-from tunekit.core.checkpoints import newest, valid
+from tunekit.core.checkpoints import mainstay, valid
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.types import TrialId
 
@@ -63,8 +63,8 @@ class ByteLimit:
     """How many they are."""
     is_unmet: bool = False
     """Whether what must stay is more than the limit, and the user has been told so."""
-    newest: dict[TrialId, int] = field(default_factory=dict)
-    """Iteration of the newest checkpoint that the trial can go on from."""
+    mainstays: dict[TrialId, int] = field(default_factory=dict)
+    """Iteration of the checkpoint that the trial goes on from."""
     expendable: list[Ranked] = field(default_factory=list)
     """Heap of those that may go."""
     best: list[tuple[float, int, Ranked]] = field(default_factory=list)
@@ -84,16 +84,20 @@ class ByteLimit:
             if before is not None and self.best[0][2] is ranked:
                 self.offer(trials, *find(trials, before))
 
-    def leave(self, trial: TrialState, entry: CheckpointState) -> None:
+    def leave(self, trials: Sequence[TrialState], trial: TrialState, entry: CheckpointState) -> None:
         """Do not count a checkpoint any more: it is told to go, damaged, lost or replaced."""
         self.num_bytes -= entry.num_bytes
         self.num_counted -= 1
-        if entry.exact and self.newest.get(trial.trial) == entry.iteration:
-            left = newest(trial.checkpoints)
-            if left is None:
-                del self.newest[trial.trial]
-            else:
-                self.newest[trial.trial] = left.iteration
+        if entry.exact and self.mainstays.get(trial.trial) == entry.iteration:
+            self.reconsider(trials, trial)
+
+    def reconsider(self, trials: Sequence[TrialState], trial: TrialState) -> None:
+        """Find the checkpoint that a trial goes on from, and let the one that it was until now go if need be."""
+        before = self.mainstays.pop(trial.trial, 0)
+        if (found := mainstay(trial.checkpoints)) is not None:
+            self.mainstays[trial.trial] = found.iteration
+        if self.mainstays.get(trial.trial) != before:
+            self.offer(trials, trial, trial.checkpoints.get(before))
 
     def offer(self, trials: Sequence[TrialState], trial: TrialState, entry: CheckpointState | None) -> None:
         """Let a checkpoint go if need be; nothing that held it may do so any longer."""
@@ -124,9 +128,12 @@ class ByteLimit:
         return Ranked(entry.exact, scored, score, entry.number, trial.trial, entry.iteration, entry.attempt)
 
     def _supersede(self, trials: Sequence[TrialState], trial: TrialState, entry: CheckpointState) -> None:
-        before = self.newest.get(trial.trial, 0)
-        if entry.iteration > before:
-            self.newest[trial.trial] = entry.iteration
+        """Have a trial go on from a new checkpoint: nearly always just that one, and no other need be looked at."""
+        before = self.mainstays.get(trial.trial, 0)
+        if entry.iteration < before or entry.is_suspect or entry.began_anew:
+            self.reconsider(trials, trial)
+        elif entry.iteration > before:
+            self.mainstays[trial.trial] = entry.iteration
             self.offer(trials, trial, trial.checkpoints.get(before))
 
     def _is_held(self, trials: Sequence[TrialState], trial: TrialState, entry: CheckpointState) -> bool:
@@ -135,10 +142,9 @@ class ByteLimit:
         if not entry.exact:
             return False
         best = self.find_best(trials)
-        is_started_from = trial.status.is_live or trial.doom is not None  # In doubt, whoever mends the code needs it.
         return (
-            self.newest.get(trial.trial) == entry.iteration
-            or (is_started_from and trial.resume_from == entry.iteration)
+            self.mainstays.get(trial.trial) == entry.iteration
+            or (trial.status.is_live and trial.resume_from == entry.iteration)
             or (best is not None and best[-3:] == (trial.trial, entry.iteration, entry.attempt))
         )
 

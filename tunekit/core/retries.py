@@ -51,7 +51,7 @@ def charge(state: State, trial: TrialState, out: list[Command]) -> None:
     """Charge a failure to the trial, unless a rule of the user answers for it."""
     settings = state.settings
     note_failure(state, trial)
-    _suspect(trial)
+    _suspect(state, trial)
     rule = _asked(state, trial)
     if rule is not None and not _gives_up(rule) and is_paid(rule, trial):
         wait_s = backoff_s(settings, trial, settings.backoff_s, trial.ruled[rule.pattern])
@@ -119,7 +119,7 @@ def _note_likeness(state: State, trial: TrialState) -> None:
         )
 
 
-def _suspect(trial: TrialState) -> None:
+def _suspect(state: State, trial: TrialState) -> None:
     """Blame the checkpoint that two attempts in a row have started from and failed in the same way.
 
     What it holds may be poisoned: a loss that is not a number, a full buffer, an optimiser out of bounds. While there
@@ -132,23 +132,27 @@ def _suspect(trial: TrialState) -> None:
     if start is None or error is None or is_over or trial.status is TrialStatus.STOPPING:
         return
     fault = Fault(start.iteration, start.attempt, likeness(error))
-    start.is_suspect = start.is_suspect or fault == trial.last_fault
+    if fault == trial.last_fault:
+        start.is_suspect = True
+        state.review(trial)
     trial.last_fault = fault
 
 
 def is_spared(state: State, trial: TrialState, *, may_be_ours: bool) -> bool:
     """Return whether nobody pays for an attempt that was lost while it was to be paused, and note it.
 
-    Its next attempt will say whether it fails; but it comes to the same pause, so it is spared once at one row only. At
-    the end of a run it is always: what the run took from it is not to be charged in the next one.
+    Its next attempt will say whether it fails; but it comes to the same pause, so it is spared again only when it has
+    saved something since. At the end of a run it is always: what the run took from it is not to be charged in the next
+    one.
     """
     if trial.status is not TrialStatus.STOPPING:
         return False
     if state.outcome is not None:
         return True
-    is_first = trial.spared_at is None or trial.iteration > trial.spared_at
+    start = trial.resume_from or 0
+    is_first = trial.spared_from is None or start > trial.spared_from
     if may_be_ours and is_first:
-        trial.spared_at = trial.iteration
+        trial.spared_from = start
     return may_be_ours and is_first
 
 

@@ -286,7 +286,12 @@ class State:
         was_good = entry.status is CheckpointStatus.PUBLISHED and not entry.damaged
         entry.status = CheckpointStatus.DELETING
         if was_good and self.limit is not None:
-            self.limit.leave(trial, entry)
+            self.limit.leave(self.trials, trial, entry)
+
+    def review(self, trial: TrialState) -> None:
+        """Take note that some of a trial's checkpoints are trusted no longer."""
+        if self.limit is not None:
+            self.limit.reconsider(self.trials, trial)
 
     def delete(self, trial: TrialState, entry: CheckpointState, out: list[Command]) -> None:
         """Issue the command that removes a checkpoint, or puts a damaged one aside."""

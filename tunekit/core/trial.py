@@ -140,8 +140,8 @@ class TrialState(msgspec.Struct):
     """How often its machine was taken away or lost."""
     num_storage_faults: int = 0
     """How often in a row its checkpoint could not be read although it may be whole."""
-    spared_at: int | None = None
-    """Iteration at which it was lost while it was to be paused, and nobody paid; None: it never was."""
+    spared_from: int | None = None
+    """Where the newest attempt had started that was lost while it was to be paused, and nobody paid; None: none was."""
     evicted: Eviction | None = None
     """The newest preemptions, which may be its own doing."""
     own_doings: set[int] = msgspec.field(default_factory=set)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +106,12 @@ class Books:
         else:
             self.budgets.must_fail |= not self.is_stopping
             self.budgets.may_fail = True
+
+    def onward(self, published: Mapping[int, int]) -> int | None:
+        """Return the iteration that an attempt would go on from, of published checkpoints: attempt by iteration."""
+        own = [key for key in published.items() if key not in self.anew]
+        trusted = [key for key in own if key not in self.suspects]
+        return max(trusted or own, default=(None, 0))[0]
 
     @property
     def has_ended(self) -> bool:

@@ -103,7 +103,26 @@ def draw_options(rng: random.Random) -> SimOptions:
         options = replace(options, time_limit_s=rng.uniform(3.0, 20.0))
     # Who stops at any failure, and tries again, would find the same damage for ever.
     options = replace(options, fails_without_checkpoint=not (options.fail_fast and options.second_chance))
-    return _draw_pauser(rng, _draw_limits(rng, _draw_order(rng, options)))
+    return _draw_mender(rng, _draw_pauser(rng, _draw_limits(rng, _draw_order(rng, options))))
+
+
+def _draw_mender(rng: random.Random, options: SimOptions) -> SimOptions:
+    """Have one sweep in twenty fail where its trials begin anew, so that what they were given is all there is.
+
+    Its user mends the code and tries again, though other mishaps may follow, and there is room for few checkpoints.
+    """
+    if rng.random() >= 0.05 or options.fail_fast:  # noqa: PLR2004
+        return options
+    faults = replace(options.faults, anew=rng.uniform(0.1, 0.5), crash=rng.uniform(0.0, 0.2), raises=0.1)
+    return replace(
+        options,
+        silent_restart="fail",
+        second_chance=True,
+        grows=False,
+        num_to_keep=rng.choice((1, 1, 2)),
+        max_failures=rng.choice((0, 1)),
+        faults=faults,
+    )
 
 
 def _draw_pauser(rng: random.Random, options: SimOptions) -> SimOptions:

@@ -218,9 +218,7 @@ class Judge:
         hold(command.attempt > book.attempt, f"{command!r} follows attempt {book.attempt}")
         self._check_budgets(book, command)
         hold(not book.staged, f"{command!r} does not wait for the publication of {book.staged}")
-        own = [(iteration, of) for iteration, of in book.published.items() if (iteration, of) not in book.anew]
-        trusted = [key for key in own if key not in book.suspects]
-        newest, _ = max(trusted or own, default=(None, 0))
+        newest = book.onward(book.published)
         hold(command.resume_from == newest, f"{command!r} does not start from the newest checkpoint, {newest}")
         self.launched.add((command.trial, command.attempt))
         book.attempt, book.is_live, book.newest, book.has_final = command.attempt, True, 0, False

@@ -87,15 +87,25 @@ class SaveJudge:
             known = book.published.pop(command.iteration, None) == command.attempt
             hold(known, f"{command!r} deletes what is not published")
             is_beyond = book.has_ended and command.iteration > book.newest
-            newer = max(book.published, default=0) > command.iteration
+            is_spare = self._is_spare(book, command)
             has_served = bool(book.published) and (command.iteration, command.attempt) in book.interim
-            if not (is_beyond or newer) and self.settings.logical_slots is not None and not book.is_live:
+            if not (is_beyond or is_spare) and self.settings.logical_slots is not None and not book.is_live:
                 book.is_done = has_served  # It was parked when its end was decided, and no journal says so.
-            may_go = is_beyond or newer or (has_served and (book.has_ended or book.is_done))
-            hold(may_go, f"{command!r} deletes the newest checkpoint")
-            needed = (book.is_live or any(book.doom)) and book.resumed_from == command.iteration
+            may_go = is_beyond or is_spare or (has_served and (book.has_ended or book.is_done))
+            hold(may_go, f"{command!r} deletes what the trial goes on from")
+            needed = book.is_live and book.resumed_from == command.iteration
             hold(not needed, f"{command!r} deletes the checkpoint that its attempt started from")
         book.given_up.add((command.iteration, command.attempt))
+
+    def _is_spare(self, book: Books, command: DeleteCheckpoint) -> bool:
+        """Return whether a trial can do without a checkpoint that is not published any more.
+
+        Once it has come to its end, a newer one will do; until then, another one must be left that it goes on from.
+        """
+        if book.has_ended and not book.budgets.may_fail:
+            return max(book.published, default=0) > command.iteration
+        before = {**book.published, command.iteration: command.attempt}
+        return book.onward(before) != command.iteration
 
     def scores(self) -> list[float]:
         """Return the scores of all published checkpoints."""
