@@ -25,18 +25,20 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.core.experiment import Experiment
-from tunekit.schedulers import FIFO
-from tunekit.types import LossCause
+from tunekit.schedulers import ASHA, FIFO
+from tunekit.testing.events import saved
+from tunekit.types import LossCause, TrialStatus
 
 
 class Watched:
     """A core with a progress display on it."""
 
-    def __init__(self, *, verbose: int = 1, **settings: Any) -> None:
+    def __init__(self, *, verbose: int = 1, scheduler: Any = None, **settings: Any) -> None:
         self.stream = io.StringIO()
         self.progress = Progress("t_{:05d}".format, verbose=verbose, stream=self.stream)
-        self.core = Experiment(FIFO())
-        started = DriverStarted(generation=1, settings=Settings(num_trials=1, metric="loss", **settings))
+        self.core = Experiment(scheduler or FIFO())
+        settings.setdefault("num_trials", 1)
+        started = DriverStarted(generation=1, settings=Settings(metric="loss", **settings))
         self.see(started, CapacityChanged(max_live=1), TrialsSuggested(draws=[Draw()]))
 
     def see(self, *events: Event) -> list[str]:
@@ -90,9 +92,35 @@ def test_what_the_user_need_not_know_is_not_said(cause: LossCause) -> None:
 
 
 def test_a_trial_that_makes_room_for_another_one_is_not_said_to_be_lost() -> None:
+    watched = Watched(scheduler=ASHA(max_t=16, grace_period=1), num_trials=2, logical_slots=2)
+    watched.core.handle(TrialsSuggested(draws=[Draw()]))
+    assert watched.see(TrialStarted(trial=0, attempt=1), row(1), row(2), row(3), row(4)) == []
+    assert watched.core.state.trials[0].status is TrialStatus.STOPPING
+    assert watched.see(TrialHalted(trial=0, attempt=1)) == []
+    assert watched.core.state.trials[1].status is TrialStatus.LAUNCHING
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_trial_that_halts_although_nobody_asked_may_have_lost_rows(*, saves: bool) -> None:
+    """Its worker has not heard of the driver for the time of its lease."""
     watched = Watched()
-    assert watched.see(TrialStarted(trial=0, attempt=1), row(1), TrialHalted(trial=0, attempt=1)) == []
+    watched.see(TrialStarted(trial=0, attempt=1), *(saved(0, 1) if saves else [row(1)]), row(2))
+    (line,) = watched.see(TrialHalted(trial=0, attempt=1))
+    began = "iteration 1" if saves else "the beginning"
+    assert line == f"↻ t_00000  was cut off from the driver after 2 it  loss=0.25, goes on from {began}"
     assert watched.core.state.trials[0].attempt == 2
+
+
+def test_where_it_goes_on_is_said_before_it_does() -> None:
+    """There is no place for it, and what it has saved is not published yet."""
+    watched = Watched()
+    watched.see(TrialStarted(trial=0, attempt=1), *saved(0, 1)[:-1], row(2), CapacityChanged(max_live=0))
+    (line,) = watched.see(TrialHalted(trial=0, attempt=1))
+    assert line.endswith("goes on from what it has just saved")
+    watched = Watched()
+    watched.see(TrialStarted(trial=0, attempt=1), *saved(0, 1), row(2), CapacityChanged(max_live=0))
+    (line,) = watched.see(TrialHalted(trial=0, attempt=1))
+    assert line.endswith("goes on from iteration 1")
 
 
 def test_trouble_with_a_checkpoint_is_a_warning() -> None:

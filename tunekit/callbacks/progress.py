@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from tunekit.core.checkpoints import start
 from tunekit.core.events import (
     DeleteFailed,
     DriverStarted,
@@ -54,10 +55,13 @@ class Progress:
         self._trial_name = trial_name
         self._verbose = verbose
         self._stream = stream
+        self._stopping: set[TrialId] = set()
+        """Trials that were being stopped at the last look. An order to stop is carried out after that."""
 
     def observe(self, events: Sequence[Event], state: State) -> None:
         """Write the lines that these events are worth."""
         lines = [line for event in events if (line := self._line(event, state))]
+        self._stopping = {index for index in state.live if state.trials[index].status is TrialStatus.STOPPING}
         if state.ended:
             lines.append(_summary(state))
             if state.outcome in _HINTS:
@@ -99,7 +103,9 @@ class Progress:
         row = f"{trial.iteration} it{_metric(state, trial.last)}" if trial.last else "no result"
         mark = _MARKS.get(trial.status)
         if mark is None and isinstance(event, TrialHalted):
-            return ""  # Nothing is lost: it makes room, and goes on from where it is.
+            if trial.trial in self._stopping:
+                return ""  # Nothing is lost: it makes room, and goes on from where it is.
+            return f"↻ {name}  was cut off from the driver after {row}, goes on from {_start(trial, event.attempt)}"
         if mark is None:
             return f"↻ {name}  lost, tries again: {_why(trial)}{_account(state, trial)}"
         reason = f"  {_short(trial.reason)}" if trial.reason else ""
@@ -124,6 +130,18 @@ def _metric(state: State, row: ResultReported | None) -> str:
 
 def _why(trial: TrialState) -> str:
     return _short(f"{trial.error.type}: {trial.error.message}") if trial.error else "unknown"
+
+
+def _start(trial: TrialState, ended: int) -> str:
+    """Return where the attempt after one that has ended starts, or will."""
+    if trial.attempt > ended:
+        iteration = trial.resume_from
+    elif trial.num_staged:
+        return "what it has just saved"
+    else:
+        entry = start(trial.checkpoints)
+        iteration = entry.iteration if entry else None
+    return f"iteration {iteration}" if iteration else "the beginning"
 
 
 def _account(state: State, trial: TrialState) -> str:
