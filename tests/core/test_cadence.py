@@ -82,12 +82,22 @@ def test_it_is_longer_the_dearer_saves_and_the_rarer_losses(
     assert bounded_s(blocked_s, durable_s, more * mean_s) >= nearly
 
 
+@given(st.floats(1e-3, 1e4), MEANS)
+def test_bounds_cost_nothing_where_saves_are_dear(blocked_s: float, mean_s: float) -> None:
+    """Whatever is within them wastes as much or more, exactly, also where a save takes as long as a machine lives."""
+    chosen = bounded_s(blocked_s, blocked_s, mean_s)
+    low, high = max(SHORTEST_S, blocked_s), max(LONGEST_S, blocked_s / LARGEST_SHARE)
+    best = lowest(lambda interval_s: daly(interval_s, blocked_s, mean_s), low, high)
+    assert 1.0 + daly(chosen, blocked_s, mean_s) <= 1.01 * (1.0 + daly(best, blocked_s, mean_s))
+
+
 @pytest.mark.parametrize(
     ("blocked_s", "durable_s", "mean_s", "interval_s"),
     [
         (0.001, 0.1, H, SHORTEST_S),
         (0.5, 700.0, H, 700.0),
-        (100.0, 100.0, 0.1 * H, 100.0 / LARGEST_SHARE),
+        (100.0, 100.0, 0.1 * H, optimum_s(100.0, 0.1 * H)),
+        (LONGEST_S, LONGEST_S, 1000 * H, LONGEST_S / LARGEST_SHARE),
         (60.0, 60.0, 1000 * H, LONGEST_S),
         (60.0, 2 * LONGEST_S, 1000 * H, 2 * LONGEST_S),
         (1.0, 5.0, 4 * H, optimum_s(1.0, 4 * H)),

@@ -130,6 +130,14 @@ def test_an_interval_that_sets_itself_wastes_little_more_than_the_best(name: str
     assert auto <= best + max(0.1 * best, 0.003)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_interval_that_sets_itself_is_as_good_where_saves_take_a_quarter_of_a_machines_life(seed: int) -> None:
+    dear: dict[str, Any] = {"workload": Workload(block_s=600.0, persist_s=60.0), "num_nodes": 4, "length_s": 2 * DAY_S}
+    auto = day(MARKETS["brutal"], every_s="auto", seed=seed, **dear).wasted
+    best = min(day(MARKETS["brutal"], every_s=every_s, seed=seed, **dear).wasted for every_s in (1200.0, 1800.0))
+    assert auto <= 1.05 * best
+
+
 def test_no_fixed_interval_is_good_everywhere() -> None:
     """What is good where machines stay costs too much where they do not, and the other way round."""
     short: dict[str, Any] = {"workload": replace(Workload(), block_s=5.0), "num_nodes": 4, "length_s": DAY_S / 2}

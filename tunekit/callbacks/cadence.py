@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final, TextIO
 
 from tunekit.config.durations import in_words
-from tunekit.core.cadence import LARGEST_SHARE, LONGEST_S, SHORTEST_S, Outlook, waste
+from tunekit.core.cadence import SHORTEST_S, Outlook, longest_s, waste
 from tunekit.core.events import CheckpointStaged, Event
 from tunekit.core.rows import ENDINGS
 from tunekit.core.state import State
@@ -64,9 +64,7 @@ def _bound(outlook: Outlook, interval_s: float) -> str:
         return " (the shortest)"
     if interval_s <= outlook.durable_s:
         return " (no faster than one is durable)"
-    if interval_s <= outlook.blocked_s / LARGEST_SHARE:
-        return " (a fifth of the time at most)"
-    return " (the longest)" if interval_s == LONGEST_S else ""
+    return " (the longest)" if interval_s == longest_s(outlook.blocked_s) else ""
 
 
 def _seen(outlook: Outlook) -> str:

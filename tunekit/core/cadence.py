@@ -17,8 +17,14 @@ bursts.
 *C*, and the seconds P until a save is durable, are measured, by each trial for itself; before its first save it goes by
 what others have measured. A trial for which nobody knows C saves its first row, to find out.
 
-Bounds: T >= P, or saves would pile up; T >= 5·C, or a mean time that is estimated too short would stop the work;
-T >= 10 s, or the driver would be busy with publishing; T <= 2 h, since nobody knows all that can happen to a machine.
+Bounds: T >= P, or saves would pile up; T >= 10 s, or the driver would be busy with publishing; T <= 2 h, since nobody
+knows all that can happen to a machine, or 5·C if that is longer, or such saves would take much of the time for nothing.
+There is no bound by the share of the time that saves take: where that is large at the optimum, it is because losses are
+frequent, and each longer interval loses more than it saves. A loss in M seconds leaves, exactly, the share
+
+    useful(T) = T/(M·(exp((T + C)/M) - 1)),
+
+and Daly's T keeps that within a hundredth of the best, with C = M as well; with C >= 2·M it is T = M.
 
 Source: J. W. Young, "A first order approximation to the optimum checkpoint interval" (1974); J. T. Daly, "A higher
 order estimate of the optimum checkpoint interval for restart dumps" (2006). Their δ is ``blocked_s``, their M is
@@ -41,7 +47,7 @@ HALF_LIFE_S = 24 * 3600.0
 SHORTEST_S = 10.0
 LONGEST_S = 2 * 3600.0
 LARGEST_SHARE = 0.2
-"""Saves may take no more of the time than this."""
+"""Saves take no more of the time than this only because the interval may not be longer."""
 _WEIGHT = 0.2
 """Of the newest measurement."""
 _LARGEST_STEP = 4.0
@@ -99,8 +105,12 @@ def bounded_s(blocked_s: float, durable_s: float, mean_s: float) -> float:
         durable_s: Seconds from when a save is asked for to when it is durable.
         mean_s: Seconds from one loss to the next, on average.
     """
-    least = max(SHORTEST_S, durable_s, blocked_s / LARGEST_SHARE)
-    return max(least, min(LONGEST_S, optimum_s(blocked_s, mean_s)))
+    return max(SHORTEST_S, durable_s, min(longest_s(blocked_s), optimum_s(blocked_s, mean_s)))
+
+
+def longest_s(blocked_s: float) -> float:
+    """Return the longest interval between two saves that is ever chosen for its own sake."""
+    return max(LONGEST_S, blocked_s / LARGEST_SHARE)
 
 
 def is_better_now(elapsed_s: float, step_s: float, interval_s: float) -> bool:
