@@ -31,6 +31,7 @@ from tunekit.errors import ConfigError, StorageError
 from tunekit.journal.lock import folder_nonce
 from tunekit.runtime.attempt.attempt import run_attempt, seconds_since
 from tunekit.runtime.attempt.class_trial import release
+from tunekit.runtime.attempt.reaping import reap_children
 from tunekit.runtime.line.door import Errand, Visitor
 from tunekit.runtime.line.failure import error_info
 from tunekit.runtime.line.heartbeat import being_heard
@@ -102,6 +103,7 @@ def serve(link: Link, sweep: SweepSpec, place: Place, load: Load) -> None:
     """Run attempts until the driver ends it, or an attempt after which this process is not to be used again."""
     loaded: tuple[Any, CheckpointIO] | None = None
     while (assign := link.next_assignment()) is not None:
+        reap_children()  # Now and not when a trial ends: what it has left may take a while to end as well.
         given_at = time.monotonic()
         try:
             loaded = loaded or load(assign)

@@ -37,14 +37,23 @@ def make_parent() -> Any:
             subprocess.Popen([*run, sleeper, note], start_new_session=True)
         subprocess.Popen([*run, middle, "900", *run, sleeper, note])
         subprocess.Popen([*run, middle, "0", *run, sleeper, note])
+        before = Path(f"{config['notes']}/ended.{os.getpid()}")
+        defunct = (
+            [pid for pid in before.read_text().split() if Path(f"/proc/{pid}").exists()] if before.exists() else []
+        )
+        ended = []
         for _ in range(100):
-            if os.fork() == 0:
+            if (pid := os.fork()) == 0:
                 os._exit(0)  # and nobody waits for it
+            ended.append(pid)
+        for pid in ended:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # It has ended, and is still defunct.
+        before.write_text(" ".join(map(str, ended)))
         while not Path(note).exists() or len(Path(note).read_text().split()) < 4 - dies:
             time.sleep(0.02)
         if dies:
             os.kill(os.getpid(), signal.SIGKILL)
-        tk.report({"i": config["i"]})
+        tk.report({"worker": os.getpid(), "defunct": len(defunct)})
 
     return parent
 
@@ -60,22 +69,27 @@ def is_running(pid: int) -> bool:
 def test_nothing_that_a_trial_has_started_survives(cluster: None, tmp_path: Path) -> None:
     """Children, their children, those that left their group or lost their parent, and a hundred that nobody reaped.
 
-    One worker is killed in the middle, the other leaves at the end; the cluster goes on living. (Only what is in a
-    session of its own when its worker is killed is beyond the reach of Ray, which does the work here.)
+    One worker is killed in the middle, the other serves all trials and leaves at the end; the cluster goes on living.
+    (Only what is in a session of its own when its worker is killed is beyond the reach of Ray, which does the work
+    here.) The children of a trial that nobody has reaped are gone when the next one begins in the same worker.
     """
     tuner = tk.Tuner(
         make_parent(),
-        param_space={"i": tk.grid_search([0, 1]), "notes": str(tmp_path)},
+        param_space={"i": tk.grid_search([0, 1, 2]), "notes": str(tmp_path)},
         tune_config=tk.TuneConfig(max_concurrent_trials=1),
         run_config=tk.RunConfig(
             name="parents", storage_path=tmp_path, verbose=0, failure_config=tk.FailureConfig(max_failures=1)
         ),
     )
     results = tuner.fit()
-    assert [result.status for result in results] == [TrialStatus.COMPLETED] * 2
-    pids = [int(pid) for note in tmp_path.glob("[01].*") for pid in note.read_text().split()]
-    assert len(pids) == 3 + 4 + 4
+    assert [result.status for result in results] == [TrialStatus.COMPLETED] * 3
+    assert len({result.metrics["worker"] for result in results}) < 3, "a worker is used again"
+    assert [result.metrics["defunct"] for result in results] == [0, 0, 0]
+    pids = [int(pid) for note in tmp_path.glob("[012].*") for pid in note.read_text().split()]
+    assert len(pids) == 3 + 4 + 4 + 4
     deadline = time.monotonic() + 240
-    while left := [pid for pid in pids if is_running(pid)]:
+    ended = [int(pid) for note in tmp_path.glob("ended.*") for pid in note.read_text().split()]
+    assert len(ended) >= 100 + 100
+    while left := [pid for pid in pids if is_running(pid)] + [pid for pid in ended if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
