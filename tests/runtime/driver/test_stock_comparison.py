@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from tunekit.core.events import (
+    CheckpointAdopted,
     CheckpointMissing,
     Draw,
     ResultReported,
 )
 from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
-from tunekit.runtime.driver.stocktaking import compare, judge
+from tunekit.runtime.driver.stocktaking import compare, judge, settled
 from tunekit.store import PutOutcome, manifest, open_store
 from tunekit.store.layout import CheckpointKey
 from tunekit.store.manifest import Manifest
@@ -81,7 +82,7 @@ def test_what_is_gone_or_has_lost_its_manifest_is_missing() -> None:
 @pytest.mark.parametrize("remains", [[], ["train_00000/checkpoint_000005"]])
 def test_the_last_one_that_a_trial_has_is_not_forgotten(remains: list[str]) -> None:
     """It would start over without a word. Nor is it put aside: somebody may put a copy in its place."""
-    found = compare([trial(entry(2), entry(5), entry(6, STAGED))], there(damaged=remains), name)
+    found = settled(compare([trial(entry(2), entry(5), entry(6, STAGED))], there(damaged=remains), name), [])
     assert found.missing == [missing(2)]
     assert not found.remains
     assert found.bereft == found.hopeless == {0}
@@ -90,8 +91,6 @@ def test_the_last_one_that_a_trial_has_is_not_forgotten(remains: list[str]) -> N
 @pytest.mark.parametrize(
     ("seen", "entries", "more"),
     [
-        (there("train_00000/checkpoint_000007"), [entry(5)], {}),
-        (there("train_00000/failure_000007_2"), [entry(5)], {}),
         (there(), [entry(5, is_doubted=True)], {}),
         (there(), [entry(5, began_anew=True)], {}),
         (there(), [entry(5)], {"status": TrialStatus.COMPLETED}),
@@ -101,10 +100,22 @@ def test_the_last_one_that_a_trial_has_is_not_forgotten(remains: list[str]) -> N
 def test_the_last_one_is_forgotten_if_that_costs_nothing_or_was_our_own_doing(
     seen: Overview, entries: list[CheckpointState], more: dict[str, Any]
 ) -> None:
-    """What is newer than the journal shows that this journal is an old copy."""
-    found = compare([trial(*entries, **more)], seen, name)
+    found = settled(compare([trial(*entries, **more)], seen, name), [])
     assert found.missing == [missing(5)]
     assert not found.hopeless
+
+
+@pytest.mark.parametrize(("exact", "is_found"), [(True, True), (False, False), (None, False)])
+def test_only_what_is_adopted_lets_the_last_one_be_forgotten(*, exact: bool | None, is_found: bool) -> None:
+    """What is put aside is nothing to go on from, nor is what was saved when an attempt failed."""
+    folder = "failure_000007_2" if exact is False else "checkpoint_000007"
+    seen = there(f"train_00000/{folder}", damaged=["train_00000/checkpoint_000005"])
+    adopted = [] if exact is None else [CheckpointAdopted(trial=0, attempt=1, iteration=7, exact=exact)]
+    found = settled(compare([trial(entry(5))], seen, name), adopted)
+    assert [unknown.folder for unknown in found.unknown] == [f"train_00000/{folder}"]
+    assert found.bereft == {0}
+    assert found.hopeless == (set() if is_found else {0})
+    assert found.missing == found.remains == ([missing(5)] if is_found else [])
 
 
 def test_what_nobody_knows_is_unknown_also_of_trials_that_nobody_knows() -> None:

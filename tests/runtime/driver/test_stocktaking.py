@@ -163,6 +163,31 @@ def test_a_trial_whose_checkpoints_are_gone_starts_over_for_the_asking(
     assert [result.metrics["count"] for result in results] == [4, 4]
 
 
+@pytest.mark.parametrize("found", ["strange", "known"])
+def test_only_what_is_adopted_keeps_a_trial_from_failing(
+    found: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S003-12: a folder that is put aside a moment later is no reason to start over without a word."""
+    where = f"memory://stock/{next(_NUMBER)}"
+    paused_at(where, 3, monkeypatch, num_to_keep=1)
+    content = saved(where, "Counter_00000/checkpoint_000003")
+    store_of(where).remove("Counter_00000/checkpoint_000003")
+    if found == "strange":
+        brought_back(where, "Counter_00000/checkpoint_000009", content)
+        trial = tk.inline(tuner(where, num_to_keep=1))[0]
+        assert trial.status is TrialStatus.FAILED
+        assert not kinds(where, CheckpointMissing)
+        assert any("put aside" in record.getMessage() for record in caplog.records)
+        return
+    undisturbed = f"memory://stock/{next(_NUMBER)}"
+    paused_at(undisturbed, 3, monkeypatch)
+    brought_back(where, "Counter_00000/checkpoint_000002", saved(undisturbed, "Counter_00000/checkpoint_000002"))
+    trial = tk.inline(tuner(where, num_to_keep=1))[0]
+    assert (trial.status, trial.metrics["count"]) == (TrialStatus.COMPLETED, 4)
+    assert [event.iteration for event in kinds(where, CheckpointMissing)] == [3]
+    assert any("go on from what was found" in record.getMessage() for record in caplog.records)
+
+
 def brought_back(where: str, folder: str, content: dict[str, bytes]) -> None:
     """Put a checkpoint's files back, as a copy from a backup does."""
     store = store_of(where)

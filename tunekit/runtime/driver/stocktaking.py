@@ -6,17 +6,18 @@ trials, and only those manifests are read that the journal knows nothing of:
 
 * Known and there: nothing to do. Its bytes are compared with its manifest when something is restored from it.
 * Known and gone, or without its manifest: forgotten, so that its trial goes on from the one before.
-* The same, and there is none before: left as it is. The trial fails when it is to go on from it, and says what to do.
+* The same, and there is none before: left as it is, unless an unknown one is adopted. The trial fails when it is to go
+  on from it, and says what to do.
 * Unknown, and the journal holds every result up to it: adopted. Retention decides what becomes of it.
 * Unknown otherwise: put aside. A trial must not go on from results that no table shows.
 
-``compare`` and ``judge`` are pure; what they decide reaches the core as events, and so the journal.
+``compare``, ``judge`` and ``settled`` are pure; what they decide reaches the core as events, and so the journal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from tunekit.core.checkpoints import start, valid
@@ -58,8 +59,10 @@ class Differences:
     """What is to be forgotten."""
     bereft: set[TrialId] = field(default_factory=set)
     """Trials that are not over and have none left to go on from."""
+    last: dict[TrialId, CheckpointMissing] = field(default_factory=dict)
+    """Of those of them that are not to start over, the checkpoint that they are to go on from; one of the missing."""
     hopeless: set[TrialId] = field(default_factory=set)
-    """Those of them that are not to start over. The last checkpoint that they had is not among the missing."""
+    """Those of them for which nothing was found, so that this checkpoint is not among the missing any more."""
     remains: list[CheckpointMissing] = field(default_factory=list)
     """Those of the missing of which something is left."""
     unknown: list[Unknown] = field(default_factory=list)
@@ -78,23 +81,22 @@ def compare(trials: Sequence[TrialState], there: Overview, trial_name: Callable[
     for trial in trials:
         places = found.pop(trial_name(trial.trial), {})
         known = {_name(entry) for entry in _entries(trial)}
-        unknown = _unknown(trial_name(trial.trial), trial.trial, places, known)
-        differences.unknown.extend(unknown)
-        hope = None
+        differences.unknown.extend(_unknown(trial_name(trial.trial), trial.trial, places, known))
+        last = None
         if _is_bereft(trial, places):
             differences.bereft.add(trial.trial)
-            hope = None if unknown else _last(trial)
-            if hope is not None:
-                differences.hopeless.add(trial.trial)
+            last = _last(trial)
         for entry in _expected(trial):
             name = _name(entry)
-            if not places.get(name, False) and entry is not hope:
+            if not places.get(name, False):
                 event = CheckpointMissing(
                     trial=trial.trial, attempt=entry.attempt, iteration=entry.iteration, exact=entry.exact
                 )
                 differences.missing.append(event)
                 if name in places:
                     differences.remains.append(event)
+                if entry is last:
+                    differences.last[trial.trial] = event
     for name, places in found.items():
         parsed = layout.parse_trial_name(name)
         if parsed is not None and trial_name(parsed[1]) == name:
@@ -122,6 +124,22 @@ def judge(shown: Manifest, trial: TrialState | None, rows: Sequence[ResultReport
     if shown.exact and shown.iteration and by_iteration[shown.iteration].attempt != shown.attempt:
         return f"attempt {by_iteration[shown.iteration].attempt} has gone on without it"
     return ""
+
+
+def settled(differences: Differences, adopted: Sequence[CheckpointAdopted]) -> Differences:
+    """Return the differences once it is known what was adopted: to put something aside is no help to a trial.
+
+    Of a trial for which nothing was found, the last checkpoint is not forgotten: it would start over without a word.
+    Nor is it put aside, since somebody may put a copy in its place.
+    """
+    found = {event.trial for event in adopted if event.exact}
+    kept = {trial: event for trial, event in differences.last.items() if trial not in found}
+    return replace(
+        differences,
+        hopeless={*kept},
+        missing=[event for event in differences.missing if kept.get(event.trial) != event],
+        remains=[event for event in differences.remains if kept.get(event.trial) != event],
+    )
 
 
 def take_stock(
@@ -154,6 +172,7 @@ def take_stock(
         report.note(f"nobody knew of are put aside into {layout.QUARANTINE}, because {why}", unknown.folder)
         key = unknown.key._replace(attempt=shown.attempt if shown else 0)
         io.quarantine(*key[:3], exact=key.exact)
+    differences = settled(differences, adopted)
     for event in differences.missing:
         key = CheckpointKey(trial_name(event.trial), event.iteration, event.attempt, event.exact)
         report.note(f"are gone or damaged, {_follows(trials[event.trial], differences, adopted)}", layout.place(key))
@@ -174,8 +193,7 @@ def _is_bereft(trial: TrialState, places: Mapping[str, bool]) -> bool:
 def _last(trial: TrialState) -> CheckpointState | None:
     """Return the checkpoint that a trial is to go on from although it is not there; None: it need not.
 
-    A journal that is older than the storage names what tunekit itself has deleted later. Then there is something newer
-    of which it does not know, and nobody asks for this.
+    One that may be gone by our own doing is nobody's loss.
     """
     entry = start(trial.checkpoints)
     return None if entry is None or entry.is_doubted else entry
