@@ -65,6 +65,28 @@ def test_a_bound_is_named(outlook: Outlook, says: str) -> None:
     assert says in explain(outlook, interval_s)
 
 
+@pytest.mark.parametrize(
+    ("outlook", "says"),
+    [
+        (
+            Outlook(uptime_s=7000.0, losses=8.0, blocked_s=600.0, durable_s=610.0),
+            "take about 55 % of the time: saves are ",
+        ),
+        (Outlook(losses=1.0, blocked_s=600.0, durable_s=610.0), "saves and lost work take about 35 % of the time"),
+        (Outlook(blocked_s=1e5, durable_s=1e5), "saves and lost work take nearly all of the time: saves are "),
+        (
+            Outlook(losses=1e6, blocked_s=1e5, durable_s=1e5),
+            "saves and lost work take nearly all of the time: saves are ",
+        ),
+    ],
+)
+def test_no_more_is_lost_than_there_is(outlook: Outlook, says: str) -> None:
+    assert outlook.interval_s is not None
+    line = explain(outlook, outlook.interval_s)
+    assert says in line
+    assert line.endswith(("of the time", "saves are too dear for machines that go so often"))
+
+
 def test_it_is_said_when_it_is_known_and_again_when_it_has_changed_much() -> None:
     listener = Listener(tells_outlook=True, max_failures=-1)
     assert listener.hear(started(0), at(60.0, row(0, 1))) == []

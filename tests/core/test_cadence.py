@@ -45,6 +45,11 @@ def daly(interval_s: float, blocked_s: float, mean_s: float) -> float:
     return mean_s * math.expm1((interval_s + blocked_s) / mean_s) / interval_s - 1.0
 
 
+def first_order(interval_s: float, blocked_s: float, mean_s: float) -> float:
+    """Return which share of the work saves and lost work cost together, as Young has it."""
+    return blocked_s / interval_s + interval_s / (2.0 * mean_s)
+
+
 # -- the optimum -------------------------------------------------------------------------------------------------------
 
 
@@ -55,9 +60,9 @@ def test_no_other_interval_wastes_noticeably_less(blocked_s: float, mean_s: floa
     best = lowest(lambda interval_s: daly(interval_s, blocked_s, mean_s), 1e-3, 20 * mean_s)
     assert daly(chosen, blocked_s, mean_s) <= 1.01 * daly(best, blocked_s, mean_s)
     if blocked_s < mean_s / 100:
-        best = lowest(lambda interval_s: waste(interval_s, blocked_s, mean_s), 1e-3, 20 * mean_s)
+        best = lowest(lambda interval_s: first_order(interval_s, blocked_s, mean_s), 1e-3, 20 * mean_s)
         assert best == pytest.approx(math.sqrt(2 * blocked_s * mean_s), rel=1e-3)
-        assert waste(chosen, blocked_s, mean_s) <= 1.01 * waste(best, blocked_s, mean_s)
+        assert first_order(chosen, blocked_s, mean_s) <= 1.01 * first_order(best, blocked_s, mean_s)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +70,17 @@ def test_no_other_interval_wastes_noticeably_less(blocked_s: float, mean_s: floa
 )
 def test_known_optima(blocked_s: float, mean_s: float, interval_s: float) -> None:
     assert optimum_s(blocked_s, mean_s) == pytest.approx(interval_s, abs=1)
+
+
+@given(COSTS, MEANS, st.floats(1.0, 1e6))
+def test_what_is_wasted_is_a_share_of_the_time(blocked_s: float, mean_s: float, interval_s: float) -> None:
+    """Exactly; to first order it is what Young has, wherever that is little."""
+    share = waste(interval_s, blocked_s, mean_s)
+    assert 0.0 <= share <= 1.0
+    if interval_s + blocked_s < 100 * mean_s:
+        assert share == pytest.approx(1.0 - 1.0 / (1.0 + daly(interval_s, blocked_s, mean_s)), abs=1e-9)
+    if (young := first_order(interval_s, blocked_s, mean_s)) < 0.1:
+        assert share == pytest.approx(young, abs=2 * young**2)
 
 
 def test_saves_that_take_longer_than_a_machine_lives() -> None:
@@ -115,8 +131,8 @@ def test_the_better_of_two_rows_is_saved(elapsed_s: float, step_s: float, interv
     now, later = elapsed_s, elapsed_s + step_s
     if now == 0.0:
         assert not is_better_now(now, step_s, interval_s)
-    elif waste(now, blocked_s, mean_s) != pytest.approx(waste(later, blocked_s, mean_s), rel=1e-9):
-        is_better = waste(now, blocked_s, mean_s) < waste(later, blocked_s, mean_s)
+    elif first_order(now, blocked_s, mean_s) != pytest.approx(first_order(later, blocked_s, mean_s), rel=1e-9):
+        is_better = first_order(now, blocked_s, mean_s) < first_order(later, blocked_s, mean_s)
         assert is_better_now(now, step_s, interval_s) is is_better
 
 

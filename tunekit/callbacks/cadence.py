@@ -15,6 +15,9 @@ from tunekit.core.state import State
 _FACTOR: Final = 2.0
 """It is said again when the interval has changed by more than this."""
 
+_MOST: Final = 0.5
+_NEARLY_ALL: Final = 0.95
+
 
 class Cadence:
     """Writes one line when the interval is first known, and again when it has changed much.
@@ -49,13 +52,18 @@ _TELLING: Final = (CheckpointStaged, *ENDINGS)
 
 def explain(outlook: Outlook, interval_s: float) -> str:
     """Return in one line how often trials save, and why."""
-    share = waste(interval_s, outlook.blocked_s, outlook.mean_s)
     return (
         f"a checkpoint every {in_words(interval_s)}{_bound(outlook, interval_s)}: a save holds a trial up for "
         f"{in_words(outlook.blocked_s)} and is durable after {in_words(outlook.durable_s)}; "
         f"one loss in {in_words(outlook.mean_s)} is expected ({_seen(outlook)}); "
-        f"saves and lost work take about {100 * share:.2g} % of the time"
+        f"saves and lost work take {_share(waste(interval_s, outlook.blocked_s, outlook.mean_s))}"
     )
+
+
+def _share(share: float) -> str:
+    """Return how much of the time something takes, and why if that is most of it."""
+    text = f"about {100 * share:.2g} % of the time" if share < _NEARLY_ALL else "nearly all of the time"
+    return text if share <= _MOST else f"{text}: saves are too dear for machines that go so often"
 
 
 def _bound(outlook: Outlook, interval_s: float) -> str:

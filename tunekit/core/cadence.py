@@ -1,12 +1,9 @@
 """How often to save: the interval at which saving and losing cost least together.
 
 A save that holds a trial up for C seconds costs C/T of its time if it is done every T seconds. A loss, one in M seconds
-on average, costs the work since the newest save, T/2 of it. What is wasted,
-
-    waste(T) = C/T + T/(2·M),
-
-is least at T = sqrt(2·C·M) (Young 1974); where C is no longer small beside M, Daly's (2006) correction holds. A loss
-also costs the time until the newest save was durable, and that of detecting and restoring; these do not depend on T.
+on average, costs the work since the newest save, T/2 of it. What is wasted, to first order C/T + T/(2·M), is least at
+T = sqrt(2·C·M) (Young 1974); where C is no longer small beside M, Daly's (2006) correction holds. A loss also costs the
+time until the newest save was durable, and that of detecting and restoring; these do not depend on T.
 
 *M* is learned from all trials of the experiment together: the mean of a Gamma distribution whose prior is one loss in
 four hours. Only what costs work counts as a loss (``core.exposure``): an attempt that was warned in time and left after
@@ -80,8 +77,9 @@ class Outlook(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def waste(interval_s: float, blocked_s: float, mean_s: float) -> float:
-    """Return which share of the time saves and lost work take together, to first order."""
-    return blocked_s / interval_s + interval_s / (2.0 * mean_s)
+    """Return which share of the time saves and lost work take together: 1 - useful(T)."""
+    ratio = (interval_s + blocked_s) / mean_s
+    return 1.0 - interval_s / mean_s * math.exp(-ratio) / -math.expm1(-ratio)
 
 
 def optimum_s(blocked_s: float, mean_s: float) -> float:
