@@ -110,6 +110,13 @@ def test_a_save_behind_the_last_row_is_owed_as_well(play: Script) -> None:
     assert play.trial(0).status is TrialStatus.COMPLETED
 
 
+def test_a_save_for_which_there_was_no_time_is_owed_by_who_was_to_end_there(play: Script) -> None:
+    """Its machine went, and it left without the save that its row had announced."""
+    play.begin(max_failures=0, time_limit_s=50.0)
+    play(started(0), *saved(0, 1), row(0, 2, saves=True), timer(50.0))
+    assert launches(play(preempted(0))) == [(2, 1)]
+
+
 def test_a_save_that_a_newer_one_has_replaced_is_not_owed(play: Script) -> None:
     play.begin(max_failures=-1)
     play(started(0), row(0, 1, saves=True), row(0, 2, saves=True), staged(0, 2), row(0, 3, final=True), lost(0))

@@ -15,6 +15,7 @@ from tunekit.core.events import (
     Event,
     ResultReported,
     TrialHalted,
+    TrialPreempted,
     TrialRaised,
     TrialReturned,
     TrialSaving,
@@ -99,7 +100,7 @@ def test_it_is_not_said_of_saves_that_the_trial_goes_on_after(tmp_path: Path) ->
     assert said_at_saves(tmp_path, config, channel, stop={"training_iteration": 3}) == [False, False, True]
 
 
-@pytest.mark.parametrize("stop", [StopTrial(trial=0, attempt=1), Preempted(reason="SIGTERM", saves=False)])
+@pytest.mark.parametrize("stop", [StopTrial(trial=0, attempt=1), Preempted(reason="SIGTERM")])
 def test_a_save_that_is_due_at_the_row_of_a_stop_is_the_last_one(tmp_path: Path, stop: StopTrial | Preempted) -> None:
     channel = RecordingChannel(stop_at=2, stop=stop)
     assert said_at_saves(tmp_path, CheckpointConfig(checkpoint_frequency=1), channel) == [False, True]
@@ -143,3 +144,63 @@ def test_what_is_saved_behind_a_trial_that_raises_is_waited_for(
     monkeypatch.setattr(Saving, "is_idle", property(lambda self: False))
     RecordedTrial(tmp_path, Breaks).run(channel)
     assert [type(event) for event in channel.events[-2:]] == [TrialSaving, TrialRaised]
+
+
+# -- a machine goes, and there is no time for a save -------------------------------------------------------------------
+
+NO_TIME = Preempted(reason="a notice", saves=False)
+
+
+class Asks(Saves):
+    """Asks for a save of its second row, as ``wish`` says."""
+
+    wish: ClassVar[str] = ""
+
+    def step(self) -> dict[str, Any]:
+        return {"x": 1, self.wish: self.iteration == 1} if self.wish else {"x": 1}
+
+    def save_checkpoint(self, path: str) -> None:
+        Path(path, "state").write_text("x")
+
+
+@pytest.mark.parametrize("every", [{"checkpoint_frequency": 1}, {"checkpoint_every_s": 1e-9}])
+def test_a_save_that_is_due_then_is_left_out_and_stays_announced(tmp_path: Path, every: dict[str, Any]) -> None:
+    channel = RecordingChannel(stop_at=2, stop=NO_TIME)
+    RecordedTrial(tmp_path, Asks, checkpoint=CheckpointConfig(**every)).run(channel)
+    assert channel.saved == [1]
+    assert [row.saves for row in channel.rows] == [True, True]
+    assert isinstance(channel.last_words, TrialPreempted)
+
+
+@pytest.mark.parametrize("wish", ["should_checkpoint", "pin_checkpoint"])
+def test_what_the_row_asks_for_is_saved_all_the_same(
+    tmp_path: Path, wish: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Asks, "wish", wish)
+    channel = RecordingChannel(stop_at=2, stop=NO_TIME)
+    RecordedTrial(tmp_path, Asks, checkpoint=CheckpointConfig(checkpoint_frequency=1)).run(channel)
+    assert channel.saved == [1, 2]
+
+
+def test_so_is_the_row_at_which_the_trial_ends(tmp_path: Path) -> None:
+    config = CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=False)
+    trial = RecordedTrial(tmp_path, Asks, checkpoint=config, stop={"training_iteration": 2})
+    assert trial.run(RecordingChannel(stop_at=2, stop=NO_TIME)).saved == [1, 2]
+
+
+def test_and_the_one_at_which_it_is_stopped_in_that_moment(tmp_path: Path) -> None:
+    """It does not come to this row again, where an undisturbed trial has saved it."""
+
+    class Late(RecordingChannel):
+        num_asked = 0
+
+        def pending_stop(self) -> StopTrial | Preempted | None:
+            if super().pending_stop() is None:
+                return None
+            self.num_asked += 1
+            return NO_TIME if self.num_asked == 1 else StopTrial(trial=0, attempt=1)
+
+    config = CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=False)
+    channel = RecordedTrial(tmp_path, Asks, checkpoint=config).run(Late(stop_at=2))
+    assert channel.saved == [1, 2]
+    assert isinstance(channel.last_words, TrialHalted)

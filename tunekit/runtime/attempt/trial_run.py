@@ -232,7 +232,8 @@ class TrialRun:
         Raises:
             TrialStopped: The trial ends here.
         """
-        if due is not None:
+        is_left_out = due is not None and not ends and self._has_no_time_for(due)
+        if due is not None and not is_left_out:
             self._ask_for_patience(saves=ends or self._channel.pending_stop() is not None)
             # The last save waits for its place, whatever made it due, and would have been there in any case.
             is_last = ends and self._saves_at_end and due.reason in (SaveReason.TIME, SaveReason.PREEMPTION)
@@ -242,9 +243,20 @@ class TrialRun:
             raise TrialStopped
         stop = self._answer()
         if stop is not None:
+            if due is not None and is_left_out and isinstance(stop, StopTrial):
+                self._save(due.reason)  # It came at the last moment: nobody computes this row again.
             self._halt(stop)
             raise TrialStopped
         self._since = self._clock()
+
+    def _has_no_time_for(self, due: Due) -> bool:
+        """Return whether the trial leaves its machine without a save that is due, for which there is no time.
+
+        What somebody asks for is saved in any case. The save stays announced: a trial that leaves is launched again and
+        comes to this row; one that was to end at it owes its checkpoint.
+        """
+        stop = self._channel.pending_stop()
+        return isinstance(stop, Preempted) and not stop.saves and not due.pin and due.reason is not SaveReason.DEMAND
 
     def finish(self) -> None:
         """End by itself: save what ``checkpoint_at_end`` asks for.
