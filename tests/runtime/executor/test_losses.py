@@ -158,6 +158,26 @@ def test_nobody_pays_for_a_kill_that_was_meant_for_another() -> None:
     assert [event.cause for event in found] == [LossCause.KILLED, LossCause.NOT_STARTED]
 
 
+@pytest.mark.parametrize("in_peace", [True, False])
+def test_who_is_told_to_end_whenever_it_prepares_a_trial_is_no_accident(*, in_peace: bool) -> None:
+    """The core hears of it from the fourth time on, and charges the trial if that goes on: else nobody ever would."""
+    losses = Losses()
+
+    def turn_away(one: Held) -> list[LossCause]:
+        if in_peace:
+            return [lost.cause for lost in losses.of_farewell([one, held(2)], "SIGTERM", "n0")]
+        return [lost.cause for lost in losses.of([one], CRASH, node="n0", notice="SIGTERM")]
+
+    spared = [] if in_peace else [LossCause.NOT_STARTED]
+    assert [turn_away(held(1)) for _ in range(4)] == [*[spared] * 3, [LossCause.PREEMPTED]]
+    losses.note_start(1)
+    assert turn_away(held(1)) == spared
+    assert losses.of_farewell([held(1)], "", "n0") == [], "it was not told to end"
+    for _ in range(9):
+        (found,) = losses.of([held(3)], CRASH, node="n0", notice="AWS", is_machine=True)
+        assert found.cause is LossCause.NOT_STARTED, "a machine goes only once"
+
+
 def test_workers_that_die_of_themselves_before_their_first_word_are_enough_soon() -> None:
     starts = FalseStarts()
     assert [starts.note(CRASH) for _ in range(2)] == [False, False]
@@ -190,6 +210,7 @@ def test_an_attempt_that_was_said_to_be_prepared_is_lost_when_its_worker_leaves(
     executor = SimpleNamespace(
         _deliver=lambda letters: None,
         _mailbox=SimpleNamespace(give_up=lambda *args: []),
+        _losses=Losses(),
         _pool=pool,
         _tell=lambda *events: told.extend(events),
     )

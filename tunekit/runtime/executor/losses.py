@@ -21,6 +21,8 @@ from tunekit.types import LossCause, TrialId
 
 _MAX_FALSE_STARTS = 3
 """Workers in a row that may die before their first word."""
+_MAX_TURNED_AWAY = 3
+"""Processes in a row that may be told to end, each on a machine that stays, while they prepare one trial."""
 _TAKEN_AWAY = frozenset({LossCause.CRASHED, LossCause.START_FAILED, LossCause.NODE_LOST})
 """How the end of a process looks that was told to end: whoever told it ends it in the end."""
 _GONE_WITH_MACHINE = _TAKEN_AWAY | {LossCause.KILLED, LossCause.OUT_OF_MEMORY}
@@ -50,16 +52,33 @@ class Losses:
 
     The attempt that ran is lost for the cause; those that waited behind it, for none of their own. A worker that dies
     between two trials dies for an unknown reason, and the trial at its door is spared. If that happens to the same
-    trial again, it is the reason: preparing it kills the process.
+    trial again, it is the reason: preparing it kills the process. A process that is told to end, while its machine
+    stays, is suspicious only if that goes on and on: then the core hears of it, which counts those.
     """
 
     def __init__(self) -> None:
         """Begin without suspicions."""
         self._strikes: Counter[TrialId] = Counter()
+        self._turned_away: Counter[TrialId] = Counter()
 
     def note_start(self, trial: TrialId) -> None:
         """A trial could be prepared."""
         self._strikes.pop(trial, None)
+        self._turned_away.pop(trial, None)
+
+    def of_farewell(self, held: Sequence[Held], notice: str, node: str) -> list[WorkerLost]:
+        """Return the loss of the first attempt of a process that was told to end and left in peace, if it is one.
+
+        None of one that has started, which says its own last word, nor the first few times: it just waits again.
+
+        Args:
+            held: The attempts.
+            notice: Who had told that process to end.
+            node: Where it was.
+        """
+        if not (held and notice and self._is_turned_away_again(held[0])):
+            return []
+        return [lost(held[0].key, Loss(LossCause.PREEMPTED, notice), node, held[0].head_s)]
 
     def of(
         self,
@@ -87,7 +106,17 @@ class Losses:
         if killed is not None:
             spared = Loss(LossCause.NOT_STARTED, "its worker was ended for the sake of another trial")
             return [lost(one.key, loss if one.key == killed else spared, node, one.head_s) for one in held]
-        return [lost(one.key, self._judge(position, one, loss), node, one.head_s) for position, one in enumerate(held)]
+        losses = [self._judge(position, one, loss) for position, one in enumerate(held)]
+        if held and notice and not is_machine and self._is_turned_away_again(held[0]):
+            losses[0] = loss
+        return [lost(one.key, each, node, one.head_s) for one, each in zip(held, losses, strict=True)]
+
+    def _is_turned_away_again(self, one: Held) -> bool:
+        """Count that an attempt could not begin as its process was told to end; return whether that is strange."""
+        if one.is_started:
+            return False
+        self._turned_away[one.assign.trial] += 1
+        return self._turned_away[one.assign.trial] > _MAX_TURNED_AWAY
 
     def _judge(self, position: int, one: Held, loss: Loss) -> Loss:
         if position > 0:

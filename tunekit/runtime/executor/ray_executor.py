@@ -321,8 +321,10 @@ class RayExecutor:
             return
         held = self._pool.lost(departure.worker)
         if departure.loss is None:
-            unbegun = self._pool.put_back(record.shape, held)
-            self._tell(*left_open(held), *(lost(key, _LEFT, record.node) for key in unbegun))
+            notice = "" if record.machine_notice else record.process_notice
+            turned_away = self._losses.of_farewell(held, notice, record.node)
+            unbegun = self._pool.put_back(record.shape, held[len(turned_away) :])
+            self._tell(*left_open(held), *turned_away, *(lost(key, _LEFT, record.node) for key in unbegun))
             return
         if not record.is_up and self._false_starts.note(departure.loss):
             message = f"workers die before their first word: {departure.loss.detail}"
