@@ -39,6 +39,7 @@ from tunekit.runtime.executor.patience import Patience, say
 from tunekit.runtime.executor.pool import Pool
 from tunekit.runtime.executor.ray_errors import Loss
 from tunekit.runtime.executor.records import WorkerRecord
+from tunekit.runtime.executor.sight import Sight
 from tunekit.runtime.line.failure import error_info
 from tunekit.runtime.line.launching import SpecOf, prepare
 from tunekit.runtime.line.mailbox import Letter, Mailbox
@@ -133,6 +134,7 @@ class RayExecutor:
         self._lock = threading.RLock()
         self._departures: list[Departure] = []
         self._losses = Losses()
+        self._sight = Sight()
         self._false_starts = FalseStarts()
         self._patience = Patience(self._pool.avoidance)
         self._capacity = 0
@@ -298,7 +300,7 @@ class RayExecutor:
                         self._pool.give_notice(letter.worker, said.reason)
                     case _:
                         self._follow(said, letter.worker)
-                        events.append(said)
+                        events.append(self._sight.judged(said, letter.worker, self._pool.workers.values()))
         if token:
             self._driver.put(Delivery(events, tuple(token.items())))
 
