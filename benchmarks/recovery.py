@@ -1,15 +1,17 @@
 """How soon a sweep computes again after a death, beside what bare Ray takes for the same, in one run.
 
-Three deaths, on one living cluster of this machine:
+Three deaths and a standstill, on one living cluster of this machine:
 
 * a worker: from its SIGKILL to the first line of user code of its trial's next attempt; for bare Ray to the first line
   of a method of a new actor, which is asked for as soon as Ray has said that the old one is dead;
 * a driver: from the start of the next one's process to the first line of user code of a trial that goes on; for bare
   Ray to the first line of a method of an actor, in a process that imports Ray and nothing else;
 * a driver, without the start of Python: from the call of ``fit()``, which imports Ray, and of ``ray.init()``, which
-  does not.
+  does not;
+* a worker that stands still, whose trial reports ten times a second: from its SIGSTOP to the first line of user code
+  of its trial's next attempt, less ``hang_timeout_s``. Bare Ray does not look for such a worker.
 
-The trainable imports nothing. The two take turns, and the medians are shown.
+The trainable imports nothing. The two take turns, and the medians are shown; of standstills the longest as well.
 
     python benchmarks/recovery.py [--quick] [--repeats N] [--json FILE] [--update docs/benchmarks.md]
 """
@@ -33,6 +35,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SIDES = {"tunekit": "recovery_tunekit", "bare Ray": "recovery_bare"}
 BEGIN, END = "<!-- recovery: begin -->", "<!-- recovery: end -->"
 LIMIT_S = 120.0
+HANG_TIMEOUT_S = 5.0
+HANG = "SIGSTOP of a worker → first user line of the next attempt, less `hang_timeout_s`, s"
 ROWS = {
     "worker": "SIGKILL of a worker → first user line of the next attempt, s",
     "driver": "new driver process on a living cluster → first user line, s",
@@ -68,12 +72,12 @@ class Head:
 class Life:
     """A driver of one side, and the lines ``pid attempt time`` that its trial leaves when user code begins."""
 
-    def __init__(self, side: str, folder: Path, address: str) -> None:
+    def __init__(self, side: str, folder: Path, address: str, *arguments: str) -> None:
         self.lines = folder / "lines"
         self.seen = len(self.read())
         self.began = time.time()
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", f"benchmarks.peers.{SIDES[side]}", str(folder)],
+            [sys.executable, "-W", "ignore", "-m", f"benchmarks.peers.{SIDES[side]}", str(folder), *arguments],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"},
             stdout=subprocess.DEVNULL,
@@ -127,15 +131,36 @@ def measure(side: str, folder: Path, address: str, num: int) -> dict[str, list[f
     return found
 
 
+def measure_hangs(folder: Path, address: str, num: int) -> list[float]:
+    """Have a worker of tunekit stand still some times. Return for how much longer than the timeout nothing went on."""
+    folder.mkdir()
+    found = []
+    life = Life("tunekit", folder, address, str(HANG_TIMEOUT_S))
+    pid, _ = life.next_line()
+    for _ in range(num):
+        time.sleep(1.5)
+        stopped = time.time()
+        os.kill(pid, signal.SIGSTOP)
+        pid, began = life.next_line()
+        found.append(began - stopped - HANG_TIMEOUT_S)
+    life.kill()
+    time.sleep(1.0)
+    return found
+
+
 def measure_all(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     found: dict[str, dict[str, list[float]]] = {side: {kind: [] for kind in ROWS} for side in SIDES}
+    found["tunekit"]["hang"] = []
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     ray_tmp = tempfile.mkdtemp(prefix="r", dir="/tmp")
     head = Head(ray_tmp)
     try:
         for repeat in range(options.repeats):
             for side in SIDES:
-                for kind, times in measure(side, folder / f"{side[:4]}{repeat}", head.address, options.num).items():
+                new = measure(side, folder / f"{side[:4]}{repeat}", head.address, options.num)
+                if side == "tunekit":
+                    new["hang"] = measure_hangs(folder / f"hang{repeat}", head.address, options.num)
+                for kind, times in new.items():
                     found[side][kind] += times
                     shown = ", ".join(f"{seconds:.2f}" for seconds in times)
                     print(f"{repeat + 1}/{options.repeats} {side:9} {kind:7} {shown}", flush=True)
@@ -151,6 +176,8 @@ def table(found: dict[str, dict[str, list[float]]]) -> str:
     for kind, title in ROWS.items():
         ours, theirs = (statistics.median(found[side][kind]) for side in SIDES)
         lines.append(f"| {title} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} x |")
+    hangs = found["tunekit"]["hang"]
+    lines.append(f"| {HANG} | {statistics.median(hangs):.2f}, at most {max(hangs):.2f} | - | - |")
     return "\n".join(lines)
 
 
