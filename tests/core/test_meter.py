@@ -105,6 +105,18 @@ def test_an_attempt_that_fails_to_begin_costs_what_it_took(play: Script) -> None
     assert play.experiment.state.meter.used["GPU"] == pytest.approx(before + 2.0)
 
 
+def test_what_a_trial_took_that_never_began_is_counted_once_it_does(play: Script) -> None:
+    """Nobody knows before what it occupies, so the limit does not see it."""
+    play.begin(max_cost=1.5, prices={"GPU": 1.0}, max_failures=-1)
+    preempted = WorkerLost(trial=0, attempt=1, cause=LossCause.PREEMPTED, took_s=HOUR_S)
+    play(timer(HOUR_S), preempted)
+    assert play.experiment.state.meter.cost(HOUR_S, {"GPU": 1.0}) == 0.0
+    assert play.experiment.next_deadline() is None
+    play(structs.replace(started(0, {"GPU": 1.0}), attempt=2))
+    assert play.experiment.state.meter.cost(HOUR_S, {"GPU": 1.0}) == 1.0
+    assert play.experiment.next_deadline() == 1.5 * HOUR_S
+
+
 def test_a_driver_that_dies_while_attempts_are_prepared_has_paid_for_them(play: Script) -> None:
     """As much as it lived to see: from when a worker came, or as long as that says, and not from before the launch."""
     play.begin(max_cost=10.0, prices={"GPU": 1.0})
