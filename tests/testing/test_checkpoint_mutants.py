@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from tunekit.core import experiment, launching, ledger, lifecycle, retries
-from tunekit.core.checkpoints import newest, superfluous
+from tunekit.core.checkpoints import superfluous
 from tunekit.core.commands import Command, DeleteCheckpoint
 from tunekit.core.events import (
     CheckpointStaged,
@@ -58,17 +58,6 @@ def deletes_what_is_being_restored(patch: Patch) -> None:
         return superfluous(found, pinned={entry.iteration for entry in found if entry.pinned}, **how)
 
     patch.setattr(ledger, "superfluous", careless)
-
-
-@mutant.shown_by(118)
-def keeps_only_the_newest_of_a_trial_that_began_anew(patch: Patch) -> None:
-    patch.setattr(ledger, "start", lambda checkpoints: None)
-
-
-@mutant.shown_by(501)
-def takes_what_a_trial_goes_on_from_to_make_room(patch: Patch) -> None:
-    patch.setattr("tunekit.core.limit.mainstay", newest)
-    patch.setattr("tunekit.core.invariants.mainstay", newest)
 
 
 @mutant

@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from tunekit.core import anew, ledger, lifecycle, restarts
-from tunekit.core.checkpoints import superfluous
+from tunekit.core.checkpoints import newest, superfluous
 from tunekit.core.commands import Command
 from tunekit.core.events import CheckpointStaged, ResultReported, TrialStartedOver
 from tunekit.core.rows import RowTable
@@ -23,6 +23,18 @@ Patch = pytest.MonkeyPatch
 FAULTS = Faults(anew=0.5, crash=0.2, raises=0.05, driver=0.01, interrupt=0.02)
 mutant = Mutants(faults=FAULTS, iterations=8, save_every=1, num_to_keep=1, max_failures=3, second_chance=True)
 """Of trials that begin anew."""
+mender = Mutants(
+    faults=FAULTS,
+    iterations=8,
+    save_every=1,
+    num_to_keep=1,
+    max_bytes=12,
+    max_failures=0,
+    silent_restart="fail",
+    second_chance=True,
+    fail_fast=False,
+)
+"""Of trials that go on from what they were given, once somebody has mended their code."""
 leaver = Mutants(faults=Faults(notice=0.2, machine=0.1, crash=0.05), iterations=8, max_bytes=None, time_limit_s=None)
 """Of trials whose machines are to go."""
 
@@ -72,18 +84,6 @@ def trusts_what_it_has_saved(patch: Patch) -> None:
         is_one = anew.is_doomed(state, trial, out)
         for iteration, entry in trial.checkpoints.items():
             entry.began_anew = known.get(iteration, entry.began_anew)
-        return is_one
-
-    patch.setattr(lifecycle, "is_doomed", is_doomed)
-
-
-@mutant
-def gives_up_what_it_was_given(patch: Patch) -> None:
-    def is_doomed(state: State, trial: TrialState, out: list[Command]) -> bool:
-        is_one = anew.is_doomed(state, trial, out)
-        if is_one:
-            trial.doom = None
-            ledger.retain(state, trial, out)
         return is_one
 
     patch.setattr(lifecycle, "is_doomed", is_doomed)
@@ -145,6 +145,17 @@ def drops_the_save_at_a_notice_before_it_has_served(patch: Patch) -> None:
     patch.setattr(ledger, "superfluous", hasty)
 
 
+@mender
+def keeps_only_the_newest_of_a_trial_that_began_anew(patch: Patch) -> None:
+    patch.setattr(ledger, "start", lambda checkpoints: None)
+
+
+@mender
+def takes_what_a_trial_goes_on_from_to_make_room(patch: Patch) -> None:
+    patch.setattr("tunekit.core.limit.mainstay", newest)
+    patch.setattr("tunekit.core.invariants.mainstay", newest)
+
+
 @pytest.mark.parametrize("name", mutant)
 def test_mutants_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant.expect_caught(name, monkeypatch, max_seeds=60)
@@ -153,3 +164,8 @@ def test_mutants_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", leaver)
 def test_mutants_that_save_at_notices_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     leaver.expect_caught(name, monkeypatch, max_seeds=60)
+
+
+@pytest.mark.parametrize("name", mender)
+def test_mutants_that_leave_no_way_back_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mender.expect_caught(name, monkeypatch, max_seeds=100)

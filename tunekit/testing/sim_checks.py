@@ -134,10 +134,10 @@ def _check_bytes(options: SimOptions, judge: Judge) -> Iterator[str]:
     for trial, book in enumerate(judge.books):
         num_bytes += sum(book.sizes[key] for key in book.published.items())
         num_failures += list(book.failures.values()).count("published")
+        stays = book.onward(book.published) or max(book.published, default=0)
         for key in book.published.items():
             is_best = best is not None and book.scores.get(key) == best
-            is_given = any(book.doom) and key[0] == book.resumed_from
-            if key not in book.pinned and key[0] != max(book.published) and not is_best and not is_given:
+            if key not in book.pinned and key[0] != stays and not is_best:
                 idle.append((trial, key[0]))
     if num_failures and num_bytes > options.max_bytes:
         yield f"{num_failures} failure checkpoints stay although the others take {num_bytes} bytes"
