@@ -103,3 +103,14 @@ def test_who_saves_nothing_is_spared_once_though_it_passes_the_pause_that_was_de
     assert play.trial(0).num_failures == 1
     assert play.trial(0).status is TrialStatus.FAILED
     play.replay()
+
+
+def test_a_driver_that_dies_at_a_pause_does_not_use_up_what_is_spared() -> None:
+    play = pausing()
+    play.begin(metric="loss", max_failures=0)
+    play(row(0, 1), driver(2, num_trials=1, metric="loss", max_failures=0), capacity(1))
+    play(row(0, 1, 2), lost(0, 2))
+    assert (play.trial(0).attempt, play.trial(0).num_failures) == (3, 0)
+    play(row(0, 1, 3), lost(0, 3))
+    assert (play.trial(0).status, play.trial(0).num_failures) == (TrialStatus.FAILED, 1)
+    play.replay()

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from tunekit.core import failures, launching, retries
+from tunekit.core import failures, launching, lifecycle, retries
 from tunekit.core.commands import Command, LaunchTrial
 from tunekit.core.events import Rule
 from tunekit.core.state import State
 from tunekit.core.trial import TrialState
 from tunekit.testing.sim_mutation import Mutants
 from tunekit.testing.sim_options import Faults
+from tunekit.testing.sim_pauser import Pauser
+from tunekit.types import TrialStatus
 
 Patch = pytest.MonkeyPatch
 mutant = Mutants()
@@ -27,6 +29,17 @@ troubled = Mutants(
     second_chance=False,
 )
 """Where what is rare elsewhere is the rule."""
+rested = Mutants(
+    scheduler=Pauser(every=1, share=0.2),
+    judged=False,
+    faults=Faults(crash=0.4),
+    persist_s=2.0,
+    save_every=3,
+    rules=(),
+    max_failures=1,
+    time_limit_s=None,
+)
+"""Where trials die while they are paused."""
 
 
 # -- rules of the user -------------------------------------------------------------------------------------------------
@@ -153,6 +166,19 @@ def _launch_without(patch: Patch, what: Any) -> None:
     patch.setattr(launching, "launch", careless)
 
 
+# -- pauses ------------------------------------------------------------------------------------------------------------
+
+
+@rested
+def spares_whoever_dies_at_a_pause(patch: Patch) -> None:
+    patch.setattr(lifecycle, "is_spared", lambda state, trial, may_be_ours: trial.status is TrialStatus.STOPPING)
+
+
+@rested
+def charges_whoever_dies_at_a_pause(patch: Patch) -> None:
+    patch.setattr(lifecycle, "is_spared", lambda state, trial, may_be_ours: False)
+
+
 @pytest.mark.parametrize("name", mutant)
 def test_mutants_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant.expect_caught(name, monkeypatch)
@@ -161,3 +187,8 @@ def test_mutants_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", troubled)
 def test_mutants_that_show_in_trouble_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     troubled.expect_caught(name, monkeypatch, max_seeds=60)
+
+
+@pytest.mark.parametrize("name", rested)
+def test_mutants_that_show_at_pauses_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rested.expect_caught(name, monkeypatch, max_seeds=100)

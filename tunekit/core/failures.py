@@ -36,12 +36,18 @@ _JITTER = 0.25
 """A wait is longer than it would have to be by up to this share, so that not all trials come back at once."""
 
 _PREEMPTIONS = frozenset({LossCause.PREEMPTED, LossCause.NODE_LOST})
-_SPARED = _PREEMPTIONS | {LossCause.DRIVER_LOST, LossCause.NOT_STARTED, LossCause.RESTORE_FAILED, LossCause.STORAGE}
+_FREE = frozenset({LossCause.DRIVER_LOST, LossCause.NOT_STARTED, LossCause.RESTORE_FAILED})
+_SPARED = _PREEMPTIONS | _FREE | {LossCause.STORAGE}
 
 
 def is_charged(cause: LossCause) -> bool:
     """Return whether a loss of this cause consumes ``max_failures``: what the trial may have brought about itself."""
     return cause not in _SPARED
+
+
+def is_free(cause: LossCause) -> bool:
+    """Return whether no budget pays for a loss of this cause, however many there are."""
+    return cause in _FREE
 
 
 def is_preemption(cause: LossCause) -> bool:

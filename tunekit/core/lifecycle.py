@@ -41,7 +41,7 @@ from tunekit.core.events import (
     WorkerLost,
 )
 from tunekit.core.exposure import exposed, prepared
-from tunekit.core.failures import is_own_doing, note_loss, signal_in
+from tunekit.core.failures import is_free, is_own_doing, note_loss, signal_in
 from tunekit.core.patience import grace_ends_at, on_saving
 from tunekit.core.preparing import on_assigned, on_assigned_in_vain
 from tunekit.core.restoring import as_hopeless, put_aside
@@ -267,7 +267,7 @@ def lost(state: State, trial: TrialState, cause: LossCause, detail: str, out: li
             _finish_stop(state, trial, out, cause)
     elif _is_over(state, trial, out):
         return
-    elif is_spared(state, trial, may_be_ours=True):
+    elif not is_free(cause) and is_spared(state, trial, may_be_ours=True):
         again(state, trial)
     else:
         pay(state, trial, cause, out)

@@ -17,6 +17,7 @@ from tunekit.core.events import (
 )
 from tunekit.errors import InvariantViolationError
 from tunekit.testing.sim_budgets import Budgets
+from tunekit.testing.sim_pauses import Pauses
 from tunekit.testing.sim_restarts import Restarts
 from tunekit.testing.sim_seconds import Seconds
 
@@ -62,6 +63,7 @@ class Books:
     """By iteration: the newest attempt that has reported it."""
     restarts: Restarts = field(default_factory=Restarts)
     budgets: Budgets = field(default_factory=Budgets)
+    pauses: Pauses = field(default_factory=Pauses)
     last_fault: tuple[Any, ...] = ()
     """Checkpoint and kind of the newest failure that is surely charged."""
     suspects: set[tuple[int, int]] = field(default_factory=set)

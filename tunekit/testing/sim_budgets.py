@@ -74,6 +74,8 @@ class Budgets:
     avoided: set[str] = field(default_factory=set)
     """Where it must not run any more."""
     perhaps_avoided: set[str] = field(default_factory=set)
+    doubtful: Count | None = None
+    """What the newest payment was made from that perhaps was made."""
     wait_s: float = 0.0
     """How long it must wait after the newest failure, at the least."""
 
@@ -87,7 +89,9 @@ class Budgets:
         elif isinstance(event, WorkerLost | LaunchFailed):
             self.node = event.node or self.node
 
-    def pay(self, settings: Settings, event: Event, iteration: int, *, is_sure: bool, is_hung: bool) -> Event | None:
+    def pay(
+        self, settings: Settings, event: Event, iteration: int, *, is_sure: bool, is_hung: bool, is_spared: bool = False
+    ) -> Event | None:
         """Enter how an attempt ended, and return that if the checkpoint which it started from may be to blame.
 
         Args:
@@ -96,15 +100,19 @@ class Budgets:
             iteration: The newest row of the trial.
             is_sure: Whether it ended in the middle of its work.
             is_hung: Whether it was killed for its silence.
+            is_spared: Whether surely nobody pays.
         """
-        self.wait_s = 0.0
-        if self._is_own_doing(settings, event, iteration):
+        self.wait_s, self.doubtful = 0.0, None
+        is_own_doing = self._is_own_doing(settings, event, iteration)
+        if is_spared:
+            return None
+        if is_own_doing:
             told = event.reason if isinstance(event, TrialPreempted) else getattr(event, "detail", "")
             crash = WorkerLost(trial=0, attempt=0, cause=LossCause.CRASHED, detail=told)
             self._charge(settings, crash, is_sure=is_sure, is_hung=False)
             return crash if is_sure else None
         if isinstance(event, TrialPreempted) or (isinstance(event, WorkerLost) and event.cause in _PREEMPTIONS):
-            self.preempted.add(is_sure=is_sure)
+            self._add(self.preempted, is_sure=is_sure)
         elif isinstance(event, LaunchFailed) and event.cause is LossCause.STORAGE:
             self._pay_for_storage(settings, event, is_sure=is_sure)
         elif isinstance(event, TrialRaised | LaunchFailed) and not event.retryable:
@@ -118,6 +126,12 @@ class Budgets:
             self._charge(settings, event, is_sure=is_sure, is_hung=is_hung)
             return event if is_sure else None
         return None
+
+    def confirm(self) -> None:
+        """Take note that the newest payment, which perhaps was made, was."""
+        if self.doubtful is not None:
+            self.doubtful.perhaps -= 1
+            self.doubtful.surely += 1
 
     def end(self, settings: Settings, status: TrialStatus) -> str:
         """Return what is wrong with how a trial ended; empty if nothing is."""
@@ -171,8 +185,12 @@ class Budgets:
                 elif used.surely < rule.max_times:  # Either of the two.
                     used.add(is_sure=False)
                     is_sure = False
-        count.add(is_sure=is_sure)
+        self._add(count, is_sure=is_sure)
         self.wait_s = settings.backoff_s * 2.0 ** min(max(0, count.surely - 1), 5) if is_sure else 0.0
+
+    def _add(self, count: Count, *, is_sure: bool) -> None:
+        count.add(is_sure=is_sure)
+        self.doubtful = None if is_sure else count
 
     def _avoid(self, rule: Rule, *, is_sure: bool) -> None:
         if rule.action == "avoid_node" and self.node:

@@ -14,6 +14,7 @@ from tunekit.core.commands import (
     ContinueTrial,
     DeleteCheckpoint,
     EndExperiment,
+    InterruptTrial,
     KillTrial,
     LaunchTrial,
     PublishCheckpoint,
@@ -97,6 +98,7 @@ class Judge:
             if book.is_live:
                 self._condemn(book)
             book.seconds.end(self._now)
+            book.pauses.begin_run()
             book.not_before = 0.0
             book.is_live = book.is_stopping = book.is_waiting = False
         again = {(c.trial, c.iteration, c.exact) for c in commands if isinstance(c, PublishCheckpoint)}
@@ -139,7 +141,10 @@ class Judge:
         """Have somebody pay for an attempt that did not come to its end."""
         is_sure = not (book.is_stopping or book.has_final)
         is_hung = book.seconds.is_killed
-        charged = book.budgets.pay(self._settings, event, book.reached, is_sure=is_sure, is_hung=is_hung)
+        is_spared = not book.has_final and book.pauses.lose(event) is False
+        charged = book.budgets.pay(
+            self._settings, event, book.reached, is_sure=is_sure, is_hung=is_hung, is_spared=is_spared
+        )
         if charged is not None:
             self._blame(book, charged)
         if self._follows_budgets:
@@ -163,6 +168,7 @@ class Judge:
             at = book.resumed_from or 0
             book.doom = at, book.published.get(at, 0)
         book.has_final = event.final
+        book.pauses.is_pausing &= not event.stop
         book.is_ending = book.is_ending or bool(event.stop)
         asks = self._settings.asks_every_result or (book.until is not None and event.iteration >= book.until)
         book.is_waiting = asks and not event.final and not book.is_stopping
@@ -201,6 +207,9 @@ class Judge:
                 self.saves.see_delete(self.of(command.trial), command)
             case KillTrial():
                 self._see_kill(self.of(command.trial), command)
+                self.of(command.trial).pauses.see(command)
+            case InterruptTrial():
+                self.of(command.trial).pauses.see(command)
             case EndExperiment():
                 busy = [
                     trial
@@ -216,6 +225,8 @@ class Judge:
         hold(not book.is_done, f"{command!r} follows the deletion of what it was parked with")
         hold(self._now >= book.not_before, f"{command!r} comes before {book.not_before} s")
         hold(command.attempt > book.attempt, f"{command!r} follows attempt {book.attempt}")
+        if book.pauses.see(command) and not self._settings.rules:
+            book.budgets.confirm()
         self._check_budgets(book, command)
         hold(not book.staged, f"{command!r} does not wait for the publication of {book.staged}")
         newest = book.onward(book.published)
@@ -245,6 +256,8 @@ class Judge:
             hold(not book.is_stopping, f"{command!r} stops a trial twice")
             book.seconds.check_stop(self._settings, self._now, command)
             book.is_stopping = True
+            if self._settings.time_limit_s is None:  # Nobody says so if that ends it while it pauses.
+                book.pauses.see(command)
             book.is_ending = book.is_ending or not command.pause
         book.is_waiting = False
 
