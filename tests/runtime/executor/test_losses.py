@@ -17,6 +17,7 @@ from tunekit.runtime.executor.losses import Departure, FalseStarts, Losses, left
 from tunekit.runtime.executor.pool import Pool
 from tunekit.runtime.executor.ray_errors import Loss
 from tunekit.runtime.executor.ray_executor import RayExecutor
+from tunekit.runtime.executor.sight import Sight
 from tunekit.runtime.line import mailbox as mailbox_module
 from tunekit.runtime.line.mailbox import Mailbox
 from tunekit.runtime.line.shapes import Node, shape_of
@@ -113,6 +114,7 @@ def test_a_trial_that_does_not_stop_as_told_is_ended_for_that(*, told: bool) -> 
         _crew=SimpleNamespace(end=lambda record: None),
         _mailbox=SimpleNamespace(give_up=lambda *args: [], order=lambda *args: None),
         _losses=Losses(),
+        _sight=Sight(),
         _deliver=lambda letters: None,
         _depart=departures.append,
         _tell=lambda *told: events.extend(told),
@@ -211,6 +213,7 @@ def test_an_attempt_that_was_said_to_be_prepared_is_lost_when_its_worker_leaves(
         _deliver=lambda letters: None,
         _mailbox=SimpleNamespace(give_up=lambda *args: []),
         _losses=Losses(),
+        _sight=Sight(),
         _pool=pool,
         _tell=lambda *events: told.extend(events),
     )
@@ -235,6 +238,7 @@ def test_all_that_a_worker_has_said_counts_however_much_lies_before_it(monkeypat
         _mailbox=mailbox,
         _driver=driver,
         _losses=Losses(),
+        _sight=Sight(),
         _sweep=SimpleNamespace(fresh_process=False),
         _machines=SimpleNamespace(follow=lambda event: None),
         _refresh=lambda: None,
