@@ -114,7 +114,6 @@ def test_a_trial_that_does_not_stop_as_told_is_ended_for_that(*, told: bool) -> 
         _crew=SimpleNamespace(end=lambda record: None),
         _mailbox=SimpleNamespace(give_up=lambda *args: [], order=lambda *args: None),
         _losses=Losses(),
-        _sight=Sight(),
         _deliver=lambda letters: None,
         _depart=departures.append,
         _tell=lambda *told: events.extend(told),
@@ -213,7 +212,6 @@ def test_an_attempt_that_was_said_to_be_prepared_is_lost_when_its_worker_leaves(
         _deliver=lambda letters: None,
         _mailbox=SimpleNamespace(give_up=lambda *args: []),
         _losses=Losses(),
-        _sight=Sight(),
         _pool=pool,
         _tell=lambda *events: told.extend(events),
     )
