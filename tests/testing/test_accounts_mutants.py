@@ -15,9 +15,11 @@ from tunekit.core import accounts
 from tunekit.core.accounts import Accounts
 from tunekit.core.books import NO_LOSS, Book, Lease
 from tunekit.core.events import ResultReported
+from tunekit.core.trial import TrialState
 from tunekit.schedulers import ASHA
 from tunekit.testing.sim_mutation import Mutants
 from tunekit.testing.sim_options import Faults
+from tunekit.types import TrialStatus
 
 Patch = pytest.MonkeyPatch
 mutant = Mutants()
@@ -34,6 +36,10 @@ halting = Mutants(
     second_chance=False,
 )
 """Where trials wait for each other, and are interrupted and lost while they do, or while they save."""
+
+pruning = Mutants(
+    scheduler=ASHA(max_t=5, grace_period=1, reduction_factor=2), iterations=6, num_trials=6, faults=Faults()
+)
 
 
 def with_rows(patch: Patch, change: Callable[[ResultReported], ResultReported]) -> None:
@@ -93,6 +99,17 @@ def blames_nobody(patch: Patch) -> None:
             self.under(NO_LOSS).recomputed += self.rows.pop()[1]
 
     patch.setattr(Book, "rewind", rewind)
+
+
+@pruning
+def takes_what_is_pruned_for_useful(patch: Patch) -> None:
+    patch.setattr(TrialState, "is_pruned", property(lambda self: False))
+
+
+@pruning
+def takes_whoever_was_stopped_for_pruned(patch: Patch) -> None:
+    """Also one that had gone as far as any."""
+    patch.setattr(TrialState, "is_pruned", property(lambda self: self.status is TrialStatus.STOPPED))
 
 
 # -- what an attempt does besides training -----------------------------------------------------------------------------
@@ -158,6 +175,11 @@ def lets_those_wait_who_are_told_to_stop(patch: Patch) -> None:
 def test_mutants_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By this check, which comes last: all others were content with the same seed."""
     assert "in its accounts, but" in str(mutant.expect_caught(name, monkeypatch))
+
+
+@pytest.mark.parametrize("name", pruning)
+def test_mutants_of_those_that_are_stopped_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "in its accounts, but" in str(pruning.expect_caught(name, monkeypatch))
 
 
 @pytest.mark.parametrize("name", halting)

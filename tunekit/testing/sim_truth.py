@@ -21,11 +21,13 @@ from typing import TypeAlias
 from tunekit.core.accounts import Accounts
 from tunekit.core.books import NO_LOSS
 from tunekit.core.codec import Record
+from tunekit.core.policies import Scheduler
 from tunekit.core.state import State
+from tunekit.schedulers import ASHA
 from tunekit.testing.sim_diary import Diary, Doing
 from tunekit.testing.sim_lives import Life, lives_of
 from tunekit.testing.sim_surroundings import Surroundings
-from tunekit.types import LossCause, TrialId
+from tunekit.types import LossCause, TrialId, TrialStatus
 
 _LAG_S = 0.04
 """What a message takes, at most, if nothing delays it: from the worker to the turn of the driver that takes it in."""
@@ -50,7 +52,8 @@ def check_truth(around: Surroundings, records: Sequence[Record], state: State) -
         truths.setdefault(life.trial, Truth(math.inf if is_blurred else _LAG_S)).enter(diary, life)
     spent = Accounts(records, state.trials).spent(state.trials)
     for trial, truth in truths.items():
-        known, slack = truth.result(is_pruned=state.trials[trial].is_pruned)
+        is_stopped = state.trials[trial].status is TrialStatus.STOPPED
+        known, slack = truth.result(is_pruned=is_stopped and not _is_full(around.options.scheduler, truth.newest))
         said = {(cause, kind): us / 1e6 for cause, each in spent[trial].items() for kind, us in each.by_kind().items()}
         if around.options.max_futile_preemptions is not None:
             said, known, slack = _merged(said), _merged(known), _merged(slack)
@@ -61,6 +64,11 @@ def check_truth(around: Surroundings, records: Sequence[Record], state: State) -
         missing = [key for key, did in known.items() if did > slack[key] + _ROUNDING_S and key not in said]
         if missing and not is_blurred:
             yield f"trial {trial} has nothing of {missing} in its accounts, but did so"
+
+
+def _is_full(scheduler: Scheduler, iteration: int) -> bool:
+    """Return whether a trial that a scheduler has stopped had gone as far as any is to go."""
+    return isinstance(scheduler, ASHA) and iteration >= scheduler.max_t
 
 
 def _merged(seconds: Mapping[Key, float]) -> dict[Key, float]:
@@ -88,6 +96,8 @@ class Truth:
     """By how much the accounts may differ."""
     cause: str = NO_LOSS
     """How the newest attempt ended."""
+    newest: int = 0
+    """Iteration of the newest row."""
     _stands: list[tuple[int, float]] = field(default_factory=list)
     """Iteration and seconds of training that has not been lost."""
     _since: defaultdict[Doing, float] = field(default_factory=lambda: defaultdict(float))
@@ -142,6 +152,7 @@ class Truth:
 
     def _row(self, iteration: int) -> None:
         since = self._since
+        self.newest = iteration
         self._add(NO_LOSS, "waiting", since[Doing.WAITING], self.lag_s)
         self._add(NO_LOSS, "checkpointing", since[Doing.SAVING])
         self._add(self.cause, "restoring", since[Doing.LOADING])
