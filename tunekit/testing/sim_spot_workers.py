@@ -106,6 +106,8 @@ class SpotAttempt:
         shape = random.Random(f"{world.seed} {launch.trial}")  # noqa: S311 - the same in every attempt
         self._iteration_s = shape.uniform(*world.workload.iteration_s)
         self._num_iterations = max(1, round(shape.uniform(*world.workload.trial_s) / self._iteration_s))
+        self._quality = shape.uniform(1.0, 2.0)
+        """Which a scheduler sees at any iteration: lower is better."""
         self._pace: Pace | None = None
         if world.checkpoints.is_auto:
             self._pace = Pace(launch.outlook or Outlook(), lambda: self._finishing is not None)
@@ -186,7 +188,7 @@ class SpotAttempt:
                 trial=self.trial,
                 attempt=self.attempt,
                 iteration=self._iteration,
-                metrics={METRIC: 1.0 / self._iteration},
+                metrics={METRIC: self._quality / self._iteration},
                 time_this_iter_s=took,
                 time_total_s=self._time_total_s,
                 blocked_s=self._blocked_s,
