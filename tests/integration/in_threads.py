@@ -63,6 +63,7 @@ class _Channel:
     def __init__(self, worker: _OneWorker, inbox: queue.SimpleQueue[Delivery]) -> None:
         self._worker = worker
         self._inbox = inbox
+        self.is_saving = False
 
     def send(self, event: Event) -> None:
         self._inbox.put(Delivery([event]))

@@ -41,6 +41,7 @@ class RecordingChannel:
         """What the trial is told after its launch that it may expect."""
         self._answers = list(answers or [])
         self._stop_at = stop_at
+        self.is_saving = False
         self._stop = stop if stop is not None else StopTrial(trial=0, attempt=1)
 
     def send(self, event: Event) -> None:

@@ -125,6 +125,7 @@ class Attempt:
         self._io = CheckpointIO(LocalStore(self._folder))
         self._probe = Probe(run, self._outcome, str(self._folder), job.roots)
         self._trial_name = ""
+        self.is_saving = False
 
     def run(self, bound: BoundTrainable, config: dict[str, Any]) -> Outcome:
         """Run it to its end."""

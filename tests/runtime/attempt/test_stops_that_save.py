@@ -106,6 +106,25 @@ def test_a_save_that_is_due_at_the_row_of_a_stop_is_the_last_one(tmp_path: Path,
     assert said_at_saves(tmp_path, CheckpointConfig(checkpoint_frequency=1), channel) == [False, True]
 
 
+def test_the_channel_knows_when_the_trial_saves_between_two_rows(tmp_path: Path) -> None:
+    channel = RecordingChannel(stop_at=3)
+    saving: list[bool] = []
+
+    class Looks(Saves):
+        def step(self) -> dict[str, Any]:
+            saving.append(channel.is_saving)
+            return {"x": 1}
+
+        def save_checkpoint(self, path: str) -> None:
+            saving.append(channel.is_saving)
+            Path(path, "state").write_text("x")
+
+    config = CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=False)
+    RecordedTrial(tmp_path, Looks, checkpoint=config).run(channel)
+    assert saving == [False, True, False, True, False, True]
+    assert not channel.is_saving
+
+
 def test_a_failure_checkpoint_is_a_last_save(tmp_path: Path) -> None:
     class Breaks(SavesLast):
         def step(self) -> dict[str, Any]:

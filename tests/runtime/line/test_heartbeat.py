@@ -24,6 +24,7 @@ class Ears:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.has_heard = threading.Event()
+        self.is_saving = False
 
     def send(self, event: Event) -> None:
         self.events.append(event)

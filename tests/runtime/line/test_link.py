@@ -17,6 +17,7 @@ from tunekit.core.events import (
     ResultReported,
     TrialHalted,
     TrialReturned,
+    TrialSaving,
     TrialStarted,
 )
 from tunekit.runtime.line import lease
@@ -221,6 +222,19 @@ def test_a_waiting_attempt_can_be_stopped_and_recalled(line: Line) -> None:
     following = line.link.next_assignment()
     assert following is not None
     assert following.trial == 4
+
+
+@pytest.mark.parametrize("is_saving", [False, True])
+def test_who_is_told_to_stop_in_the_middle_of_a_save_asks_for_patience(line: Line, *, is_saving: bool) -> None:
+    """It hears of the stop only after the save, which may take longer than a stop is given."""
+    line.order(assign(1))
+    line.link.next_assignment()
+    line.link.is_saving = is_saving
+    line.order(StopTrial(trial=2, attempt=1), StopTrial(trial=1, attempt=1))
+    line.link.flush()
+    line.link.flush()
+    said = [event for event in line.hear() if isinstance(event, TrialSaving)]
+    assert said == ([TrialSaving(trial=1, attempt=1, final=True)] if is_saving else [])
 
 
 def test_leaving_comes_after_what_was_assigned(line: Line) -> None:

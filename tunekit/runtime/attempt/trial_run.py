@@ -217,8 +217,7 @@ class TrialRun:
             ends: Whether the trial ends by itself with this row.
         """
         self.triggers.take_request()
-        self._ask_for_patience(saves=ends or self._channel.pending_stop() is not None)
-        with self.watch.blocking():
+        with self._patiently(ends=ends), self.watch.blocking():
             self.saving.adopt(checkpoint, self.row, pin=pin)
         self.triggers.restart()
 
@@ -234,10 +233,10 @@ class TrialRun:
         """
         is_left_out = due is not None and not ends and self._has_no_time_for(due)
         if due is not None and not is_left_out:
-            self._ask_for_patience(saves=ends or self._channel.pending_stop() is not None)
             # The last save waits for its place, whatever made it due, and would have been there in any case.
             is_last = ends and self._saves_at_end and due.reason in (SaveReason.TIME, SaveReason.PREEMPTION)
-            self._save(SaveReason.AT_END if is_last else due.reason, pin=due.pin)
+            with self._patiently(ends=ends):
+                self._save(SaveReason.AT_END if is_last else due.reason, pin=due.pin)
         if ends:
             self.finish()
             raise TrialStopped
@@ -383,6 +382,16 @@ class TrialRun:
         """Tell the driver that the trial saves and then ends: a stop, perhaps a later one, gives it less time."""
         if saves:
             self._channel.send(TrialSaving(**self._about, final=True))
+
+    @contextmanager
+    def _patiently(self, *, ends: bool) -> Iterator[None]:
+        """Ask the driver for patience while a row is saved if the trial ends after that: now, or as it is told to."""
+        self._channel.is_saving = True  # First: the channel answers for an order that comes after the question.
+        try:
+            self._ask_for_patience(saves=ends or self._channel.pending_stop() is not None)
+            yield
+        finally:
+            self._channel.is_saving = False
 
     def _end_saves(self) -> None:
         with self.watch.blocking():

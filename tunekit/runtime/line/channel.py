@@ -20,6 +20,10 @@ class Preempted(NamedTuple):
 class Channel(Protocol):
     """The way to the driver, and back."""
 
+    is_saving: bool
+    """Whether the trial writes a checkpoint, and user code waits for that. If it is told to stop meanwhile, the driver
+    is asked for patience at once."""
+
     def send(self, event: Event) -> None:
         """Pass an event on, now or soon, in order.
 

@@ -30,6 +30,7 @@ from tunekit.core.events import (
     TrialHalted,
     TrialPreempted,
     TrialRaised,
+    TrialSaving,
     TrialStarted,
 )
 from tunekit.runtime.line.channel import Preempted
@@ -107,6 +108,7 @@ class Link:
         self._interrupt, self._die = interrupt, die
         self._state = threading.Lock()
         """Guards what was said, what waits and what was told."""
+        self.is_saving = False
         self._wire = threading.Lock()
         """Held by the thread that exchanges."""
         self._said: list[Event | Note] = [hello]
@@ -420,6 +422,8 @@ class Link:
                 pass  # It has ended in the meantime.
             case StopTrial():
                 self._stop = order
+                if self.is_saving:  # Only after that will it hear of this.
+                    self._said.append(TrialSaving(trial=order.trial, attempt=order.attempt, final=True))
             case ContinueTrial():
                 self._answer = order
             case TellOutlook():

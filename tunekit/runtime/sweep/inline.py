@@ -108,6 +108,7 @@ class InlineChannel:
         self._outbox: list[Event] = []
         self._flushed_at = time.monotonic()
         self.failure: Exception | None = None
+        self.is_saving = False
 
     def send(self, event: Event) -> None:
         """Pass an event on, now or soon."""
