@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from tunekit.core.commands import EndExperiment, LaunchTrial
 from tunekit.core.events import ErrorInfo, LaunchFailed, TrialRaised
@@ -135,19 +134,6 @@ def test_a_storage_that_cannot_be_read_is_tried_again_and_again_but_not_for_ever
     assert all(later > 1.5 * earlier for earlier, later in pairwise(waits))
     play(unreadable(2 + MAX_STORAGE_FAULTS))
     assert (play.trial(0).status, play.trial(0).num_failures) == (TrialStatus.FAILED, 0)
-
-
-def test_a_node_that_does_not_see_the_experiment_is_avoided(play: Script) -> None:
-    """S003-12: and nobody is charged, nor does the run end: other nodes do see it."""
-    play.begin(max_failures=0)
-    play(structs.replace(unreadable(1), node="n7", local=True))
-    trial = play.trial(0)
-    assert (trial.status, trial.losses, trial.num_failures) == (TrialStatus.PENDING, {"storage fault": 1}, 0)
-    (launch,) = play(timer(play.experiment.next_deadline() or 0.0))
-    assert launch == LaunchTrial(trial=0, attempt=2, avoid=["n7"])
-    play(structs.replace(unreadable(2), node="n8"))
-    (launch,) = play(timer(play.experiment.next_deadline() or 0.0))
-    assert launch == LaunchTrial(trial=0, attempt=3, avoid=["n7"]), "that one may see it in a moment"
 
 
 def test_a_storage_that_can_be_read_again_is_forgiven(play: Script) -> None:

@@ -120,7 +120,6 @@ def test_what_no_worker_could_load_ends_the_run(bench: Bench, trouble: str, monk
     (failed,) = bench.serve(lambda: worker._load(contract, bench.link, Assign(trial=0, attempt=1, spec=b"")))
     assert isinstance(failed, LaunchFailed)
     assert failed.fatal is (trouble != "parameter")
-    assert (failed.cause is LossCause.STORAGE) is (trouble == "folder")
     expected = {"version": "ConfigError", "folder": "StorageError"} | {
         "trainable": "UnpicklingError",
         "parameter": "ZeroDivisionError",

@@ -237,8 +237,6 @@ class LaunchFailed(_Beginning, frozen=True, kw_only=True, omit_defaults=True, ta
     """Id of the worker's node, if there was a worker."""
     fatal: bool = False
     """True: no attempt could be prepared (the code cannot be loaded, the folder is not the driver's); the run ends."""
-    local: bool = False
-    """True: only this node is to blame, so the trial keeps away from it."""
 
 
 class RestoreFailed(_Beginning, frozen=True, kw_only=True, omit_defaults=True, tag="restore_failed"):

@@ -45,7 +45,7 @@ from tunekit.core.failures import is_free, is_own_doing, note_loss, signal_in
 from tunekit.core.patience import grace_ends_at, on_saving
 from tunekit.core.preparing import on_assigned, on_assigned_in_vain
 from tunekit.core.restoring import as_hopeless, put_aside
-from tunekit.core.retries import again, charge, end, fail, is_spared, keep_away, leave_slot, note_failure, pay
+from tunekit.core.retries import again, charge, end, fail, is_spared, leave_slot, note_failure, pay
 from tunekit.core.scheduling import decide, value_of
 from tunekit.core.sequencer import Sequencer
 from tunekit.core.state import State
@@ -282,8 +282,6 @@ def on_launch_failed(state: State, trial: TrialState, event: LaunchFailed, out: 
     """The worker could not prepare the attempt."""
     trial.error = event.error
     trial.node = event.node or trial.node
-    if event.local:
-        keep_away(trial)
     if not event.fatal:
         note_loss(trial, event.cause)
     if event.fatal:

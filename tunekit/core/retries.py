@@ -68,15 +68,9 @@ def charge(state: State, trial: TrialState, out: list[Command]) -> None:
 def _asked(state: State, trial: TrialState) -> Rule | None:
     """Return what the user's rules say of a failure, and avoid its node if they say so."""
     rule = ruling(state.settings, trial.error)
-    if rule is not None and rule.action == "avoid_node":
-        keep_away(trial)
-    return rule
-
-
-def keep_away(trial: TrialState) -> None:
-    """Run no further attempt on the node of this one, if it is known."""
-    if trial.node and trial.node not in trial.avoided:
+    if rule is not None and rule.action == "avoid_node" and trial.node and trial.node not in trial.avoided:
         trial.avoided.append(trial.node)
+    return rule
 
 
 def _gives_up(rule: Rule | None) -> bool:

@@ -131,7 +131,7 @@ class TrialState(msgspec.Struct):
     node: str = ""
     """Id of the node of the current attempt; empty while it is not known."""
     avoided: list[str] = msgspec.field(default_factory=list)
-    """Nodes on which no attempt is to run any more: as a rule of the user says, or they do not see the experiment."""
+    """Nodes on which no attempt is to run any more, as a rule of the user says."""
     ruled: dict[str, int] = msgspec.field(default_factory=dict)
     """How often a rule has answered for a failure, by pattern."""
     num_failures: int = 0

@@ -110,13 +110,13 @@ def serve(link: Link, sweep: SweepSpec, place: Place, load: Load) -> None:
             spec: AttemptSpec = pickle.loads(assign.spec)  # noqa: S301 - the driver wrote it
         except Exception as error:  # noqa: BLE001 - foreign code is loaded here; its failure is an event
             fatal = isinstance(error, EverywhereError)
-            cause = error.cause if isinstance(error, EverywhereError) else error
-            is_storage = isinstance(cause, StorageError)  # It may be there in a moment, or is on other machines.
+            info = error_info(error.cause if isinstance(error, EverywhereError) else error)
+            is_storage = isinstance(error, StorageError)  # It may be read in a moment.
             link.send(
                 LaunchFailed(
                     trial=assign.trial,
                     attempt=assign.attempt,
-                    error=error_info(cause),
+                    error=info,
                     fatal=fatal,
                     cause=LossCause.STORAGE if is_storage else LossCause.START_FAILED,
                     node=place.node,
@@ -189,7 +189,7 @@ def _check_folder(sweep: SweepSpec) -> None:
     """Raise unless the experiment's folder is the driver's own, and not one of the same name on another disk.
 
     Raises:
-        EverywhereError: It is not. Who knows all workers knows whether that is so everywhere.
+        EverywhereError: It is not.
         StorageError: It cannot be read, which says nothing about the place.
     """
     if not sweep.nonce or (seen := _nonce(sweep.path)) == sweep.nonce:

@@ -17,7 +17,6 @@ from tunekit.runtime.executor.losses import Departure, FalseStarts, Losses, left
 from tunekit.runtime.executor.pool import Pool
 from tunekit.runtime.executor.ray_errors import Loss
 from tunekit.runtime.executor.ray_executor import RayExecutor
-from tunekit.runtime.executor.sight import Sight
 from tunekit.runtime.line import mailbox as mailbox_module
 from tunekit.runtime.line.mailbox import Mailbox
 from tunekit.runtime.line.shapes import Node, shape_of
@@ -236,7 +235,6 @@ def test_all_that_a_worker_has_said_counts_however_much_lies_before_it(monkeypat
         _mailbox=mailbox,
         _driver=driver,
         _losses=Losses(),
-        _sight=Sight(),
         _sweep=SimpleNamespace(fresh_process=False),
         _machines=SimpleNamespace(follow=lambda event: None),
         _refresh=lambda: None,

@@ -39,7 +39,6 @@ from tunekit.runtime.executor.patience import Patience, say
 from tunekit.runtime.executor.pool import Pool
 from tunekit.runtime.executor.ray_errors import Loss
 from tunekit.runtime.executor.records import WorkerRecord
-from tunekit.runtime.executor.sight import Sight
 from tunekit.runtime.line.failure import error_info
 from tunekit.runtime.line.launching import SpecOf, prepare
 from tunekit.runtime.line.mailbox import Letter, Mailbox
@@ -134,7 +133,6 @@ class RayExecutor:
         self._lock = threading.RLock()
         self._departures: list[Departure] = []
         self._losses = Losses()
-        self._sight = Sight()
         self._false_starts = FalseStarts()
         self._patience = Patience(self._pool.avoidance)
         self._capacity = 0
@@ -300,7 +298,7 @@ class RayExecutor:
                         self._pool.give_notice(letter.worker, said.reason)
                     case _:
                         self._follow(said, letter.worker)
-                        events.append(self._sight.judged(said, letter.worker, self._pool.workers.values()))
+                        events.append(said)
         if token:
             self._driver.put(Delivery(events, tuple(token.items())))
 
