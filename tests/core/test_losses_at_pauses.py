@@ -114,3 +114,14 @@ def test_a_driver_that_dies_at_a_pause_does_not_use_up_what_is_spared() -> None:
     play(row(0, 1, 3), lost(0, 3))
     assert (play.trial(0).status, play.trial(0).num_failures) == (TrialStatus.FAILED, 1)
     play.replay()
+
+
+def test_a_trial_that_starts_over_begins_without_what_was_spared_before() -> None:
+    play = pausing()
+    play.begin(metric="loss", max_failures=0)
+    play(row(0, 1), staged(0, 1), halted(0), published(0, 1), row(0, 2, 2), lost(0, 2), raised(0, 3))
+    assert play.trial(0).status is TrialStatus.FAILED
+    play(driver(2, num_trials=1, metric="loss", max_failures=0, restart_errored=True), capacity(1))
+    play(row(0, 1, 4), lost(0, 4))
+    assert (play.trial(0).attempt, play.trial(0).num_failures) == (5, 0)
+    play.replay()

@@ -57,12 +57,15 @@ def test_nor_does_one_that_has_failed() -> None:
         ((raised(0), raised(0, 2, error=OTHER)), True),
         ((raised(0), raised(0, 2, error=OTHER, retryable=False)), True),
         ((crash(0), raised(0, 2)), True),
+        ((*saved(0, 1), lost(0, 1, LossCause.DRIVER_LOST), *(raised(0, attempt) for attempt in (2, 3))), True),
+        ((row(0, 1), lost(0, 1, LossCause.DRIVER_LOST), *(raised(0, attempt) for attempt in (2, 3))), False),
         ((raised(0), crash(0, 2)), True),
     ],
     ids=[
         *("its own exceptions", "always after the same row", "after the same row, from its checkpoint"),
         *("before the row that it had come to", "after a row that it had not come to", "two exceptions"),
         *("an exception and a misuse", "a crash, then an exception", "an exception, then a crash"),
+        *("from the first as it was restored", "from the first after it began again"),
     ],
 )
 def test_a_trial_that_fails_ends_the_promise_only_if_another_run_may_spare_it(

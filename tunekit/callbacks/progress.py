@@ -55,13 +55,10 @@ class Progress:
         self._trial_name = trial_name
         self._verbose = verbose
         self._stream = stream
-        self._stopping: set[TrialId] = set()
-        """Trials that were being stopped at the last look. An order to stop is carried out after that."""
 
     def observe(self, events: Sequence[Event], state: State) -> None:
         """Write the lines that these events are worth."""
         lines = [line for event in events if (line := self._line(event, state))]
-        self._stopping = {index for index in state.live if state.trials[index].status is TrialStatus.STOPPING}
         if state.ended:
             lines.append(_summary(state))
             if state.outcome in _HINTS:
@@ -103,7 +100,7 @@ class Progress:
         row = f"{trial.iteration} it{_metric(state, trial.last)}" if trial.last else "no result"
         mark = _MARKS.get(trial.status)
         if mark is None and isinstance(event, TrialHalted):
-            if trial.trial in self._stopping:
+            if trial.cut_off != event.attempt:
                 return ""  # Nothing is lost: it makes room, and goes on from where it is.
             return f"↻ {name}  was cut off from the driver after {row}, goes on from {_start(trial, event.attempt)}"
         if mark is None:

@@ -163,6 +163,7 @@ def _take_over(state: State, trial: TrialState, out: list[Command]) -> None:
             while beneath is not None:
                 beneath.status = CheckpointStatus.DELETING
                 beneath = beneath.replaces
+        trial.spared_from = trial.last_fault = None
     ledger.reissue(state, trial, out)
     if trial.status.is_live:
         had_run = trial.started_at is not None

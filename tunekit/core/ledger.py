@@ -189,7 +189,7 @@ def make_room(state: State, out: list[Command]) -> None:
         limit.is_unmet = True
         state.notices.append(
             f"the checkpoints take {limit.num_bytes:,} bytes, more than max_experiment_bytes={limit.max_bytes:,}; "
-            "each of them is the newest of its trial, in use, pinned, or the best of the experiment, so they stay"
+            "each of them is what its trial goes on from, in use, pinned, or the best of the experiment, so they stay"
         )
 
 

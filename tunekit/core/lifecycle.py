@@ -216,6 +216,8 @@ def on_halted(state: State, trial: TrialState, event: TrialHalted, out: list[Com
         leave_slot(state, trial)
         state.move(trial, TrialStatus.PAUSED)
     else:  # Nobody asked: a worker that ran out of its lease. Or it only made room for a trial that is needed first.
+        if trial.status is not _STOPPING:
+            trial.cut_off = trial.attempt
         again(state, trial)
 
 

@@ -97,9 +97,15 @@ def _compare(trial: TrialState) -> None:
     if trial.error is None:
         return
     last = trial.last
-    came_to = last.iteration if last is not None and last.attempt == trial.attempt else trial.resume_from or 0
-    failure = Failure(came_to, likeness(trial.error))
-    trial.fails_by_chance = trial.fails_by_chance or trial.last_failure not in {None, failure}
+    has_rows = last is not None and last.attempt == trial.attempt
+    failure = Failure(
+        last.iteration if last is not None and has_rows else trial.resume_from or 0, likeness(trial.error)
+    )
+    if trial.last_failure is None:  # Who fails with what it was given, before any row, may have failed at loading it.
+        is_chance = trial.resume_from is not None and not has_rows and {*trial.losses} != {LossCause.RAISED}
+    else:
+        is_chance = failure != trial.last_failure
+    trial.fails_by_chance = trial.fails_by_chance or is_chance
     trial.last_failure = failure
 
 

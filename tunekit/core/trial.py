@@ -151,7 +151,8 @@ class TrialState(msgspec.Struct):
     last_failure: Failure | None = None
     """In deterministic mode, the newest failure that was charged."""
     fails_by_chance: bool = False
-    """In deterministic mode, whether two of these came after different rows, or were not alike."""
+    """In deterministic mode, whether two of these came after different rows or were not alike, or the first one may
+    have come of restoring, which was done only because of a loss."""
     retry_at: float | None = None
     """While PENDING: when it may be launched again, in experiment seconds; None: at once."""
     checkpoints: dict[int, CheckpointState] = msgspec.field(default_factory=dict)
@@ -204,6 +205,8 @@ class TrialState(msgspec.Struct):
     """When it was found to be silent for too long; None: it was not, or has spoken since."""
     ends_saving_at: float | None = None
     """When the current attempt last said that it saves and then ends; None: it did not, or has gone on."""
+    cut_off: int = 0
+    """The newest attempt that stopped although nobody had told it to, having heard nothing from the driver."""
     is_hung: bool = False
     """Whether it is being killed for its silence."""
     beginning: Beginning | None = None

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import subprocess
 import sys
 import threading
+from multiprocessing import forkserver
 from pathlib import Path
+
+import pytest
 
 from tunekit.runtime.attempt.reaping import reap_children
 
 context = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own process hides what it has loaded from the collector."""
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: 0)
 
 
 def spawn_and_end() -> int:
@@ -67,6 +77,23 @@ def test_a_child_that_runs_is_left_alone_and_a_thread_that_waits_is_told() -> No
     while waiting.is_alive():
         reap_children()
     assert heard == [6]
+
+
+def test_the_servers_of_multiprocessing_and_what_cannot_be_known_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who starts a server anew asks for the old one's exit code, and fails if it is gone."""
+    pid = spawn_and_end()
+    with monkeypatch.context() as patch:
+        patch.setattr(forkserver._forkserver, "_forkserver_pid", pid)
+        reap_children()
+    assert is_there(pid)
+    with monkeypatch.context() as patch:
+        patch.setattr(gc, "get_freeze_count", lambda: 1)
+        reap_children()
+    assert is_there(pid)
+    reap_children()
+    assert not is_there(pid)
 
 
 def test_a_process_without_children_has_nothing_to_reap() -> None:

@@ -223,3 +223,5 @@ def test_and_the_one_at_which_it_is_stopped_in_that_moment(tmp_path: Path) -> No
     channel = RecordedTrial(tmp_path, Asks, checkpoint=config).run(Late(stop_at=2))
     assert channel.saved == [1, 2]
     assert isinstance(channel.last_words, TrialHalted)
+    said = [type(event) for event in channel.events]
+    assert said.index(TrialSaving) < len(said) - 1 - said[::-1].index(CheckpointStaged), "there is time for it"

@@ -199,6 +199,16 @@ def test_what_waits_behind_a_long_trial_is_recalled_for_an_idle_worker() -> None
     assert assigned(stage.pool.plan()) == [(other.id, behind[0])]
 
 
+def test_what_is_told_to_stop_while_it_is_recalled_is_given_to_nobody() -> None:
+    stage = Stage(1)
+    stage.submit(0)
+    stage.come_up(1)
+    (key,) = stage.pool.workers[1].held
+    stage.pool.workers[1].held[key].is_told_to_stop = True
+    assert stage.pool.returned(key)
+    assert assigned(stage.pool.plan()) == []
+
+
 def test_what_waits_can_be_withdrawn() -> None:
     stage = Stage(1)
     stage.submit(0)

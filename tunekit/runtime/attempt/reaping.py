@@ -8,7 +8,8 @@ believes that it was 0, and a ``multiprocessing.Process`` that it runs for ever.
 module, in an instance that is used again, or in a thread. So ``waitpid(-1)`` is out of the question. Each child is
 found without taking its code, and where an object stands for it, that object asks, and keeps what it hears. Only
 those for which none does, such as after ``os.fork``, are reaped here: whoever knew their numbers was code of a trial
-that is over.
+that is over. Where objects are hidden from the collector (``gc.freeze``) nobody can tell, so all are left alone; and so
+are the servers of multiprocessing, which fail for good if their exit code is gone when they want to start anew.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ import gc
 import multiprocessing
 import os
 import subprocess
+import sys
+from typing import Final
+
+_SERVERS: Final = (
+    ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid"),
+    ("multiprocessing.resource_tracker", "_resource_tracker", "_pid"),
+)
+"""Module, object and attribute of the numbers of processes that multiprocessing starts for itself."""
 
 
 def reap_children() -> None:
@@ -25,12 +34,12 @@ def reap_children() -> None:
 
     Without any it costs one call to the system; the objects of this process are gone through only if there are some.
     """
-    if (pid := _ended_child()) is None:
+    if _ended_child() is None or gc.get_freeze_count():
         return
     multiprocessing.active_children()  # Which asks for each that multiprocessing knows.
     owners = _owners()
-    last = None
-    while (pid := _ended_child()) is not None and pid != last:
+    last, servers = None, _servers()
+    while (pid := _ended_child()) is not None and pid != last and pid not in servers:
         if pid in owners:
             owners[pid].poll()  # Does nothing while a thread waits for it, which then is about to hear.
         else:
@@ -48,6 +57,12 @@ def _ended_child() -> int | None:
     except ChildProcessError:
         return None
     return None if found is None else found.si_pid
+
+
+def _servers() -> set[int | None]:
+    """Return the numbers of the processes that multiprocessing has started for itself, if it has."""
+    found = [(sys.modules.get(module), name, attribute) for module, name, attribute in _SERVERS]
+    return {getattr(getattr(module, name, None), attribute, None) for module, name, attribute in found}
 
 
 def _owners() -> dict[int, subprocess.Popen[bytes]]:

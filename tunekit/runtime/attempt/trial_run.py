@@ -243,7 +243,8 @@ class TrialRun:
         stop = self._answer()
         if stop is not None:
             if due is not None and is_left_out and isinstance(stop, StopTrial):
-                self._save(due.reason)  # It came at the last moment: nobody computes this row again.
+                with self._patiently(ends=True):
+                    self._save(due.reason)  # It came at the last moment: nobody computes this row again.
             self._halt(stop)
             raise TrialStopped
         self._since = self._clock()

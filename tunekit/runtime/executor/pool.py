@@ -138,13 +138,20 @@ class Pool:
             self._durations.note(self._clock() - record.busy_since)
         self._drop(record, key)
 
-    def returned(self, key: AttemptKey) -> None:
-        """A worker gave an attempt back that had not started: it waits again, before all others."""
+    def returned(self, key: AttemptKey) -> bool:
+        """A worker gave an attempt back that had not started: it waits again, before all others.
+
+        Returns:
+            Whether it does not, since it was told to stop meanwhile, of which the next worker would not know.
+        """
         record = self.holder(key)
-        if record is not None:
-            assign = record.held[key].assign
-            self._drop(record, key)
-            self._waiting.setdefault(record.shape, deque()).appendleft(assign)
+        if record is None:
+            return False
+        held = record.held[key]
+        self._drop(record, key)
+        if not held.is_told_to_stop:
+            self._waiting.setdefault(record.shape, deque()).appendleft(held.assign)
+        return held.is_told_to_stop
 
     def lost(self, worker: int) -> list[Held]:
         """A worker is gone. Return what it had, in the order in which it would have run."""

@@ -291,7 +291,8 @@ class RayExecutor:
                         self._machines.came_up(self._pool.workers[letter.worker])
                         self._crew.watch(letter.worker, pid=said.pid, node=said.node)
                     case Returned():
-                        self._pool.returned((said.trial, said.attempt))
+                        if self._pool.returned((said.trial, said.attempt)):
+                            events.append(TrialHalted(trial=said.trial, attempt=said.attempt))
                     case MachineNotice():
                         self._machines.told(self._pool.workers.get(letter.worker), said)
                     case Terminating():
