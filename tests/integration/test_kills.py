@@ -75,12 +75,14 @@ def test_a_killed_driver_changes_nothing(tmp_path: Path, ray_address: str, undis
 def test_asha_replays_decision_by_decision(tmp_path: Path, ray_address: str, kills: int) -> None:
     """Promise 1: an asynchronous scheduler decides by arrival order, and the recorded order is replayed exactly."""
     scheduler = ASHA(max_t=9, reduction_factor=2)
-    options = ["--scheduler", "asha", "--samples", "16", "--step-s", "0.05"]
-    kill_driver_until_done(tmp_path, ray_address, max(2, kills // 2), *options)
+    kills = max(2, kills // 2)
+    samples = 8 * kills  # Most are stopped early, for which no gate holds them: a dozen results a kill must be left.
+    options = ["--scheduler", "asha", "--samples", str(samples), "--step-s", "0.05"]
+    kill_driver_until_done(tmp_path, ray_address, kills, *options)
     records = sweeps.journal(tmp_path / "walks")
     core = sweeps.replayed(tmp_path / "walks", scheduler)  # compares each recorded command with the one computed anew
-    assert len(sweeps.decisions(records)) >= 16
-    assert len(core.state.trials) == 16
+    assert len(sweeps.decisions(records)) >= samples
+    assert len(core.state.trials) == samples
     assert all(trial.status.is_ended for trial in core.state.trials)
     rows = sweeps.table(tmp_path / "walks", scheduler)
     assert {trial: max(i for t, i in rows if t == trial) for trial, _ in rows} == {
