@@ -187,6 +187,15 @@ def test_a_stop_of_the_users_function_is_heard_on_the_way_into_a_pause(play: Scr
     assert (play.trial(0).status, play.trial(0).reason) == (TrialStatus.COMPLETED, "loss is good")
 
 
+def test_a_trial_that_began_anew_is_not_answered_before_the_row_at_which_it_waits(play: Script) -> None:
+    """It would take that for the answer at that row, and go on although it is to stop there."""
+    play.begin(asks_every_result=True, max_failures=1)
+    play(*saved(0, 2), lost(0))
+    assert play(row(0, 1, 2), row(0, 2, 2)) == []
+    assert play(row(0, 3, 2)) == [ContinueTrial(trial=0, attempt=2, until=4)]
+    play.replay()
+
+
 # -- ends --------------------------------------------------------------------------------------------------------------
 
 

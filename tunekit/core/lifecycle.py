@@ -99,8 +99,10 @@ def on_result(  # noqa: C901 - at every row; calls would cost more than what the
         stop(state, trial, _STOP, event.stop, out, is_own=True)
     elif trial.until is not None and event.iteration >= trial.until:
         _answer(state, trial, event, out)
-    elif state.settings.asks_every_result:
-        _go_on(state, trial, out)
+    elif state.settings.asks_every_result and event.iteration > (trial.resume_from or 0):
+        _go_on(
+            state, trial, out
+        )  # Up to there one that began anew does not wait, and would take it for a later answer.
 
 
 def _report_in_order(state: State, order: Sequencer, event: ResultReported) -> None:

@@ -170,7 +170,8 @@ class Judge:
         book.has_final = event.final
         book.pauses.is_pausing &= not event.stop
         book.is_ending = book.is_ending or bool(event.stop)
-        asks = self._settings.asks_every_result or (book.until is not None and event.iteration >= book.until)
+        asks = self._settings.asks_every_result and event.iteration > (book.resumed_from or 0)
+        asks = asks or (book.until is not None and event.iteration >= book.until)
         book.is_waiting = asks and not event.final and not book.is_stopping
         self._rungs.enter(book, event)
 
