@@ -175,7 +175,7 @@ def main():
 
     result = run(Walk, "read", checkpoint_frequency=2, num_to_keep=2)
     # region: read
-    checkpoint = result.checkpoint  # what the trial would go on from; result.best_checkpoints are all that were kept
+    checkpoint = result.checkpoint  # the newest; result.best_checkpoints are all that were kept
     print(checkpoint.path, checkpoint.iteration, checkpoint.metadata["metrics"])
     state = checkpoint.to_dict()
     with checkpoint.as_directory() as folder:

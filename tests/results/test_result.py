@@ -162,14 +162,12 @@ def test_the_best_checkpoint_of_a_metric(sweep: Sweep, mode: str, iteration: int
 @pytest.mark.parametrize(
     ("flawed", "expected"), [([], 6), ([6], 4), ([4, 6], 2), ([2, 4, 6], 6)], ids=["none", "6", "4 and 6", "all"]
 )
-@pytest.mark.parametrize("flaw", ["began_anew", "is_suspect"])
-def test_the_checkpoint_of_a_trial_is_the_newest_that_is_trusted(
-    sweep: Sweep, flaw: str, flawed: list[int], expected: int
+def test_the_checkpoint_of_a_trial_is_the_newest_of_its_own_training(
+    sweep: Sweep, flawed: list[int], expected: int
 ) -> None:
-    """What somebody goes on with should hold this trial's own training, as what the trial itself goes on from."""
     state = sweep.add({"loss": 1.0}, status=TrialStatus.FAILED, saved=[2, 4, 6])
     for at in flawed:
-        setattr(state.checkpoints[at], flaw, True)
+        state.checkpoints[at].began_anew = True
     result = sweep.grid()[0]
     assert result.checkpoint is not None
     assert result.checkpoint.path.endswith(f"checkpoint_{expected:06d}")

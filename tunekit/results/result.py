@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tunekit.checkpoint import Checkpoint
-from tunekit.core.checkpoints import newest, restorable, start
+from tunekit.core.checkpoints import newest, own, restorable
 from tunekit.core.metrics import MISSING, flatten, lookup, rank_key, score
 from tunekit.core.restarts import SilentRestart
 from tunekit.core.trial import CheckpointState, CheckpointStatus
@@ -106,13 +106,12 @@ class Result:
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """The checkpoint that another attempt would go on from; None if there is none.
+        """The newest checkpoint of the trial's own training; None if there is none.
 
-        It is the newest, unless that is not to be trusted: two attempts failed from it in the same way, or one saved it
-        that had begun anew. It is the newest all the same if there is no other.
+        What an attempt saved that had begun anew where that is not wanted is left out, unless there is no other.
         """
         checkpoints = self._history.state.checkpoints
-        entry = start(checkpoints) or newest(checkpoints)
+        entry = next(reversed(own(checkpoints)), None) or newest(checkpoints)
         return None if entry is None else self._handle(entry)
 
     @property
