@@ -182,9 +182,7 @@ def _check_restarts(around: Surroundings, trial: TrialState, book: Books) -> Ite
 def _may_stop(options: SimOptions, length: int) -> bool:
     asha = options.scheduler
     if isinstance(asha, ASHA):
-        # Of one that failed where its end was decided afterwards, that is found only a row later, if it is tried again.
-        is_late = bool(options.logical_slots) and options.second_chance and length - 1 in asha.rungs
-        return length in {*asha.rungs, asha.max_t} or is_late
+        return length in {*asha.rungs, asha.max_t}
     return not isinstance(asha, FIFO)  # Of another scheduler nothing is known but its decisions.
 
 
