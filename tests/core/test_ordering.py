@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tunekit.core.events import ErrorInfo, Event
 from tunekit.core.sequencer import Sequencer
 from tunekit.schedulers import ASHA
-from tunekit.testing.events import Script, driver, halted, lost, raised, row, saved, started, timer
+from tunekit.testing.events import (
+    Script,
+    capacity,
+    driver,
+    halted,
+    lost,
+    published,
+    raised,
+    returned,
+    row,
+    saved,
+    staged,
+    started,
+    timer,
+)
 from tunekit.testing.sim_pauser import Pauser
 from tunekit.types import LossCause, TrialStatus
 
@@ -98,3 +114,27 @@ def test_a_failed_trial_that_is_tried_again_is_asked_about_what_it_computes_agai
     assert play.trial(0).status is TrialStatus.FAILED
     play(driver(2, num_trials=1, logical_slots=1, metric="loss", max_failures=2, resume_errored=True))
     assert order_of(play).seats[0].seen == 1
+
+
+@pytest.mark.parametrize("is_decided_before", [True, False], ids=["before it is tried again", "after that"])
+def test_a_trial_that_failed_where_it_is_then_stopped_trains_no_more_when_it_is_tried_again(
+    *, is_decided_before: bool
+) -> None:
+    """Its worker is preempted once too often while it waits at its rung, and what is decided there comes after that."""
+    play = Script(ASHA(max_t=6, grace_period=2, reduction_factor=2))
+    options: dict[str, Any] = {"num_trials": 2, "logical_slots": 2, "metric": "loss", "max_preemption_failures": 0}
+    play.begin(**options)
+    play(row(0, 1), row(1, 1), row(1, 2, metrics={"loss": 9.0}), staged(1, 2), published(1, 2))
+    play(*(lost(1, attempt, LossCause.PREEMPTED) for attempt in range(1, play.trial(1).attempt + 1)))
+    assert play.trial(1).status is TrialStatus.FAILED
+    assert order_of(play).seats[1].is_undecided
+    if is_decided_before:
+        play(row(0, 2))
+    play(driver(2, resume_errored=True, **options), capacity(2))
+    play(*([] if is_decided_before else [row(0, 2, 2)]))
+    trial = play.trial(1)
+    assert (trial.status, trial.iteration) == (TrialStatus.STOPPED, 2)
+    assert trial.reason.startswith("rung 2: 9")
+    assert play.trial(0).status.is_live
+    play(*saved(0, 6, play.trial(0).attempt), returned(0, play.trial(0).attempt))
+    assert play.experiment.state.ended

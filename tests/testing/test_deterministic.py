@@ -262,3 +262,8 @@ def test_failed_trials_that_are_taken_up_again_meet_their_decisions() -> None:
     faults = Faults(crash=0.2, raises=0.2, launch=0.1)
     for seed in range(20):
         Simulation(seed, replace(options, second_chance=True, faults=faults)).run()
+
+
+def test_one_that_failed_before_its_stop_was_decided_trains_no_more() -> None:
+    """Found by a seed: it waited at a rung, was preempted once too often, and was stopped there by what came after."""
+    Simulation(20995).run()

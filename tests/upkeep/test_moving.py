@@ -19,6 +19,7 @@ from scripts import moving_sweep
 
 import tunekit as tk
 from tunekit.errors import ExperimentExistsError
+from tunekit.store import layout
 from tunekit.upkeep.copying import copy
 from tunekit.upkeep.verifying import verify
 
@@ -39,6 +40,12 @@ def lives(places: Sequence[Path], move: Any) -> Any:
         assert verify(places[number]).is_clean
         move(places[number], places[number + 1])
     return moving_sweep.live(places[-1].parent, "--name", places[-1].name)
+
+
+def staged(experiment: Path) -> set[str]:
+    """Return the places of the checkpoints that had not been published when the driver was killed."""
+    keys = [layout.parse_key_name(path.name) for path in (experiment / layout.STAGING).iterdir()]
+    return {layout.place(key) for key in keys if key is not None}
 
 
 def test_an_experiment_is_moved(tmp_path: Path, undisturbed: Any) -> None:
@@ -64,9 +71,13 @@ def test_an_experiment_is_copied_and_goes_on_in_the_copy(tmp_path: Path, undistu
     places = [tmp_path / str(number) / "walks" for number in range(4)]
 
     def move(old: Path, new: Path) -> None:
-        before = content(old)
+        before, waiting = content(old), staged(old)
         assert copy(old, new, verify=True).verified
-        assert content(new) == content(old) == before
+        assert content(old) == before
+        shown = content(new)
+        assert {name: shown.get(name) for name in before} == before
+        published = {str(Path(*Path(name).parts[:2])) for name in shown.keys() - before.keys()}
+        assert published <= waiting, "the copy shows what the next driver would, and nothing else"
 
     assert lives(places, move) == undisturbed
     assert moving_sweep.live(places[0].parent) == undisturbed, "the copy took nothing away from what it is a copy of"

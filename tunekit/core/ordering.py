@@ -15,6 +15,7 @@ from typing import Final
 from tunekit.core import checkpoints, launching, lifecycle
 from tunekit.core.commands import Command
 from tunekit.core.decisions import Continue, Pause
+from tunekit.core.retries import end
 from tunekit.core.scheduling import decide
 from tunekit.core.sequencer import Seat, Sequencer
 from tunekit.core.state import State
@@ -71,12 +72,12 @@ def _fill_slots(state: State, order: Sequencer, out: list[Command]) -> bool:
         elif order.returning:
             index, seen = order.returning.pop(0)
             trial = state.trials[index]
-            if seen is None:  # It failed, and whatever it computes again is asked about again.
-                entry = checkpoints.start(trial.checkpoints)
-                seen = entry.iteration if entry else 0
+            if seen is None:
+                _seat_failed(state, order, trial, out)
+                continue
             if trial.status is TrialStatus.PAUSED:
                 state.move(trial, TrialStatus.PENDING)
-            _seat(state, order, trial.trial, seen=seen)
+            _seat(state, order, index, seen=seen)
         else:
             break
     return True
@@ -86,12 +87,26 @@ def _seat(state: State, order: Sequencer, trial: TrialId, *, seen: int) -> None:
     order.sit(trial, seen=seen, until=state.scheduler.horizon(trial, seen))
 
 
+def _seat_failed(state: State, order: Sequencer, trial: TrialState, out: list[Command]) -> None:
+    """Seat a trial that failed and is tried again. Whatever it computes again is asked about again."""
+    entry = checkpoints.start(trial.checkpoints)
+    seen = entry.iteration if entry else 0
+    _seat(state, order, trial.trial, seen=seen)
+    stop = order.stopped_by(trial.trial, seen)
+    if stop is not None:  # Its end was decided after it had failed, and is saved: another row would be one too many.
+        order.seats[trial.trial].verdict = stop
+        trial.reason, trial.ran_in_full = stop.reason, not stop.early
+        if trial.trial in state.queue:
+            state.queue.remove(trial.trial)
+        end(state, trial, TrialStatus.STOPPED, out)
+
+
 def _happen(state: State, order: Sequencer, trial: TrialState, out: list[Command]) -> None:
     seat = order.seats[trial.trial]
     if seat.is_undecided:
         _decide(state, trial, seat, out)
     else:
-        order.leave(trial.trial)
+        order.leave(trial.trial, has_failed=trial.status is TrialStatus.FAILED)
         _end(state, order, trial, seat, out)
 
 

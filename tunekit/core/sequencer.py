@@ -78,6 +78,8 @@ class Sequencer(msgspec.Struct):
     """The first trial that was never seated."""
     returning: list[tuple[TrialId, int | None]] = []
     """Trials that want a slot again, the longest-waiting first, and where they were paused; None: they failed."""
+    stops: dict[TrialId, tuple[int, Stop]] = {}
+    """Where the scheduler stopped trials that have failed, and its word. It stands if they are tried again."""
     depends_on: str = ""
     """What this order of things owes to chance or to the clock; empty: nothing."""
     awaited: tuple[TrialId, int] | None = None
@@ -119,10 +121,18 @@ class Sequencer(msgspec.Struct):
         self.now = bound
         return trial
 
-    def leave(self, trial: TrialId) -> Seat:
+    def leave(self, trial: TrialId, *, has_failed: bool = False) -> Seat:
         """Free the slot of a trial."""
         self.awaited = None
-        return self.seats.pop(trial)
+        seat = self.seats.pop(trial)
+        if has_failed and isinstance(seat.verdict, Stop):
+            self.stops[trial] = seat.seen, seat.verdict
+        return seat
+
+    def stopped_by(self, trial: TrialId, iteration: int) -> Stop | None:
+        """Return with which word a trial that had failed was stopped at an iteration or before; None: it was not."""
+        at, stop = self.stops.get(trial, (iteration, None))
+        return stop if at <= iteration else None
 
     def call_back(self, trial: TrialId) -> None:
         """Have a trial that had ended go on: in its slot if it has not left it yet, else in the next one."""
