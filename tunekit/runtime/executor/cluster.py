@@ -17,6 +17,7 @@ import ray
 from ray._private import client_mode_hook
 
 from tunekit.errors import ExperimentError
+from tunekit.runtime.executor.late_modules import put_off_modules
 from tunekit.runtime.executor.late_serializers import put_off_serializers, withdraw
 from tunekit.runtime.executor.private_ray import private, would_be_started
 from tunekit.runtime.line.shapes import Node
@@ -140,8 +141,7 @@ def _connect(address: str | None) -> None:
             during.enter_context(_undisturbed())
             during.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            if would_be_started(address):
-                during.enter_context(private())
+            during.enter_context(private() if would_be_started(address) else put_off_modules())
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     except Exception as error:
         what = f"joined at {address}" if address not in {None, "local"} else "started or joined"

@@ -43,6 +43,7 @@ from tunekit.runtime.driver.driver import Driver, Observer
 from tunekit.runtime.driver.publisher import LANES_ACROSS_A_NETWORK, DirectPublisher, Publisher, ThreadedPublisher
 from tunekit.runtime.driver.signals import SweepInterrupted, interruptible
 from tunekit.runtime.driver.stocktaking import take_stock
+from tunekit.runtime.executor.late_modules import put_off_modules
 from tunekit.runtime.line.spec import Delivery
 from tunekit.runtime.sweep.comparing import check_identity, check_space, forked, has_work, seed_of
 from tunekit.runtime.sweep.opening import OpenSweep, fold, opened
@@ -168,7 +169,8 @@ def _run_inline(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Deliv
 
 
 def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Delivery], pickled: bytes) -> None:
-    from tunekit.runtime.executor.ray_executor import LEAVE_S, RayExecutor  # noqa: PLC0415 - Ray is loaded when there is work for it
+    with put_off_modules():
+        from tunekit.runtime.executor.ray_executor import LEAVE_S, RayExecutor  # noqa: PLC0415 - Ray is loaded when there is work for it
 
     executor = RayExecutor(
         sweep=sweep.plan.sweep_spec(sweep.seed, nonce=sweep.nonce),
