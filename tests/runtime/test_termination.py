@@ -10,9 +10,10 @@ from lines import Line, row
 
 from tunekit import session
 from tunekit.core.commands import StopTrial
-from tunekit.core.events import ErrorInfo, TrialPreempted, TrialRaised
+from tunekit.core.events import ErrorInfo, Event, TrialPreempted, TrialRaised
 from tunekit.runtime.line.channel import Preempted
 from tunekit.runtime.line.wire import Hello, Terminating, Warn
+from tunekit.testing.events import launch_failed, restore_failed
 
 
 @pytest.fixture
@@ -30,6 +31,22 @@ def test_what_user_code_raises_when_the_process_is_terminated_is_no_fault_of_its
     told = TrialPreempted(trial=1, attempt=1, reason="SIGTERM, and it raised SystemExit: ", blocked_s=4.0)
     assert line.hear() == [told], "what it waited for saves is counted as such"
     assert line.link.next_assignment() is None, "it takes nothing more, and says so at once"
+
+
+@pytest.mark.parametrize("failure", [launch_failed(1), restore_failed(1, 3)], ids=["launch", "restore"])
+def test_what_it_cannot_begin_any_more_is_not_said_and_the_driver_not_waited_for(
+    line: Line, monkeypatch: pytest.MonkeyPatch, failure: Event
+) -> None:
+    line.begin()
+    line.hear()
+    line.link.terminate("SIGTERM")
+    line.link.send(failure)
+    monkeypatch.setattr(line.mailbox, "exchange", lambda frame: pytest.fail("it is waited for"))
+    line.link.flush()
+    monkeypatch.undo()
+    line.link.deliver(0.1)
+    assert line.hear() == []
+    assert line.link.next_assignment() is None
 
 
 @pytest.mark.parametrize("at", ["idle", "horizon"])
