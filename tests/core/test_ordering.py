@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 
+from tunekit.core.commands import AskSearcher
 from tunekit.core.events import ErrorInfo, Event
 from tunekit.core.sequencer import Sequencer
 from tunekit.schedulers import ASHA
 from tunekit.testing.events import (
     Script,
+    adopted,
     capacity,
     driver,
     halted,
     lost,
+    missing,
     published,
     raised,
     returned,
@@ -22,6 +25,7 @@ from tunekit.testing.events import (
     saved,
     staged,
     started,
+    suggested,
     timer,
 )
 from tunekit.testing.sim_pauser import Pauser
@@ -112,7 +116,7 @@ def test_a_failed_trial_that_is_tried_again_is_asked_about_what_it_computes_agai
     play.begin(num_trials=1, logical_slots=1, metric="loss", max_failures=2)
     play(*saved(0, 1), *saved(0, 2), raised(0), raised(0, 2), raised(0, 3))
     assert play.trial(0).status is TrialStatus.FAILED
-    play(driver(2, num_trials=1, logical_slots=1, metric="loss", max_failures=2, resume_errored=True))
+    play(driver(2, num_trials=1, logical_slots=1, metric="loss", max_failures=2, resume_errored=True), capacity(1))
     assert order_of(play).seats[0].seen == 1
 
 
@@ -138,3 +142,65 @@ def test_a_trial_that_failed_where_it_is_then_stopped_trains_no_more_when_it_is_
     assert play.trial(0).status.is_live
     play(*saved(0, 6, play.trial(0).attempt), returned(0, play.trial(0).attempt))
     assert play.experiment.state.ended
+
+
+def stopped_after_it_failed(**settings: Any) -> tuple[Script, dict[str, Any]]:
+    """Return a sweep whose trial 1 has failed at its rung, where it was stopped later; its checkpoint is staged."""
+    play = Script(ASHA(max_t=6, grace_period=2, reduction_factor=2))
+    options = {"num_trials": 2, "logical_slots": 2, "metric": "loss", "max_preemption_failures": 0, **settings}
+    play.begin(**options)
+    play(row(0, 1), row(1, 1), row(1, 2, metrics={"loss": 9.0}), staged(1, 2), lost(1, 1, LossCause.PREEMPTED))
+    return play, options
+
+
+def test_nor_if_its_checkpoint_is_published_by_the_driver_that_tries_it_again() -> None:
+    play, options = stopped_after_it_failed()
+    play(row(0, 2), driver(2, resume_errored=True, **options))
+    assert order_of(play).returning == [(1, None)]
+    play(capacity(2))
+    assert order_of(play).returning == [(1, None)], "who knows whether it will be there"
+    play(published(1, 2))
+    assert (play.trial(1).status, play.trial(1).attempt) == (TrialStatus.STOPPED, 1)
+
+
+def test_nor_if_its_checkpoint_is_found_by_the_driver_that_tries_it_again() -> None:
+    """It was missing for a while: a disk that was not mounted."""
+    play, options = stopped_after_it_failed()
+    play(published(1, 2), row(0, 2), driver(2, **options), missing(1, 2), capacity(2))
+    assert play.trial(1).checkpoints == {}
+    play(driver(3, resume_errored=True, **options), adopted(1, 2), capacity(2))
+    assert (play.trial(1).status, play.trial(1).attempt) == (TrialStatus.STOPPED, 1)
+
+
+def test_one_whose_checkpoint_is_gone_computes_what_is_missing_and_is_stopped_again() -> None:
+    play, options = stopped_after_it_failed()
+    play(published(1, 2), row(0, 2), driver(2, resume_errored=True, **options), missing(1, 2), capacity(2))
+    assert play.trial(1).status is TrialStatus.LAUNCHING
+    assert (play.trial(1).resume_from, play.trial(1).until) == (None, 2)
+    play(row(1, 1, 2), row(1, 2, 2, metrics={"loss": 9.0}), row(0, 3, 2), row(0, 4, 2))
+    assert play.trial(1).status is TrialStatus.STOPPING
+
+
+def test_a_trial_whose_end_the_user_put_off_meets_the_rung_that_it_had_ended_at() -> None:
+    """Its last row was there, and its worker died before that was saved; then ``stop`` was raised."""
+    play = Script(ASHA(max_t=8, grace_period=2, reduction_factor=2))
+    options: dict[str, Any] = {"num_trials": 2, "logical_slots": 2, "metric": "loss", "saves_at_end": True}
+    play.begin(**options)
+    play(row(0, 1), row(1, 1), row(1, 2, final=True, metrics={"loss": 9.0}))
+    play(driver(2, **options), capacity(2), row(0, 1, 2), row(0, 2, 2))
+    play(row(1, 1, 2), row(1, 2, 2, metrics={"loss": 9.0}))
+    assert play.trial(1).status is TrialStatus.STOPPING
+    assert play.trial(1).reason.startswith("rung 2: 9")
+
+
+def test_a_searcher_that_waits_is_asked_again_once_a_paused_trial_has_ended() -> None:
+    """Nobody sits on a slot meanwhile; who is paused may still teach it something."""
+    play = Script(Pauser(every=1, share=0.0))
+    play(driver(num_trials=2, logical_slots=1, metric="loss", searcher_learns=True), capacity(1), suggested(1))
+    play(started(0), *saved(0, 1), halted(0))
+    assert ([*order_of(play).seats], order_of(play).returning) == ([], [(0, 1)])
+    play(suggested(0))
+    assert [*order_of(play).seats] == [0]
+    commands = play(started(0, 2), row(0, 2, 2, final=True), returned(0, 2))
+    assert AskSearcher(first=1, count=1) in commands
+    assert not play.experiment.state.ended

@@ -47,6 +47,18 @@ def test_a_row_that_is_computed_again_is_none() -> None:
     assert (order.seats[0].seen, order.seats[0].value) == (2, 0.2)
 
 
+def test_a_row_that_is_computed_again_says_anew_whether_it_is_the_last_one() -> None:
+    """The attempt that ended there died before it had saved, and the user lets trials run on."""
+    order = seated(2, None)
+    order.report(0, 1, is_final=False, value=0.1)
+    order.report(0, 2, is_final=True, value=0.2)
+    assert not order.seats[0].is_undecided
+    order.report(0, 1, is_final=True, value=0.1)
+    assert order.seats[0].is_final, "only the newest row can be the last one"
+    order.report(0, 2, is_final=False, value=0.8)
+    assert (order.seats[0].is_undecided, order.seats[0].value) == (True, 0.2)
+
+
 def test_an_end_belongs_to_the_last_row_or_to_the_one_that_did_not_come() -> None:
     order = seated(None, None)
     report(order, 0, 1)

@@ -6,6 +6,7 @@ the scheduler, every question to the searcher, and what the searcher had heard b
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,10 +20,11 @@ from tunekit.core.commands import Command
 from tunekit.core.decisions import Decision, Pause, Stop
 from tunekit.core.sequencer import Sequencer
 from tunekit.core.state import State
-from tunekit.errors import TunekitError
+from tunekit.errors import InvariantViolationError, TunekitError
 from tunekit.schedulers import ASHA
 from tunekit.schedulers.asha import ASHAState
 from tunekit.testing.sim_options import Faults, SimOptions
+from tunekit.testing.sim_pauser import Pauser
 from tunekit.testing.simulator import Simulation
 from tunekit.types import Mode, StartOver, TrialId, TrialStatus
 
@@ -252,6 +254,20 @@ def test_a_mutant_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         except (TunekitError, KeyError, AssertionError):
             return
     raise AssertionError(f"{name} was not caught")
+
+
+@pytest.mark.parametrize("is_mutant", [False, True], ids=["core", "mutant"])
+def test_a_searcher_that_waits_for_paused_trials_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, *, is_mutant: bool
+) -> None:
+    """Or else a sweep would say that it has finished before all its trials were made."""
+    if is_mutant:
+        monkeypatch.setattr(Sequencer, "num_open", property(lambda order: len(order.seats)))
+    scheduler = Pauser(every=2, share=0.3)
+    options = SimOptions(num_trials=6, iterations=6, scheduler=scheduler, learns=True, logical_slots=1)
+    with pytest.raises(InvariantViolationError, match="of 6 trials") if is_mutant else nullcontext():
+        for seed in range(12):
+            Simulation(seed, options).run()
 
 
 def test_failed_trials_that_are_taken_up_again_meet_their_decisions() -> None:

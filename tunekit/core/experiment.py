@@ -222,7 +222,7 @@ def _on_suggested(state: State, event: TrialsSuggested, out: list[Command]) -> N
         state.num_stale += 1
         return
     state.asking = False
-    num_open = state.num_open if state.order is None else len(state.order.seats)
+    num_open = state.num_open if state.order is None else state.order.num_open
     state.holding = not event.draws and num_open > 0
     state.exhausted = event.exhausted or (not event.draws and not num_open)
     for draw in event.draws:

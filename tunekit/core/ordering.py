@@ -70,8 +70,11 @@ def _fill_slots(state: State, order: Sequencer, out: list[Command]) -> bool:
         elif state.asking or launching.ask(state, order.num_free, out):
             return False
         elif order.returning:
-            index, seen = order.returning.pop(0)
+            index, seen = order.returning[0]
             trial = state.trials[index]
+            if seen is None and (trial.num_staged or not state.max_live):
+                break  # It is not known yet from where it goes on: stock is taken first, and what waits is published.
+            del order.returning[0]
             if seen is None:
                 _seat_failed(state, order, trial, out)
                 continue

@@ -90,14 +90,26 @@ class Sequencer(msgspec.Struct):
         """How many slots are free."""
         return self.num_slots - len(self.seats)
 
+    @property
+    def num_open(self) -> int:
+        """How many trials have begun, and have not come to their end: who waits for a slot has not."""
+        return len(self.seats) + len(self.returning)
+
     def sit(self, trial: TrialId, *, seen: int, until: int | None) -> None:
         """Give a trial a slot, now: its next row has the next logical time."""
         self.seats[trial] = Seat(start=self.now - seen, seen=seen, until=until)
         self.awaited = None
 
     def report(self, trial: TrialId, iteration: int, *, is_final: bool, value: float | None) -> None:
-        """Take in a row, if it is the first one of its iteration."""
+        """Take in a row, if it is the first one of its iteration; of another one, whether it still ends the trial.
+
+        That may be otherwise if the user has changed where trials stop, and the attempt that had come to its end died
+        before all was saved.
+        """
         seat = self.seats[trial]
+        if iteration == seat.seen and is_final is not seat.is_final:
+            seat.is_final = is_final
+            self.awaited = None
         if iteration <= seat.seen:
             return
         seat.seen, seat.is_final = iteration, is_final

@@ -30,7 +30,7 @@ class SearcherState(Protocol):
         ...
 
     def tell(self, trial: TrialId, draw: Draw, metrics: Metrics | None, failed: bool) -> None:  # noqa: FBT001 - a seam
-        """Take note of how a trial ended.
+        """Take note of how a trial ended. One that failed and was tried again ends again, and what is told last holds.
 
         Args:
             trial: Its index.

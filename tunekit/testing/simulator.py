@@ -243,6 +243,8 @@ class Simulation:
     def _conclude(self, driver: Driver) -> None:
         """End a run in order. The user starts the next one, unless the sweep has finished."""
         is_finished = driver.state.outcome is Outcome.FINISHED and len(driver.state.trials) == self.options.num_trials
+        if driver.state.outcome is Outcome.FINISHED and len(driver.state.trials) < self._num_wanted():
+            self._fail(f"the sweep has finished with {len(driver.state.trials)} of {self._num_wanted()} trials")
         has_failed = any(trial.status is TrialStatus.FAILED for trial in driver.state.trials)
         if is_finished and has_failed and self.options.second_chance:
             self._chances += 1

@@ -1,114 +1,127 @@
-"""What the import of Ray loads without need is loaded at its first use, once, and others get the module itself."""
+"""What the import of Ray loads without need is loaded at its first use, once, and nobody else notices."""
 
 from __future__ import annotations
 
+import builtins
+import functools
 import gc
 import importlib
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tunekit.runtime.executor.late_modules import UNUSED, Later, put_off_modules
 
-NAME = "slow_to_load"
+SLOW = "slow_to_load"
 CODE = """
-import time
-time.sleep(0.05)
 from pathlib import Path
 with Path(__file__).with_name("loaded").open("a") as times:
     times.write("x")
+from slow_to_load.part import Trouble
 answer = 42
 """
 
 
 @pytest.fixture
 def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Return a function that says how often the module was loaded."""
-    package = tmp_path / NAME
-    package.mkdir()
-    (package / "__init__.py").write_text(CODE)
-    (package / "part.py").write_text("from slow_to_load import answer\nhalf = answer // 2\n")
+    """Make packages, of which one loads the other, and return a function that says how often that one was loaded."""
+    files = {
+        f"{SLOW}/__init__.py": CODE,
+        f"{SLOW}/part.py": "class Trouble(Exception): pass\n",
+        "hasty/__init__.py": f"import {SLOW}\nimport other\n",
+        "hasty/early.py": f"import {SLOW}\nfound = {SLOW}.answer\n",
+        "hasty/names.py": f"from {SLOW} import answer\n",
+        "hasty/parts.py": f"import {SLOW}.part\n",
+        "other/__init__.py": "",
+        "other/user.py": f"import {SLOW}\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    times = package / "loaded"
+    times = tmp_path / SLOW / "loaded"
     yield lambda: len(times.read_text()) if times.exists() else 0
-    for name in [name for name in sys.modules if name.partition(".")[0] == NAME]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in {SLOW, "hasty", "other"}]:
         del sys.modules[name]
 
 
 def test_a_module_is_loaded_at_its_first_use(loaded: Any) -> None:
-    with put_off_modules([NAME]):
-        kept = importlib.import_module(NAME)
-    assert isinstance(kept, Later)
-    assert NAME not in sys.modules
+    with put_off_modules([SLOW], "hasty"):
+        hasty: Any = importlib.import_module("hasty")
+    assert isinstance(hasty.slow_to_load, Later)
+    assert SLOW not in sys.modules
     assert loaded() == 0
-    assert kept.answer == 42
-    assert kept.answer == 42
+    assert hasty.slow_to_load.answer == 42
+    assert hasty.slow_to_load.answer == 42
     assert loaded() == 1
-    assert not isinstance(sys.modules[NAME], Later)
+    assert hasty.slow_to_load.Trouble is sys.modules[SLOW].Trouble
     with pytest.raises(AttributeError, match="no_such_thing"):
-        _ = kept.no_such_thing
+        _ = hasty.slow_to_load.no_such_thing
 
 
-def test_whoever_imports_it_afterwards_gets_the_module_itself(loaded: Any) -> None:
-    with put_off_modules([NAME]):
-        kept = importlib.import_module(NAME)
-    module = importlib.import_module(NAME)
-    assert type(module) is ModuleType
-    assert kept.answer is module.answer
+def test_whoever_is_not_meant_gets_the_module_itself(loaded: Any) -> None:
+    with put_off_modules([SLOW], "hasty"):
+        hasty: Any = importlib.import_module("hasty")
+        user: Any = importlib.import_module("other.user")
+    assert user.slow_to_load is sys.modules[SLOW]
+    assert hasty.slow_to_load.answer is user.slow_to_load.answer
     assert loaded() == 1
 
 
-@pytest.mark.parametrize("line", ["from slow_to_load import answer", "import slow_to_load.part"])
-def test_what_needs_it_during_the_import_has_it(loaded: Any, line: str) -> None:
-    with put_off_modules([NAME]):
-        exec(line, {})
-        assert not isinstance(sys.modules[NAME], Later)
-    assert loaded() == 1
-    assert importlib.import_module(f"{NAME}.part").half == 21
-
-
-def test_threads_that_use_it_at_once_load_it_once(loaded: Any) -> None:
-    with put_off_modules([NAME]):
-        kept = importlib.import_module(NAME)
-    found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.append(kept.answer)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [42] * 8
+@pytest.mark.parametrize("module", ["early", "names", "parts"])
+def test_what_is_needed_during_the_import_is_there_and_is_loaded_once(loaded: Any, module: str) -> None:
+    """A class that is defined twice is caught by nobody who names the other one."""
+    with put_off_modules([SLOW], "hasty"):
+        importlib.import_module(f"hasty.{module}")
+        slow = importlib.import_module(SLOW)
+        assert slow.Trouble is importlib.import_module(f"{SLOW}.part").Trouble
     assert loaded() == 1
 
 
-def test_one_that_is_loaded_or_not_there_is_left_alone(loaded: Any) -> None:
-    module = importlib.import_module(NAME)
-    with put_off_modules([NAME, "no_such_module"]):
-        assert sys.modules[NAME] is module
-        with pytest.raises(ModuleNotFoundError):
-            importlib.import_module("no_such_module")
-    assert sys.modules[NAME] is module
+def test_one_that_is_loaded_is_imported_as_ever(loaded: Any) -> None:
+    slow = importlib.import_module(SLOW)
+    with put_off_modules([SLOW, "no_such_module"], "hasty"):
+        hasty: Any = importlib.import_module("hasty")
+    assert hasty.slow_to_load is slow
     assert loaded() == 1
+
+
+def test_one_that_is_not_there_is_missed_at_once(loaded: Any, tmp_path: Path) -> None:
+    (tmp_path / "other/lost.py").write_text("import no_such_module")
+    with put_off_modules(["no_such_module"], "other"), pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        importlib.import_module("other.lost")
+    assert loaded() == 0
 
 
 def _fail() -> None:
-    with put_off_modules([NAME]):
+    with put_off_modules([SLOW], "hasty"):
         assert not gc.isenabled()
         raise ImportError
 
 
 def test_a_block_that_fails_leaves_nothing_behind(loaded: Any) -> None:
+    before = builtins.__import__
     assert gc.isenabled()
     with pytest.raises(ImportError):
         _fail()
     assert gc.isenabled()
-    assert NAME not in sys.modules
-    assert loaded() == 0
+    assert builtins.__import__ is before
+    assert importlib.import_module("hasty").slow_to_load is sys.modules[SLOW]
+    assert loaded() == 1
+
+
+def test_who_has_put_something_in_front_meanwhile_keeps_it(loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with put_off_modules([SLOW], "hasty"):
+        ours = builtins.__import__
+        theirs = functools.partial(ours)
+        monkeypatch.setattr(builtins, "__import__", theirs)
+    assert builtins.__import__ is theirs
+    assert importlib.import_module("hasty").slow_to_load is sys.modules[SLOW]
+    assert loaded() == 1
 
 
 def test_a_collector_that_was_off_stays_off() -> None:
