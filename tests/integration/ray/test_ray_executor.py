@@ -230,6 +230,7 @@ def test_nothing_is_left_behind(rig: Make, reporter: Any, find_processes: Callab
     sweep.await_event(TrialReturned, 0)
     sweep.pid(1)
     sweep.until(lambda: all(record.is_up for record in sweep.executor._pool.workers.values()))
+    assert find_processes("ray::Worker"), "it is known how to find them"
     sweep.executor.close()
     for pid in find_processes("ray::Worker") + find_processes("ray::Relay"):
         sweep.until_gone(pid)
