@@ -11,7 +11,6 @@ A sixth of the time goes to the collector, which looks for garbage among new mod
 from __future__ import annotations
 
 import builtins
-import gc
 import importlib
 import importlib.util
 import sys
@@ -20,6 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Final
+
+from tunekit.runtime.collector import without_collector
 
 UNUSED: Final = ("requests", "jsonschema")
 """What the import of Ray loads, and nothing of Ray calls in a driver."""
@@ -46,19 +47,8 @@ def put_off_modules(names: Iterable[str] = UNUSED, importer: str = _RAY) -> Iter
         names: The modules. Those that are loaded, or not there, are imported as ever.
         importer: The package whose imports are meant.
     """
-    with _turns, _resting(), _stood_in_for(names, importer):
+    with _turns, without_collector(), _stood_in_for(names, importer):
         yield
-
-
-@contextmanager
-def _resting() -> Iterator[None]:
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @contextmanager
