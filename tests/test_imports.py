@@ -6,12 +6,14 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tunekit
+import tunekit.config
+import tunekit.store
 
-SOURCE = Path(tunekit.__file__)
 HEAVY = {"fsspec", "numpy", "optuna", "pandas", "pyarrow", "ray", "sklearn", "torch"}
 
 
@@ -49,15 +51,20 @@ def test_every_public_name_is_reachable_and_documented(name: str) -> None:
         assert value.__module__.startswith("tunekit."), f"{name} comes from {value.__module__}"
 
 
-def test_static_and_lazy_names_agree() -> None:
+@pytest.mark.parametrize("package", [tunekit, tunekit.config, tunekit.store])
+def test_static_and_lazy_names_agree(package: Any) -> None:
     """What a type checker sees is what the interpreter finds, from the same modules."""
     seen: dict[str, str] = {}
-    for node in ast.walk(ast.parse(SOURCE.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tunekit."):
-            seen |= {alias.name: str(node.module) for alias in node.names}
-    assert set(seen) == set(tunekit.__all__) - {"__version__"}
-    lazy = {name: f"tunekit.{tunekit._HOME.get(name, 'errors')}" for name in seen}
-    assert lazy == seen
+    for block in ast.parse(Path(package.__file__).read_text()).body:
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
+            for node in block.body:
+                assert isinstance(node, ast.ImportFrom)
+                seen |= {alias.name: str(node.module) for alias in node.names}
+    assert set(seen) == set(package.__all__) - {"__version__"}
+    assert {name: f"{package.__name__}.{module}" for name, module in package._HOME.items()} == seen
+    assert set(seen) <= set(dir(package))
+    for name, module in seen.items():
+        assert getattr(package, name) is getattr(sys.modules[module], name)
 
 
 def test_all_public_errors_are_exported() -> None:
@@ -76,6 +83,17 @@ def test_all_public_errors_are_exported() -> None:
     assert tree - internal == {name for name in tunekit.__all__ if name.endswith("Error")}
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'Tunner'"):
-        tunekit.Tunner  # noqa: B018  # looking it up is the test
+@pytest.mark.parametrize("package", [tunekit, tunekit.config, tunekit.store])
+def test_a_name_that_a_package_does_not_have_is_no_attribute(package: Any) -> None:
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'no_such_thing'"):
+        _ = package.no_such_thing
+    assert not hasattr(package, "__path_of_nothing__")
+
+
+@pytest.mark.parametrize("package", [tunekit, tunekit.config, tunekit.store])
+def test_a_type_checker_does_not_see_that_names_are_loaded_on_demand(package: Any) -> None:
+    """It would believe in any name."""
+    for block in ast.parse(Path(package.__file__).read_text()).body:
+        if "on_demand(" in ast.unparse(block):
+            assert isinstance(block, ast.If)
+            assert ast.unparse(block.test) == "not TYPE_CHECKING"

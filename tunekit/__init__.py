@@ -6,8 +6,9 @@ import itself takes no time and starts nothing: neither Ray nor torch, pandas or
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tunekit.loading import on_demand
 
 if TYPE_CHECKING:
     from tunekit.callbacks.base import Callback
@@ -157,18 +158,9 @@ _NAMES_OF = {
 }
 """Public names by the module that defines them. Every public name that ends in ``Error`` lives in ``errors``."""
 
-_HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
+_HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()} | {
+    name: "errors" for name in __all__ if name.endswith("Error")
+}
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module, once."""
-    if name not in __all__:
-        raise AttributeError(f"module 'tunekit' has no attribute {name!r}", name=name, obj=__import__("tunekit"))
-    value = getattr(import_module(f"tunekit.{_HOME.get(name, 'errors')}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names, loaded or not."""
-    return sorted({*__all__, *globals()})
+if not TYPE_CHECKING:  # A type checker knows the names above, and no others.
+    __getattr__, __dir__ = on_demand(__name__, _HOME)

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tunekit.config import CheckpointConfig, FailureConfig, RunConfig, TuneConfig
-from tunekit.config.problems import Problems
-from tunekit.errors import ConfigError, TunekitError
-from tunekit.runtime.sweep import recall, sweep
+from tunekit.config.problems import Problems, flag_meant
+from tunekit.errors import ConfigError, ConfigTypeError, TunekitError
 from tunekit.runtime.sweep.plan import Plan
 
 if TYPE_CHECKING:
@@ -88,8 +87,10 @@ class Tuner:
             ExperimentMismatchError: It is another experiment.
             ConfigError: Something that holds code is needed and was not given.
         """
+        from tunekit.runtime.sweep.recall import recall  # noqa: PLC0415 - fit() does without
+
         return cls._from_plan(
-            recall.recall(
+            recall(
                 path,
                 trainable,
                 param_space=param_space,
@@ -106,8 +107,10 @@ class Tuner:
 
         Looks at its beginning only, so that the answer takes no time; ``restore`` reads and verifies all of it.
         """
+        from tunekit.runtime.sweep.recall import has_begun  # noqa: PLC0415 - as above
+
         try:
-            return recall.has_begun(path)
+            return has_begun(path)
         except (TunekitError, OSError):
             return False
 
@@ -137,7 +140,10 @@ class Tuner:
             ConfigError: The trainable turned out not to fit the configuration.
             KeyboardInterrupt: Ctrl-C; everything is saved, and the same script goes on.
         """
-        return sweep.fit(self._plan, inline=False, takeover=takeover)
+        from tunekit.runtime.sweep.head_start import fit_on_ray  # noqa: PLC0415 - what runs it is loaded when it runs
+
+        _check_takeover(takeover)
+        return fit_on_ray(self._plan, takeover=takeover)
 
     def get_results(self) -> ResultGrid:
         """Return the results so far, without running anything.
@@ -145,7 +151,9 @@ class Tuner:
         Raises:
             ExperimentNotFoundError: The experiment has not begun.
         """
-        return sweep.load(self._plan)
+        from tunekit.runtime.sweep.sweep import load  # noqa: PLC0415 - as above
+
+        return load(self._plan)
 
 
 def inline(tuner: Tuner, *, takeover: bool = False) -> ResultGrid:
@@ -165,7 +173,17 @@ def inline(tuner: Tuner, *, takeover: bool = False) -> ResultGrid:
         raise ConfigError(
             f"inline: got {tuner!r}, but must be a Tuner", hint="tunekit.inline(tunekit.Tuner(train, param_space=…))"
         )
-    return sweep.fit(tuner._plan, inline=True, takeover=takeover)  # noqa: SLF001 - the same module
+    from tunekit.runtime.sweep.sweep import fit  # noqa: PLC0415 - as above
+
+    _check_takeover(takeover)
+    return fit(tuner._plan, takeover=takeover)  # noqa: SLF001 - the same module
+
+
+def _check_takeover(takeover: object) -> None:
+    if not isinstance(takeover, bool):
+        raise ConfigTypeError(
+            f"takeover: got {takeover!r}, but must be True or False", hint=flag_meant("takeover", takeover)
+        )
 
 
 def _check_part(problems: Problems, name: str, value: object, kind: type) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
-from tunekit.runtime.saving.saving import Row, SaveReason, Saving, content_of
+from tunekit.runtime.saving.reasons import SaveReason
+from tunekit.runtime.saving.saving import Row, Saving, content_of
 from tunekit.runtime.saving.staging_slots import SLOTS
 from tunekit.store import CheckpointIO
 from tunekit.store.local import LocalStore

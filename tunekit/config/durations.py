@@ -12,6 +12,8 @@ _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.
 _PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z]+)\s*")
 AUTO = "auto"
 """What stands for an interval that sets itself."""
+LEAST_SILENCE_S = 0.1
+"""Of a worker, before it is given up: a shorter time passes between any two of its words."""
 _FORMS = "a timedelta, or a text such as '90s', '30min' or '1h30min'"
 
 

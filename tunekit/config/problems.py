@@ -6,7 +6,6 @@ wrong runs the script once and not three times.
 
 from __future__ import annotations
 
-import difflib
 import math
 import operator
 import re
@@ -47,6 +46,8 @@ def did_you_mean(value: object, options: Sequence[str]) -> str:
     for option in options:
         if word.startswith(option.lower()):
             return option
+    import difflib  # noqa: PLC0415 - only where something is wrong
+
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     return close[0] if close else ""
 

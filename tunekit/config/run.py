@@ -1,4 +1,4 @@
-"""How a sweep runs: where its results go, when trials stop, what is saved, and what a failure costs."""
+"""How a sweep runs: where its results go, and when trials stop."""
 
 from __future__ import annotations
 
@@ -7,27 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from tunekit.config.durations import AUTO, Duration, check_duration, seconds_of
+from tunekit.config.checkpoints import CheckpointConfig
+from tunekit.config.durations import LEAST_SILENCE_S, Duration, check_duration, seconds_of
+from tunekit.config.failures import FailureConfig
 from tunekit.config.problems import (
     Problems,
-    did_you_mean,
-    flag_meant,
     is_finite,
     is_number,
     make_plain,
     plain_number,
     shorten,
 )
-from tunekit.config.rules import FailureRule, check_rules
 
 DEFAULT_STORAGE_PATH = "~/tunekit_results"
 """Where experiments go when ``RunConfig.storage_path`` is None."""
 
 StopFunction: TypeAlias = Callable[[str, dict[str, Any]], bool]
 """Called with the trial's name and each of its results; True ends the trial."""
-
-_LEAST_SILENCE_S = 0.1
-"""Of a worker, before it is given up: a shorter time passes between any two of its words."""
 
 _PATH_HINT = "give a folder such as storage_path='results', or leave it out for ~/tunekit_results"
 
@@ -42,142 +38,6 @@ class PathLike(Protocol):
     def __fspath__(self) -> str:
         """Return the path as a string."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointConfig:
-    """When checkpoints are saved, and which of them are kept.
-
-    Raises:
-        ConfigError: If a field is out of range or contradicts another one; all fields are reported together.
-    """
-
-    num_to_keep: int | None = None
-    """How many checkpoints each trial keeps, the best or else the newest (its newest is always kept too); None: all."""
-    checkpoint_score_attribute: str | None = None
-    """The reported metric (nested as ``val/loss``) by which the best ones are kept; None: the newest ones are."""
-    checkpoint_score_order: str = "max"
-    """Whether a high (``max``) or a low (``min``) score is the better one."""
-    checkpoint_frequency: int | None = 0
-    """Save every so many iterations; 0 or None: not periodically."""
-    checkpoint_at_end: bool | None = None
-    """Whether to save when a trial ends; None: if it can."""
-    checkpoint_every_s: float | str | Duration | None = None
-    """Save when so long has passed since the last save: seconds, a ``timedelta``, or ``90s``, ``30min``, ``2h``.
-
-    ``auto``: the interval sets itself, by what a save costs and how often work is lost.
-    """
-    checkpoint_on_failure: bool = False
-    """Whether to save what is there when user code raises, apart from the others: nothing goes on from it by itself."""
-    max_experiment_bytes: int | None = None
-    """Bytes that the checkpoints of all trials may take together; None: any. What trials need to go on always stays."""
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        make_plain(self, "num_to_keep", "checkpoint_frequency", "checkpoint_every_s", "max_experiment_bytes")
-        problems = Problems("CheckpointConfig")
-        problems.integer("num_to_keep", self.num_to_keep, at_least=1, none_is="keep all")
-        problems.key("checkpoint_score_attribute", self.checkpoint_score_attribute)
-        problems.one_of("checkpoint_score_order", self.checkpoint_score_order, ("max", "min"))
-        problems.integer("checkpoint_frequency", self.checkpoint_frequency, at_least=0, none_is="never")
-        problems.flag("checkpoint_at_end", self.checkpoint_at_end, none_is="if the trainable can save")
-        check_duration(problems, "checkpoint_every_s", self.checkpoint_every_s, none_is="no saves by time", auto=True)
-        problems.flag("checkpoint_on_failure", self.checkpoint_on_failure)
-        problems.integer("max_experiment_bytes", self.max_experiment_bytes, at_least=1, none_is="any number")
-        if self.checkpoint_score_order == "min" and self.checkpoint_score_attribute is None:
-            problems.add(
-                "checkpoint_score_order",
-                "got 'min', but there is no checkpoint_score_attribute to order by",
-                hint="set checkpoint_score_attribute to the metric that ranks checkpoints, such as 'loss'",
-            )
-        problems.raise_if_any()
-
-    @property
-    def frequency(self) -> int:
-        """Save every so many iterations; 0: not periodically."""
-        return self.checkpoint_frequency or 0
-
-    @property
-    def every_s(self) -> float | None:
-        """Save when so many seconds have passed since the last save; None: not by time, or as often as is best."""
-        return None if self.checkpoint_every_s is None or self.is_auto else seconds_of(self.checkpoint_every_s)
-
-    @property
-    def is_auto(self) -> bool:
-        """Whether saves by time come as often as is best."""
-        return isinstance(self.checkpoint_every_s, str) and self.checkpoint_every_s == AUTO
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureConfig:
-    """What a failure costs. Preemption is not a failure.
-
-    Raises:
-        ConfigError: If a field is out of range or contradicts another one; all fields are reported together.
-    """
-
-    max_failures: int = 0
-    """How many failures each trial survives: exceptions, crashes, lack of memory, hangs; -1: any number."""
-    max_preemption_failures: int = -1
-    """How often each trial survives that its machine is taken away or lost; -1: any number."""
-    backoff_s: float | str | Duration = 0.0
-    """How long a trial waits after its first failure, twice that after its second, and so on, up to ten minutes."""
-    max_identical_failures: int | None = 5
-    """So many trials that fail in the same way, before any trial has reported a result, end the run; None: never."""
-    fail_fast: bool | str = False
-    """Whether the first failed trial ends the experiment; ``raise``: and ``fit()`` raises its error."""
-    rules: Sequence[FailureRule] = ()
-    """What to do about failures that the user knows: the first rule whose pattern fits the error holds."""
-    silent_restart: str = "warn"
-    """What becomes of a trial that was given a checkpoint and began anew all the same: ``warn`` says so, once a trial;
-    ``fail`` ends it with an error, before it has thrown away what it had learned."""
-    hang_timeout_s: float | str | Duration | None = None
-    """A running trial that reports nothing for so long is killed and tried again; None: it may take any time.
-
-    Seconds, a ``timedelta``, or ``90s``, ``30min``, ``2h``. It must be longer than the longest step, and than all that
-    comes before the first report: loading data, compiling, ``setup``. A trial that waits for us (for a place, a
-    decision, a save) is not taken for hung.
-    """
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        make_plain(
-            self, "max_failures", "max_preemption_failures", "backoff_s", "max_identical_failures", "hang_timeout_s"
-        )
-        problems = Problems("FailureConfig")
-        for budget in ("max_failures", "max_preemption_failures"):
-            hint = f"{budget}=3 lets a trial survive three, {budget}=-1 any number"
-            problems.integer(budget, getattr(self, budget), at_least=-1, hint=hint)
-        check_duration(problems, "backoff_s", self.backoff_s, zero=True, example="10s")
-        problems.integer("max_identical_failures", self.max_identical_failures, at_least=1, none_is="any number")
-        check_duration(
-            problems,
-            "hang_timeout_s",
-            self.hang_timeout_s,
-            none_is="any time between two reports",
-            at_least=_LEAST_SILENCE_S,
-        )
-        check_rules(problems, self.rules)
-        problems.one_of("silent_restart", self.silent_restart, ("warn", "fail"))
-        if not isinstance(self.fail_fast, bool | str):
-            hint = flag_meant("fail_fast", self.fail_fast)
-            problems.bad_type("fail_fast", self.fail_fast, "True, False or 'raise'", hint=hint)
-        elif self.fail_fast not in {True, False, "raise"}:
-            meant = did_you_mean(self.fail_fast, ("raise",))
-            hint = f"did you mean fail_fast={meant!r}?" if meant else flag_meant("fail_fast", self.fail_fast)
-            problems.bad_value("fail_fast", self.fail_fast, "True, False or 'raise'", hint=hint)
-        elif self.fail_fast and self.max_failures != 0:
-            problems.add(
-                "fail_fast",
-                f"got {self.fail_fast!r} with max_failures={shorten(self.max_failures)}, which contradict each other",
-                hint="leave max_failures at 0 to end at the first failure, or fail_fast at False to retry",
-            )
-        problems.raise_if_any()
-
-    @property
-    def hang_s(self) -> float | None:
-        """Seconds without a report after which a running trial is taken for hung; None: never."""
-        return None if self.hang_timeout_s is None else seconds_of(self.hang_timeout_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +96,7 @@ class RunConfig:
         problems.integer("verbose", self.verbose, at_least=0, at_most=3)
         check_duration(problems, "stop_grace_s", self.stop_grace_s, zero=True, example="10s")
         check_duration(problems, "preemption_grace_s", self.preemption_grace_s, example="30s")
-        check_duration(problems, "lease_s", self.lease_s, at_least=_LEAST_SILENCE_S, example="60s")
+        check_duration(problems, "lease_s", self.lease_s, at_least=LEAST_SILENCE_S, example="60s")
         problems.raise_if_any()
 
     @property

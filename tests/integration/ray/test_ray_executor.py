@@ -25,7 +25,7 @@ from tunekit.core.events import (
 )
 from tunekit.errors import ResourcesError, TrainableError
 from tunekit.runtime.executor import crew, ray_executor
-from tunekit.runtime.executor.crew import worker_class
+from tunekit.runtime.executor.first_worker import actors
 from tunekit.runtime.line.door import door_name
 from tunekit.types import LossCause
 
@@ -69,7 +69,7 @@ def test_a_killed_relay_loses_and_doubles_nothing(
     rig: Make, reporter: Any, monkeypatch: pytest.MonkeyPatch, find_processes: Callable[[str], list[int]]
 ) -> None:
     """As from another machine, or from a container that does not see the driver's sockets."""
-    monkeypatch.setattr(crew, "worker_class", lambda _, relay: worker_class("elsewhere", relay))
+    monkeypatch.setattr(crew, "actors", lambda _, relay: actors("elsewhere", relay))
     monkeypatch.setattr(ray_executor, "_RELAY_S", 0.5)
     before = set(find_processes("ray::Relay"))  # Another test's, perhaps, that is about to end.
     sweep = rig(reporter)

@@ -142,9 +142,10 @@ from tunekit.runtime.executor.late_modules import put_off_modules
 with put_off_modules():
     import tunekit.runtime.executor.ray_executor
 print(*[name for name in {UNUSED!r} if name in sys.modules])
-import jsonschema, requests
-from ray._private import state
+import jsonschema, requests, yaml
+from ray._private import label_utils, state
 from ray._private.runtime_env import plugin_schema_manager
+assert label_utils.yaml.safe_load is yaml.safe_load
 assert state.requests.Session is requests.Session
 assert plugin_schema_manager.jsonschema.validate is jsonschema.validate
 """

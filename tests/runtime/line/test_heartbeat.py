@@ -12,7 +12,8 @@ from tunekit.core.commands import ContinueTrial, StopTrial
 from tunekit.core.events import CheckpointStaged, Event, TrialSaving
 from tunekit.runtime.line.heartbeat import beating
 from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
-from tunekit.runtime.saving.saving import Row, SaveReason, Saving
+from tunekit.runtime.saving.reasons import SaveReason
+from tunekit.runtime.saving.saving import Row, Saving
 from tunekit.store import CheckpointIO, open_store
 
 ROW = Row(iteration=1, metrics={}, time_total_s=1.0)

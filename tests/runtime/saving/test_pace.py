@@ -14,7 +14,7 @@ import tunekit as tk
 from tunekit.core.cadence import Outlook, bounded_s, is_better_now, optimum_s
 from tunekit.core.events import SaveFailed
 from tunekit.runtime.saving.pace import Pace
-from tunekit.runtime.saving.saving import SaveReason
+from tunekit.runtime.saving.reasons import SaveReason
 from tunekit.runtime.saving.triggers import Due, Triggers, Wishes
 from tunekit.testing.recording import RecordedTrial, RecordingChannel
 

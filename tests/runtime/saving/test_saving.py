@@ -15,7 +15,8 @@ from saving_bench import BIG, TRIAL, Bench, Gate, bench_in
 import tunekit as tk
 from tunekit.core.events import TrialRaised
 from tunekit.runtime.saving import saving as module
-from tunekit.runtime.saving.saving import Row, SaveReason
+from tunekit.runtime.saving.reasons import SaveReason
+from tunekit.runtime.saving.saving import Row
 from tunekit.runtime.saving.staging_slots import SLOTS
 from tunekit.store import CheckpointIO
 from tunekit.testing.recording import RecordedTrial

@@ -16,7 +16,8 @@ from saving_bench import BIG, TRIAL, Bench, Gate, bench_in
 
 from tunekit.core.events import SaveFailed
 from tunekit.errors import SaveError
-from tunekit.runtime.saving.saving import Row, SaveReason
+from tunekit.runtime.saving.reasons import SaveReason
+from tunekit.runtime.saving.saving import Row
 from tunekit.runtime.saving.staging_slots import SLOTS
 from tunekit.testing.faulty_store import Faults, FaultyOps
 

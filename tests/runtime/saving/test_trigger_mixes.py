@@ -13,7 +13,7 @@ from timed_attempts import Saver, World, patched
 
 import tunekit as tk
 from tunekit.core.commands import StopTrial
-from tunekit.runtime.saving.saving import SaveReason
+from tunekit.runtime.saving.reasons import SaveReason
 from tunekit.testing.recording import RecordedTrial, RecordingChannel
 
 

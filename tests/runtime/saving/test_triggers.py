@@ -14,7 +14,7 @@ from timed_attempts import Saver, World, patched
 import tunekit as tk
 from tunekit.core.commands import StopTrial
 from tunekit.core.events import TrialHalted, TrialRaised, TrialReturned
-from tunekit.runtime.saving.saving import SaveReason
+from tunekit.runtime.saving.reasons import SaveReason
 from tunekit.runtime.saving.triggers import Due, Triggers, Wishes
 from tunekit.testing.recording import RecordedTrial, RecordingChannel
 

@@ -45,7 +45,8 @@ from tunekit.runtime.attempt.normalise import normalise
 from tunekit.runtime.attempt.stopwatch import Stopwatch
 from tunekit.runtime.line.channel import Channel, Preempted
 from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
-from tunekit.runtime.saving.saving import Row, SaveReason, Saving
+from tunekit.runtime.saving.reasons import SaveReason
+from tunekit.runtime.saving.saving import Row, Saving
 from tunekit.runtime.saving.triggers import Clock, Due, Triggers, Wishes
 from tunekit.session import PreemptionInfo, TrialStopped, get_preemption_info
 from tunekit.trainable import DONE, PIN_CHECKPOINT, SHOULD_CHECKPOINT

@@ -27,7 +27,7 @@ from tunekit.core.trial import CheckpointState, CheckpointStatus, TrialState
 from tunekit.errors import CheckpointError
 from tunekit.logs import logger_of
 from tunekit.printable import one_line
-from tunekit.runtime.saving.saving import INTERIM
+from tunekit.runtime.saving.reasons import INTERIM
 from tunekit.store import CheckpointIO, layout
 from tunekit.store import manifest as manifests
 from tunekit.store.layout import CheckpointKey

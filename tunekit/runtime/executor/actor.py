@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunekit.collector import without_collector
+
 
 class Worker:
     """The actor."""
@@ -24,6 +26,7 @@ class Worker:
         Returns:
             Number of the first message that the driver has not acknowledged, and all of these.
         """
-        from tunekit.runtime.worker import work  # noqa: PLC0415 - not in the driver
+        with without_collector():
+            from tunekit.runtime.worker import work  # noqa: PLC0415 - not in the driver
 
         return work(self.door, self.relay, trainable, parameters or {})

@@ -19,7 +19,7 @@ from ray._private import client_mode_hook
 from tunekit.errors import ExperimentError
 from tunekit.runtime.executor.late_modules import put_off_modules
 from tunekit.runtime.executor.late_serializers import put_off_serializers, withdraw
-from tunekit.runtime.executor.private_ray import private, would_be_started
+from tunekit.runtime.executor.private_ray import answers, private, would_be_started
 from tunekit.runtime.line.shapes import Node
 
 _nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
@@ -43,9 +43,14 @@ class Cluster:
         """Connect, unless the user has done so."""
         self.is_joined = _connection.enter(self, _address(address))
         """Whether the connection was there before any sweep."""
-        self._later = put_off_serializers()
-        self.here: str = ray.get_runtime_context().get_node_id()
-        """Id of the driver's node."""
+        self._later = None
+        try:
+            self._later = put_off_serializers()
+            self.here: str = ray.get_runtime_context().get_node_id()
+            """Id of the driver's node."""
+        except BaseException:
+            self.leave()
+            raise
 
     def nodes(self) -> list[Node]:
         """Return the machines that are alive."""
@@ -79,6 +84,19 @@ class Cluster:
         _connection.leave(self)
 
 
+def is_there(address: str | None = None) -> bool:
+    """Return whether a cluster is there to be joined, so that none would be started or waited for.
+
+    Args:
+        address: As for ``Cluster``.
+
+    Raises:
+        ExperimentError: It would be reached through Ray Client.
+    """
+    address = _address(address)
+    return ray.is_initialized() or answers(address)
+
+
 class _Connection:
     """This process's connection to Ray, and the sweeps that it was made for."""
 
@@ -94,23 +112,35 @@ class _Connection:
             if not ray.is_initialized():
                 self._sweeps.clear()  # Should there be any, somebody has disconnected them.
                 before = dict(os.environ)
-                _connect(address)
-                changed = {name for name, _ in before.items() ^ os.environ.items()}
-                self._environment = {name: before.get(name) for name in changed}
+                try:
+                    _connect(address)
+                except BaseException:  # By then Ray may have connected.
+                    self._note_changes(before)
+                    self._disconnect()
+                    raise
+                self._note_changes(before)
             elif not self._sweeps:
                 return True
             self._sweeps.add(sweep)
             return False
+
+    def _note_changes(self, before: Mapping[str, str]) -> None:
+        changed = {name for name, _ in before.items() ^ os.environ.items()}
+        self._environment = {name: before.get(name) for name in changed}
 
     def leave(self, sweep: Cluster) -> None:
         """Disconnect after the last sweep."""
         with self._lock:
             if sweep in self._sweeps:
                 self._sweeps.remove(sweep)
-                if not self._sweeps and ray.is_initialized():
-                    ray.shutdown()
-                    for name, value in self._environment.items():
-                        _set(name, value)
+                if not self._sweeps:
+                    self._disconnect()
+
+    def _disconnect(self) -> None:
+        if ray.is_initialized():
+            ray.shutdown()
+            for name, value in self._environment.items():
+                _set(name, value)
 
 
 _connection = _Connection()

@@ -16,8 +16,8 @@ import cloudpickle
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tunekit.runtime.executor.actor import Worker
 from tunekit.runtime.executor.cluster import Cluster
+from tunekit.runtime.executor.first_worker import FirstWorker, actors, options_of, relay_name
 from tunekit.runtime.executor.obituary import Obituaries
 from tunekit.runtime.executor.patience import say
 from tunekit.runtime.executor.ray_errors import Loss, classify, explained
@@ -26,7 +26,6 @@ from tunekit.runtime.line.door import Door, Errand, door_name
 from tunekit.runtime.line.hiring import Contract
 from tunekit.runtime.line.mailbox import Mailbox
 from tunekit.runtime.line.relay import SPARE_THREADS, Relay
-from tunekit.runtime.line.shapes import Shape
 from tunekit.runtime.line.spec import SweepSpec
 
 _MIN_WAITING, _MAX_WAITING = 56, 248
@@ -53,6 +52,7 @@ class Crew:
         trainable: The trainable, pickled.
         parameters: Its large objects.
         mailbox: Where the door leads to.
+        first: A worker that has been asked for.
 
     Raises:
         OSError: The door cannot be opened.
@@ -65,6 +65,7 @@ class Crew:
         trainable: bytes,
         parameters: Mapping[str, Any],
         mailbox: Mailbox,
+        first: FirstWorker | None = None,
     ) -> None:
         """Open the door; nothing of Ray is started before the first worker."""
         self._here = cluster.here
@@ -75,7 +76,8 @@ class Crew:
         self._is_large = len(trainable) > _INLINE_BYTES
         self._contracts: dict[int, tuple[bytes, bytes]] = {}
         """By worker: the id of its actor, and what it is told."""
-        self._door_name = door_name()
+        self._first = first
+        self._door_name = first.door if first else door_name()
         answers = {
             Errand.EXCHANGE: mailbox.exchange,
             Errand.EXCHANGE_AT_ONCE: mailbox.exchange_at_once,
@@ -89,7 +91,10 @@ class Crew:
 
     def hire(self, record: WorkerRecord, sweep: SweepSpec, *, shuns: Sequence[str] = ()) -> None:
         """Start a worker; Ray places it when there is room, and not on the nodes that it ``shuns``."""
-        actor = self._actors.options(**_options(record.shape, [*record.avoid, *shuns])).remote()
+        options = options_of(record.shape, [*record.avoid, *shuns])
+        actor = self._first.take(options) if self._first is not None else None
+        if actor is None:
+            actor = self._actors.options(**options).remote()
         trainable = b"" if self._is_large else self._trainable
         contract = Contract(worker=record.id, sweep=sweep, trainable=trainable)
         self._contracts[record.id] = (actor._actor_id.hex().encode(), cloudpickle.dumps(contract))  # noqa: SLF001 - no other way
@@ -122,7 +127,7 @@ class Crew:
         self._relay = (
             _remote(Relay)
             .options(
-                name=self._relay_name,
+                name=relay_name(self._door_name),
                 num_cpus=0,
                 max_restarts=-1,
                 max_task_retries=0,
@@ -136,7 +141,7 @@ class Crew:
     @cached_property
     def _actors(self) -> Any:
         """Makes actors that know where to ask."""
-        return _remote(worker_class(self._door_name, self._relay_name))
+        return self._first.actors if self._first else actors(self._door_name, relay_name(self._door_name))
 
     @cached_property
     def _large(self) -> list[Any]:
@@ -145,10 +150,6 @@ class Crew:
             return []
         trainable = ray.put(self._trainable) if self._is_large else b""
         return [trainable, {name: ray.put(value) for name, value in self._parameters.items()}]
-
-    @property
-    def _relay_name(self) -> str:
-        return f"{self._door_name}-relay"
 
     def forget(self, worker: int) -> bool:
         """Drop a worker that has ended, and with the last reference its process. Return whether it was there."""
@@ -168,6 +169,8 @@ class Crew:
     def reap(self) -> None:
         """Kill what should have ended by now: Ray's own kill waits five seconds for a process that is stopped."""
         now = time.monotonic()
+        if self._first is not None:
+            self._first.tire()
         self._obituaries.tick(now)
         for pid, deadline in list(self._doomed.items()):
             if not _is_worker(pid):
@@ -182,7 +185,12 @@ class Crew:
             ray.wait(calls, num_returns=len(calls), timeout=timeout_s, fetch_local=False)
 
     def close(self, records: Iterable[WorkerRecord]) -> None:
-        """End everything that is left, and return when none of it runs on this node, or says what does."""
+        """End everything that is left, and return when none of it runs on this node, or says what does.
+
+        A worker that nobody has hired ends by itself: it runs nothing.
+        """
+        if self._first is not None:
+            self._first.end()
         for record in records:
             self._doom(record)
         for actor, call in self._hands.values():
@@ -210,23 +218,6 @@ class Crew:
     def _doom(self, record: WorkerRecord) -> None:
         if record.pid and record.node == self._here:
             self._doomed.setdefault(record.pid, time.monotonic() + _PATIENCE_S)
-
-
-def worker_class(door: str, relay: str) -> type[Worker]:
-    """Return a class that carries these names to where Ray starts it."""
-    return type("Worker", (Worker,), {"door": door, "relay": relay, "__module__": Worker.__module__})
-
-
-def _options(shape: Shape, avoid: Sequence[str]) -> dict[str, Any]:
-    amounts = dict(shape)
-    options: dict[str, Any] = {"num_cpus": amounts.pop("CPU", 0), "max_restarts": 0, "max_task_retries": 0}
-    if avoid:
-        options["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoid)})"}
-    if gpus := amounts.pop("GPU", 0):
-        options["num_gpus"] = gpus
-    if memory := amounts.pop("memory", 0):
-        options["memory"] = int(memory)
-    return options | ({"resources": amounts} if amounts else {})
 
 
 def _is_worker(pid: int) -> bool:

@@ -1,9 +1,10 @@
 """Makes the import of Ray short: what it loads without need is put off.
 
-``import ray`` loads requests, which it asks clouds and dashboards with, and jsonschema, which checks plug-ins of
-runtime environments. That is a third of its time, and a driver that joins a cluster uses neither. So where a module of
-Ray says ``import requests``, it gets something that loads the module at its first use. Nobody else does: who is not a
-part of Ray, asks for a part of such a module, or wants a name out of it, imports it as ever.
+``import ray`` loads requests, which it asks clouds and dashboards with, jsonschema, which checks plug-ins of runtime
+environments, and yaml, which reads files of labels. That is a third of its time, and a driver that joins a cluster uses
+none of them. So where a module of Ray says ``import requests``, it gets something that loads the module at its first
+use. Nobody else does: who is not a part of Ray, asks for a part of such a module, or wants a name out of it, imports it
+as ever.
 
 A sixth of the time goes to the collector, which looks for garbage among new modules again and again. It rests.
 """
@@ -20,9 +21,9 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Final
 
-from tunekit.runtime.collector import without_collector
+from tunekit.collector import without_collector
 
-UNUSED: Final = ("requests", "jsonschema")
+UNUSED: Final = ("requests", "jsonschema", "yaml")
 """What the import of Ray loads, and nothing of Ray calls in a driver."""
 _RAY: Final = "ray"
 

@@ -10,12 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ray._private import ray_constants, services
 
+_ANSWER_S = 0.3
+_FRAME_BYTES, _SETTINGS = 9, b"\x04"
+"""Of the head of a frame of HTTP/2, and the type of the first one."""
 _SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Whether a node of Ray is to be reached from other machines."""
 _MODE = "RAY_AUTH_MODE"
@@ -29,6 +33,21 @@ def would_be_started(address: str | None) -> bool:
     try:
         return services.canonicalize_bootstrap_address(None) is None  # type: ignore[arg-type] # as it calls it itself
     except Exception:  # noqa: BLE001 - Ray's own function, which promises nothing; then all stays as Ray has it
+        return False
+
+
+def answers(address: str | None) -> bool:
+    """Return whether a cluster answers at once where ``ray.init(address)`` would look for one.
+
+    A server of gRPC says how it is set up before it is asked (RFC 9113, 3.4). One that is stopped, or behind something
+    that takes any connection, does not, nor does one that speaks TLS; joining takes minutes in vain, or a moment more.
+    """
+    try:
+        found = services.canonicalize_bootstrap_address(address)  # type: ignore[arg-type] # as above
+        host, _, port = (found or "").rpartition(":")
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S) as connection:
+            return connection.recv(_FRAME_BYTES, socket.MSG_WAITALL)[3:4] == _SETTINGS
+    except Exception:  # noqa: BLE001 - Ray's own function; whoever joins is told what is wrong
         return False
 
 

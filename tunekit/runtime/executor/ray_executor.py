@@ -33,6 +33,7 @@ from tunekit.core.events import (
 )
 from tunekit.runtime.executor.cluster import Cluster
 from tunekit.runtime.executor.crew import Crew
+from tunekit.runtime.executor.first_worker import FirstWorker
 from tunekit.runtime.executor.losses import Departure, FalseStarts, Losses, left_open, lost
 from tunekit.runtime.executor.machines import Machines
 from tunekit.runtime.executor.patience import Patience, say
@@ -78,6 +79,7 @@ class RayExecutor:
         prefetch: Most attempts that wait ready at a busy worker, where trials are brief.
         pickled: The trainable without its parameters, if it has been pickled already.
         leave_s: Seconds that idle workers get to clean up and leave by themselves when the sweep ends.
+        first: A worker that has been asked for, on the cluster that this executor is to use, and is to leave.
 
     Raises:
         TrainableError: The trainable cannot be sent to a worker.
@@ -85,7 +87,7 @@ class RayExecutor:
         ExperimentError: Ray could not be started.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a whole, each by its name
         self,
         *,
         sweep: SweepSpec,
@@ -96,6 +98,7 @@ class RayExecutor:
         prefetch: int = 0,
         pickled: bytes | None = None,
         leave_s: float = LEAVE_S,
+        first: FirstWorker | None = None,
     ) -> None:
         """Check what can be known, connect to Ray, and offer what it holds. Workers come with the first attempts."""
         pickled = check_picklable(trainable) if pickled is None else pickled
@@ -103,7 +106,7 @@ class RayExecutor:
         self._leave_s = leave_s
         self._spec_of = spec_of
         self._driver = inbox
-        self._cluster = Cluster()
+        self._cluster = first.cluster if first else Cluster()
         try:
             usual = describe(trainable).resources
             growth = self._cluster.growth()
@@ -126,8 +129,11 @@ class RayExecutor:
                 pickled,
                 parameters_of(trainable),
                 self._mailbox,
+                first,
             )
         except BaseException:
+            if first is not None:
+                first.end()
             self._cluster.leave()
             raise
         self._lock = threading.RLock()

@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -40,13 +39,14 @@ from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.saving.pace import Pace
 from tunekit.runtime.saving.pending_save import PendingSave
 from tunekit.runtime.saving.persisting import Persister
+from tunekit.runtime.saving.reasons import INTERIM, SaveReason
 from tunekit.runtime.saving.user_saves import UserError, content_of, written
 from tunekit.store.checkpoint_io import CheckpointIO
 from tunekit.store.layout import CheckpointKey
 from tunekit.store.manifest import environment
 from tunekit.types import Json
 
-__all__ = ["Row", "SaveReason", "Saving", "config_digest", "content_of"]
+__all__ = ["Row", "Saving", "config_digest", "content_of"]
 
 logger: Final = logger_of("tunekit")
 
@@ -54,32 +54,8 @@ _MAX_METRICS_BYTES: Final = 16_384
 """A larger row is left out of the manifest, which is journalled and so would hold it twice."""
 _FAST_S: Final = 0.01
 """Storage that takes longer than this for a small checkpoint is not waited for."""
-
-
-class SaveReason(StrEnum):
-    """Why a checkpoint is saved; kept in its manifest."""
-
-    FREQUENCY = "frequency"
-    TIME = "time"
-    """``checkpoint_every_s``. The only kind that a newer save may replace while it waits."""
-    DEMAND = "demand"
-    """``should_checkpoint`` or ``pin_checkpoint`` in a result."""
-    USER = "user"
-    """A folder that user code reported."""
-    AT_END = "at_end"
-    PAUSE = "pause"
-    PREEMPTION = "preemption"
-    """The machine is about to be taken away."""
-    FAILURE = "failure"
-    """User code raised; the state is what it left behind, and nothing is resumed from it."""
-
-
 _LAST: Final = frozenset({SaveReason.AT_END, SaveReason.PAUSE, SaveReason.PREEMPTION})
 """What is waited for in any case, so that nothing is gained by copying the state first."""
-
-
-INTERIM: Final = frozenset({SaveReason.PAUSE, SaveReason.PREEMPTION})
-"""What is saved only because the trial has to leave its place. Where nothing disturbs it, there is none of them."""
 
 
 class Row(NamedTuple):

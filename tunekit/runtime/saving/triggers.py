@@ -19,7 +19,7 @@ from typing import NamedTuple
 from tunekit.config import CheckpointConfig
 from tunekit.core.cadence import is_better_now
 from tunekit.runtime.saving.pace import Pace
-from tunekit.runtime.saving.saving import SaveReason
+from tunekit.runtime.saving.reasons import SaveReason
 
 Clock = Callable[[], float]
 """Seconds since any moment, which never run backwards."""

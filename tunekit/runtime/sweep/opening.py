@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tunekit.callbacks.telling import Telling
+from tunekit.collector import without_collector
 from tunekit.core.commands import Command, LaunchTrial, TellSearcher
 from tunekit.core.events import DriverStarted, Event, ResultReported, TrialsSuggested
 from tunekit.core.experiment import Experiment
@@ -21,7 +22,6 @@ from tunekit.journal.folder import ExperimentFolder, OpenJournal, experiment_fol
 from tunekit.journal.header import HEADER_NAME, ExperimentHeader
 from tunekit.journal.replay import replay
 from tunekit.journal.right import DriverRight
-from tunekit.runtime.collector import without_collector
 from tunekit.runtime.driver.driver import Witness
 from tunekit.runtime.line.spec import AttemptSpec
 from tunekit.runtime.sweep.audience import audience

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunekit import errors
 from tunekit.callbacks.alarm import Alarm
@@ -15,7 +15,6 @@ from tunekit.callbacks.cadence import Cadence
 from tunekit.callbacks.notices import Notices
 from tunekit.callbacks.progress import Progress
 from tunekit.config.durations import seconds_of
-from tunekit.config.problems import flag_meant
 from tunekit.core.accounts import Accounts
 from tunekit.core.codec import Record
 from tunekit.core.events import DriverStarted, StopRequested
@@ -26,7 +25,6 @@ from tunekit.core.state import State
 from tunekit.core.trial import CheckpointStatus
 from tunekit.errors import (
     ConfigError,
-    ConfigTypeError,
     ExperimentError,
     ExperimentNotFoundError,
     TrialError,
@@ -35,9 +33,6 @@ from tunekit.errors import (
 from tunekit.journal.folder import experiment_folder
 from tunekit.logs import logger_of
 from tunekit.printable import one_line
-from tunekit.results import ResultGrid
-from tunekit.results.differences import as_shown, summary
-from tunekit.results.ledger import in_two_lines
 from tunekit.runtime.driver.clock import Clock
 from tunekit.runtime.driver.driver import Driver, Observer
 from tunekit.runtime.driver.publisher import LANES_ACROSS_A_NETWORK, DirectPublisher, Publisher, ThreadedPublisher
@@ -50,32 +45,32 @@ from tunekit.runtime.sweep.opening import OpenSweep, fold, opened
 from tunekit.runtime.sweep.plan import PREFETCH, Plan
 from tunekit.runtime.sweep.spaces import Spaces
 from tunekit.store.layout import staging_name
-from tunekit.trainable import check_picklable
 from tunekit.types import Json, Outcome, TrialId
+
+if TYPE_CHECKING:
+    from tunekit.results import ResultGrid
+    from tunekit.runtime.executor.first_worker import HeadStart
 
 logger = logger_of("tunekit")
 
 
-def fit(plan: Plan, *, inline: bool, takeover: bool = False) -> ResultGrid:
+def fit(
+    plan: Plan,
+    pickled: bytes | None = None,
+    *,
+    takeover: bool = False,
+    first: HeadStart = None,
+) -> ResultGrid:
     """Run a sweep to its end, or go on with it.
 
     Args:
         plan: The sweep.
-        inline: Whether to run in this process instead of on Ray.
+        pickled: Its trainable, for workers of Ray; None: to run it in this process.
         takeover: Whether to take the place of a driver that is running it.
+        first: What came of asking for the first worker early.
     """
-    if not isinstance(takeover, bool):
-        raise ConfigTypeError(
-            f"takeover: got {takeover!r}, but must be True or False", hint=flag_meant("takeover", takeover)
-        )
-    if not inline and plan.path.startswith("memory://"):
-        raise ConfigError(
-            f"storage_path: got {plan.run.storage_root!r}, but workers are other processes and cannot see it",
-            hint="run it in this process with tunekit.inline(tuner), or give a folder or a bucket",
-        )
-    pickled = None if inline else check_picklable(plan.trainable)
     with opened(forked(plan), takeover=takeover) as sweep:
-        _run(sweep, pickled)
+        _run(sweep, pickled, first)
         return _results(sweep.plan, sweep.experiment, sweep.spaces)
 
 
@@ -93,7 +88,7 @@ def load(plan: Plan) -> ResultGrid:
     return _results(plan, experiment, spaces)
 
 
-def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
+def _run(sweep: OpenSweep, pickled: bytes | None, first: HeadStart) -> None:
     """Run trials until the experiment ends, on workers that are sent this trainable; None: in this process."""
     inline = pickled is None
     plan = sweep.plan
@@ -133,7 +128,7 @@ def _run(sweep: OpenSweep, pickled: bytes | None) -> None:
                 if pickled is None:
                     _run_inline(sweep, driver, inbox)
                 else:
-                    _run_on_ray(sweep, driver, inbox, pickled)
+                    _run_on_ray(sweep, driver, inbox, pickled, first)
         except BaseException:
             publisher.close(finish=False)
             raise
@@ -168,7 +163,15 @@ def _run_inline(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Deliv
     )
 
 
-def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Delivery], pickled: bytes) -> None:
+def _run_on_ray(
+    sweep: OpenSweep,
+    driver: Driver,
+    inbox: queue.SimpleQueue[Delivery],
+    pickled: bytes,
+    first: HeadStart,
+) -> None:
+    if isinstance(first, ExperimentError):
+        raise first
     with put_off_modules():
         from tunekit.runtime.executor.ray_executor import LEAVE_S, RayExecutor  # noqa: PLC0415 - Ray is loaded when there is work for it
 
@@ -181,6 +184,7 @@ def _run_on_ray(sweep: OpenSweep, driver: Driver, inbox: queue.SimpleQueue[Deliv
         prefetch=0 if sweep.plan.searcher.learns or sweep.plan.tune.deterministic else PREFETCH,
         pickled=pickled,
         leave_s=seconds_of(sweep.plan.run.stop_grace_s) if sweep.plan.tune.reuse_actors else LEAVE_S,
+        first=first,
     )
     try:
         driver.attach(executor)
@@ -212,6 +216,9 @@ def _look_back(sweep: OpenSweep, attempts_before: Sequence[int]) -> None:
     sums_up = sweep.plan.run.verbose and [trial.attempt for trial in trials] != attempts_before
     if not (again or sums_up):
         return
+    from tunekit.results.differences import as_shown, summary  # noqa: PLC0415 - as in _results
+    from tunekit.results.ledger import in_two_lines  # noqa: PLC0415
+
     table, accounts = RowTable(only=again), Accounts(trials=trials)
     try:
         for record in _records(sweep.plan, sweep.experiment):
@@ -256,6 +263,8 @@ def _experiment_error(text: str) -> Exception:
 
 
 def _results(plan: Plan, experiment: Experiment, spaces: Spaces) -> ResultGrid:
+    from tunekit.results import ResultGrid  # noqa: PLC0415 - nobody waits for results before a trial has run
+
     state = experiment.state
 
     def config(trial: TrialId) -> dict[str, Any]:
