@@ -142,6 +142,11 @@ def worker_pids(experiment: Path | str) -> list[int]:
     return [record.place.pid for record in journal(experiment) if isinstance(record, TrialStarted)]
 
 
+def worker_of(experiment: Path | str, trial: int) -> int:
+    """Return the process in which a trial has started last."""
+    return [r.place.pid for r in journal(experiment) if isinstance(r, TrialStarted) and r.trial == trial][-1]
+
+
 def replayed(experiment: Path | str, scheduler: Scheduler) -> Experiment:
     """Fold an experiment's journal through a fresh core; its recorded decisions are compared with the new ones."""
     core = Experiment(scheduler, Mode.MAX)

@@ -14,8 +14,9 @@ import sweeps
 from tunekit.core.accounts import Accounts
 from tunekit.core.books import Spent
 from tunekit.core.commands import LaunchTrial
-from tunekit.core.events import ResultReported
+from tunekit.core.events import ResultReported, TrialStarted, WorkerLost
 from tunekit.schedulers import ASHA
+from tunekit.types import LossCause
 
 pytestmark = pytest.mark.ray
 
@@ -92,28 +93,50 @@ def test_asha_replays_decision_by_decision(tmp_path: Path, ray_address: str, kil
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
-def test_killed_workers_repeat_at_most_one_interval(tmp_path: Path, ray_address: str, undisturbed: Path) -> None:
-    """S003-12: four workers die by SIGKILL; nothing changes, and each death costs one checkpoint interval at most."""
+@pytest.mark.parametrize("first", [0, 1])
+def test_killed_workers_repeat_at_most_one_interval(
+    tmp_path: Path, ray_address: str, undisturbed: Path, first: int
+) -> None:
+    """S003-12: four workers die by SIGKILL; nothing changes, and each death costs one checkpoint interval at most.
+
+    If the first one dies with trial 0, that is brief when it is tried again, since the gate is open by then. So others
+    wait at its worker, and lose their place with each worker that dies from there on, but nothing else.
+    """
     experiment = tmp_path / "walks"
     gate = tmp_path / "gate"
     options = ["--step-s", "0.05", "--max-failures", "4", "--gate", str(gate)]
     process = sweeps.start("walk_sweep.py", str(tmp_path), *options, address=ray_address)
+    sweeps.wait_until(process, lambda: len(sweeps.worker_pids(experiment)) == 2)
     victims: list[int] = []
     while len(victims) < 4:
         sweeps.open_gate(gate, below=len(victims))
         sweeps.wait_for(experiment, process, 4)
         sweeps.wait_until(process, lambda: sweeps.worker_pids(experiment)[-1] not in victims)
-        os.kill(victim := sweeps.worker_pids(experiment)[-1], signal.SIGKILL)
+        victim = sweeps.worker_pids(experiment)[-1] if victims else sweeps.worker_of(experiment, trial=first)
+        os.kill(victim, signal.SIGKILL)
         victims.append(victim)
     sweeps.open_gate(gate)
     sweeps.finish(process)
     assert sweeps.table(experiment) == sweeps.table(undisturbed)
-    launches = [record for record in sweeps.journal(experiment) if isinstance(record, LaunchTrial)]
-    assert 1 <= sum(launch.attempt > 1 for launch in launches) <= 8
+    assert_each_death_ends_one_attempt(experiment, deaths=4)
     for trial in range(6):
         repeated = repeats(experiment, trial)
         assert all(count <= INTERVAL for count in repeated.values()), repeated
     assert_crashes_have_cost_something(experiment)
+
+
+def assert_each_death_ends_one_attempt(experiment: Path, deaths: int) -> None:
+    """The one that ran; those that waited behind it had not begun, and are no failures."""
+    records = sweeps.journal(experiment)
+    losses = [record for record in records if isinstance(record, WorkerLost)]
+    launches = [record for record in records if isinstance(record, LaunchTrial)]
+    assert sum(launch.attempt > 1 for launch in launches) == len(losses)
+    causes = Counter(loss.cause for loss in losses)
+    assert set(causes) <= {LossCause.CRASHED, LossCause.NOT_STARTED}
+    assert 1 <= causes[LossCause.CRASHED] <= deaths
+    waited = {(loss.trial, loss.attempt) for loss in losses if loss.cause is LossCause.NOT_STARTED}
+    began = {(record.trial, record.attempt) for record in records if isinstance(record, TrialStarted | ResultReported)}
+    assert not waited & began
 
 
 def assert_crashes_have_cost_something(experiment: Path) -> None:
