@@ -1,1 +1,9 @@
 """The shell: the only place that knows Ray, processes, threads and clocks."""
+
+from __future__ import annotations
+
+import os
+
+from tunekit.collector import wake
+
+os.register_at_fork(after_in_child=wake)

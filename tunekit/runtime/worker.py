@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 import cloudpickle
 import ray
 
-from tunekit import __version__, session
+from tunekit import session
 from tunekit.core.events import LaunchFailed, Place, TrialRaised
 from tunekit.errors import ConfigError, StorageError
 from tunekit.journal.lock import folder_nonce
@@ -35,7 +35,7 @@ from tunekit.runtime.attempt.reaping import reap_children
 from tunekit.runtime.line.door import Errand, Visitor
 from tunekit.runtime.line.failure import error_info
 from tunekit.runtime.line.heartbeat import being_heard
-from tunekit.runtime.line.hiring import Contract, Detour, contract_of_this_actor
+from tunekit.runtime.line.hiring import Contract, Detour, check_version, contract_of_this_actor
 from tunekit.runtime.line.link import Link
 from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.line.wire import Assign, AttemptKey, Hello
@@ -160,7 +160,7 @@ class EverywhereError(Exception):
 
 def _load(contract: Contract, link: Link, assign: Assign) -> tuple[Any, CheckpointIO]:
     try:
-        _check_version(contract.sweep)
+        check_version(contract.sweep.version)
     except ConfigError as error:
         raise EverywhereError(error) from error
     _check_folder(contract.sweep)
@@ -174,15 +174,6 @@ def _load(contract: Contract, link: Link, assign: Assign) -> tuple[Any, Checkpoi
             values = ray.get([contract.parameters[name] for name in names])
         loaded = bind(loaded, dict(zip(names, values, strict=True)))
     return loaded, CheckpointIO(open_store(contract.sweep.path, create=False))
-
-
-def _check_version(sweep: SweepSpec) -> None:
-    """Raise unless the driver runs the same tunekit: what the two say to each other has no versions."""
-    if sweep.version and sweep.version != __version__:
-        raise ConfigError(
-            f"tunekit {__version__} is installed on {socket.gethostname()}, but the driver runs {sweep.version}",
-            hint="install the same version on every node, or give one with ray.init(runtime_env=…)",
-        )
 
 
 def _check_folder(sweep: SweepSpec) -> None:

@@ -8,7 +8,7 @@ import pytest
 import ray.exceptions
 from ray.core.generated import common_pb2
 
-from tunekit.runtime.executor.ray_errors import TABLE, classify, explained
+from tunekit.runtime.executor.ray_errors import TABLE, classify, explained, has_raised
 from tunekit.types import LossCause
 
 exceptions: Any = ray.exceptions
@@ -32,6 +32,13 @@ def died(message: str, reason: int | None = None) -> BaseException:
 
 def failed() -> BaseException:
     return exceptions.RayTaskError("run", "Traceback: boom", ValueError("boom"))  # type: ignore[no-any-return]
+
+
+def test_an_error_of_a_worker_is_told_and_not_who_it_was() -> None:
+    """As when it cannot read what it is hired for. Its process goes on, so there is no end of it to be explained."""
+    assert classify(failed()).detail == "ValueError: boom"
+    assert has_raised(failed().as_instanceof_cause())  # type: ignore[attr-defined]
+    assert not has_raised(died(CRASH))
 
 
 @pytest.mark.parametrize(

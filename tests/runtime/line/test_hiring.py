@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import cloudpickle
 import pytest
 
+from tunekit import __version__
+from tunekit.errors import ConfigError
 from tunekit.runtime.line.door import Door, Errand, Visitor, door_name
 from tunekit.runtime.line.hiring import Contract, fetch_contract
 from tunekit.runtime.line.relay import Relay
 from tunekit.runtime.line.spec import SweepSpec
 
 CONTRACT = Contract(worker=7, sweep=SweepSpec(experiment="e", path="p", seed=0), trainable=b"t")
-PICKLED: bytes = cloudpickle.dumps(CONTRACT)
+PICKLED = CONTRACT.to_bytes()
 
 
 def test_a_contract_is_asked_for_until_somebody_answers() -> None:
@@ -39,6 +40,18 @@ def test_a_driver_that_never_answers_is_given_up_with_its_error() -> None:
 
     with pytest.raises(ConnectionError, match="a1"):
         fetch_contract(ask, "a1", timeout_s=0.1)
+
+
+@pytest.mark.parametrize("driver", ["0.0.7", __version__])
+def test_a_contract_of_another_version_that_cannot_be_read_says_which(driver: str) -> None:
+    """A class in it may have moved since; that no such module is there would lead nobody to the reason."""
+    unreadable = driver.encode() + b"\nctunekit.no_such_module\nThing\n."
+    expected = ModuleNotFoundError if driver == __version__ else ConfigError
+    with pytest.raises(expected) as caught:
+        fetch_contract(lambda frame, _: unreadable, "a1")
+    if driver != __version__:
+        assert f"tunekit {__version__} is installed on" in str(caught.value)
+        assert "the driver runs 0.0.7\n\nhint: " in str(caught.value)
 
 
 def test_the_contract_comes_through_the_door_and_through_the_relay() -> None:

@@ -12,7 +12,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -20,7 +19,7 @@ from tunekit.runtime.executor.cluster import Cluster
 from tunekit.runtime.executor.first_worker import FirstWorker, actors, options_of, relay_name
 from tunekit.runtime.executor.obituary import Obituaries
 from tunekit.runtime.executor.patience import say
-from tunekit.runtime.executor.ray_errors import Loss, classify, explained
+from tunekit.runtime.executor.ray_errors import Loss, classify, explained, has_raised
 from tunekit.runtime.executor.records import WorkerRecord
 from tunekit.runtime.line.door import Door, Errand, door_name
 from tunekit.runtime.line.hiring import Contract
@@ -97,7 +96,7 @@ class Crew:
             actor = self._actors.options(**options).remote()
         trainable = b"" if self._is_large else self._trainable
         contract = Contract(worker=record.id, sweep=sweep, trainable=trainable)
-        self._contracts[record.id] = (actor._actor_id.hex().encode(), cloudpickle.dumps(contract))  # noqa: SLF001 - no other way
+        self._contracts[record.id] = (actor._actor_id.hex().encode(), contract.to_bytes())  # noqa: SLF001 - no other way
         call = actor.run.remote(*self._large)
         self._hands[record.id] = (actor, call)
         call.future().add_done_callback(partial(self._on_end, record.id))
@@ -109,7 +108,7 @@ class Crew:
 
     def diagnose(self, worker: int, error: BaseException) -> Loss:
         """Return why the long call of a worker has failed. Asked once, and waits for a moment if it must."""
-        if worker not in self._hands:  # We have ended it ourselves.
+        if worker not in self._hands or has_raised(error):  # We have ended it ourselves, or it has not ended.
             self._obituaries.forget(worker)
             return classify(error)
         how = self._obituaries.read(worker)

@@ -67,7 +67,14 @@ def classify(error: BaseException) -> Loss:
     for cls, cause in TABLE:
         if isinstance(error, cls):
             return Loss(cause, detail)
+    if isinstance(error, exceptions.RayTaskError):
+        detail = _on_one_line(f"{type(error.cause).__name__}: {error.cause}")
     return Loss(LossCause.CRASHED, detail)
+
+
+def has_raised(error: BaseException) -> bool:
+    """Return whether the long call was ended by an error and not by the end of its process."""
+    return isinstance(error, exceptions.RayTaskError)
 
 
 def explained(loss: Loss, witness: str, *, has_starved: bool) -> Loss:

@@ -8,6 +8,7 @@ arguments, in those sweeps that have such large objects.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from typing import Any
 import cloudpickle
 import ray
 
+from tunekit import __version__
+from tunekit.errors import ConfigError
 from tunekit.runtime.line.door import Errand, Visitor
 from tunekit.runtime.line.spec import SweepSpec
 
@@ -35,6 +38,43 @@ class Contract:
     """The trainable, pickled; empty if it is large, and lies in Ray's object store."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """References to the large objects of ``with_parameters``, in Ray's object store."""
+
+    def to_bytes(self) -> bytes:
+        """Return it for the way, behind the version of the tunekit that can read it."""
+        pickled: bytes = cloudpickle.dumps(self)
+        return self.sweep.version.encode() + b"\n" + pickled
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Contract:
+        """Read it.
+
+        Raises:
+            ConfigError: It cannot be read since another tunekit has written it.
+            Exception: It cannot be read.
+        """
+        version, _, pickled = data.partition(b"\n")
+        try:
+            contract: Contract = cloudpickle.loads(pickled)
+        except Exception:
+            check_version(version.decode())
+            raise
+        return contract
+
+
+def check_version(version: str) -> None:
+    """Raise unless the driver runs the same tunekit: what the two say to each other has no versions.
+
+    Args:
+        version: What the driver runs; empty: it does not say.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if version and version != __version__:
+        raise ConfigError(
+            f"tunekit {__version__} is installed on {socket.gethostname()}, but the driver runs {version}",
+            hint="install the same version on every node, or give one with ray.init(runtime_env=…)",
+        )
 
 
 class Detour:
@@ -70,7 +110,7 @@ def fetch_contract(ask: Callable[[bytes, float], bytes], actor: str, timeout_s: 
         timeout_s: For how long it is asked again.
 
     Raises:
-        Exception: Why it could not be asked, the last time.
+        Exception: Why it could not be asked, the last time; or why the answer cannot be read.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -81,8 +121,7 @@ def fetch_contract(ask: Callable[[bytes, float], bytes], actor: str, timeout_s: 
                 raise
             time.sleep(_RETRY_S)
             continue
-        contract: Contract | None = cloudpickle.loads(answer) if answer else None
-        return contract
+        return Contract.from_bytes(answer) if answer else None
 
 
 def contract_of_this_actor(door: str, relay: str) -> Contract | None:
