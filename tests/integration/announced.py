@@ -19,12 +19,15 @@ HERE, THERE = Node("here", {"CPU": 1.0}), Node("there", {"CPU": 3.0})
 
 
 class FakeCluster:
-    """Two machines."""
+    """Two machines to begin with."""
 
     here = "here"
 
+    def __init__(self) -> None:
+        self.machines = [HERE, THERE]
+
     def nodes(self) -> list[Node]:
-        return [HERE, THERE]
+        return self.machines
 
 
 class FakeMailbox:
@@ -55,7 +58,8 @@ class World:
         self.now = 1000.0
         self.pool = Pool()
         self.mailbox, self.drains = FakeMailbox(), FakeDrains()
-        cluster: Any = cast("Any", FakeCluster())
+        self.cluster = FakeCluster()
+        cluster: Any = cast("Any", self.cluster)
         mailbox, drains = cast("Any", self.mailbox), cast("Any", self.drains)
         self.machines = Machines(cluster, Offers([]), self.pool, mailbox, drains=drains, clock=lambda: self.now)
         for trial in range(4):

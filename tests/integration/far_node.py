@@ -62,9 +62,9 @@ class FarNode:
         head = ["--head", f"--node-ip-address={self.here}", f"--port={PORT}", "--include-dashboard=false"]
         head += [f"--temp-dir={folder}", f"--system-config={json.dumps(DETECTION)}"]
         far = [f"--address={self.address}", f"--node-ip-address={self.there}"]
-        processes = [_ray_start(head)]
+        processes = [ray_start(head)]
         _await(processes[0], self.here)
-        processes.append(_ray_start(far, "ip", "netns", "exec", self._name))
+        processes.append(ray_start(far, "ip", "netns", "exec", self._name))
         return processes
 
     def remove(self) -> None:
@@ -94,7 +94,8 @@ def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
-def _ray_start(options: list[str], *before: str) -> subprocess.Popen[bytes]:
+def ray_start(options: list[str], *before: str) -> subprocess.Popen[bytes]:
+    """Run `ray start` with these options, by another command if one is given."""
     ray = str(Path(sys.executable).with_name("ray"))
     return subprocess.Popen(
         [*before, ray, "start", "--num-cpus=1", "--disable-usage-stats", *_PORTS, "--block", *options],

@@ -130,6 +130,15 @@ def test_what_no_worker_could_load_ends_the_run(bench: Bench, trouble: str, monk
         assert "0.0.7" in failed.error.message
 
 
+def test_a_process_for_one_trial_ends_if_that_cannot_be_loaded(bench: Bench) -> None:
+    """The driver counts on its place."""
+    bench.assign(0)
+    bench.assign(1)
+    (failed,) = bench.serve(lambda: 1 / 0, fresh_process=True)
+    assert isinstance(failed, LaunchFailed)
+    assert (failed.trial, failed.fatal) == (0, False)
+
+
 def test_a_folder_that_cannot_be_read_for_a_moment_ends_nothing(bench: Bench) -> None:
     """As a file system over a network does now and then; a folder that is missing is something else."""
     (bench.folder / "experiment.json").mkdir(parents=True)

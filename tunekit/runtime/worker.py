@@ -123,6 +123,8 @@ def serve(link: Link, sweep: SweepSpec, place: Place, load: Load) -> None:
                     took_s=seconds_since(given_at),
                 )
             )
+            if sweep.fresh_process:  # The driver gives it nothing more.
+                return
             continue
         if link.termination:  # Loading may take a minute. The driver gives the attempt to another process.
             return

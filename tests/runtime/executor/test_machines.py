@@ -57,7 +57,7 @@ def test_what_becomes_of_a_machine_that_was_to_go_is_a_preemption_for_ever(world
     world.machines.look()
     assert world.workers[2].notice == "Ray: its machine is taken away"
     assert not world.workers[1].notice
-    assert world.machines.leaving == ["there"]
+    assert world.machines.shunned == ["there"]
 
 
 def test_a_notice_is_told_once(world: World) -> None:
@@ -183,12 +183,12 @@ def test_a_machine_that_may_stay_keeps_its_trials_and_gets_more(world: World) ->
 def test_only_who_gave_a_notice_can_take_it_back(world: World) -> None:
     world.machines.hear("there", DRAINED)
     world.machines.withdraw("there", "Azure")
-    assert world.machines.leaving == ["there"]
+    assert world.machines.shunned == ["there"]
     world.machines.hear("there", NodeNotice("Azure", deadline=1030.0))
     world.machines.withdraw("there", "Ray")
-    assert world.machines.leaving == ["there"]
+    assert world.machines.shunned == ["there"]
     world.machines.withdraw("there", "Azure")
-    assert world.machines.leaving == []
+    assert world.machines.shunned == []
     assert world.pool.capacity() == 4
 
 
@@ -200,7 +200,7 @@ def test_advice_to_leave_does_not_keep_a_notice_that_is_taken_back(world: World)
     world.machines.withdraw("there", "AWS")
     assert [order.source for _, order in world.mailbox.orders] == ["AWS rebalance recommendation"] * 3
     assert told(world) == [(2, False), (3, False), (4, False)]
-    assert world.machines.leaving == []
+    assert world.machines.shunned == []
     assert not any(record.notice or record.is_leaving for record in world.workers.values())
     world.now = 1110.0
     world.machines.look()
@@ -229,11 +229,11 @@ def test_a_machine_that_is_there_long_after_its_time_stays(world: World) -> None
     world.machines.hear("there", NodeNotice("Azure", deadline=1030.0))
     world.machines.hear("here", DRAINED)
     world.now = 1330.0
-    world.machines._see()
-    assert world.machines.leaving == ["here", "there"]
+    world.machines.see()
+    assert world.machines.shunned == ["here", "there"]
     world.now = 2000.0
-    world.machines._see()
-    assert world.machines.leaving == ["here"]
+    world.machines.see()
+    assert world.machines.shunned == ["here"]
 
 
 def test_a_notice_that_was_just_heard_is_not_forgotten_whatever_the_clocks_say(world: World) -> None:
@@ -242,12 +242,12 @@ def test_a_notice_that_was_just_heard_is_not_forgotten_whatever_the_clocks_say(w
     world.machines.hear("there", late)
     assert {ends for _, ends in told(world)} == {True}
     for world.now in (1290.0, 1580.0):
-        world.machines._see()
-        assert world.machines.leaving == ["there"]
+        world.machines.see()
+        assert world.machines.shunned == ["there"]
         world.machines.hear("there", late)
     world.now = 1881.0
-    world.machines._see()
-    assert world.machines.leaving == []
+    world.machines.see()
+    assert world.machines.shunned == []
 
 
 def test_a_time_that_is_over_when_it_is_heard_is_soon(world: World) -> None:
@@ -260,11 +260,11 @@ def test_a_time_that_is_over_when_it_is_heard_is_soon(world: World) -> None:
 
 def test_what_a_worker_has_heard_is_about_its_own_machine(world: World) -> None:
     world.machines.told(world.workers[2], MachineNotice(source="Azure"))
-    assert world.machines.leaving == ["there"]
+    assert world.machines.shunned == ["there"]
     assert {order.deadline for _, order in world.mailbox.orders} == {1030.0}, "without a time, it is soon"
     world.machines.told(None, MachineNotice(source="Azure"))
     world.machines.told(world.workers[3], MachineNotice(source="Azure", is_withdrawn=True))
-    assert world.machines.leaving == []
+    assert world.machines.shunned == []
 
 
 def test_a_guess_does_not_put_off_what_is_known(world: World) -> None:

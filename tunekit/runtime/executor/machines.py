@@ -1,4 +1,4 @@
-"""What the executor knows of the cluster's machines: what they offer, and which of them are to go.
+"""What the executor knows of the cluster's machines: what they offer, which of them are to go, which are no good.
 
 When notice is given of a machine, its workers are told: each comes to its next row, saves it if there is time for that,
 and leaves. No new trial goes there, and whatever becomes of its workers counts as a preemption. Trials for which there
@@ -23,6 +23,7 @@ from tunekit.core.events import (
 from tunekit.runtime.executor.cluster import Cluster
 from tunekit.runtime.executor.pool import Pool
 from tunekit.runtime.executor.records import WorkerRecord
+from tunekit.runtime.executor.unfit import Unfit
 from tunekit.runtime.line.mailbox import Mailbox
 from tunekit.runtime.line.shapes import Offers
 from tunekit.runtime.line.wire import MachineNotice, Warn
@@ -66,13 +67,14 @@ class Machines:
         self._drains = drains if drains is not None else DrainWatch()
         self._clock = clock
         self._notices = Notices()
+        self._unfit = Unfit()
         self._saved: dict[TrialId, tuple[float, float]] = {}
         """When the newest save of each trial was told of, or its attempt began, and how long that save took."""
         self._stays: dict[int, Stay] = {}
         """Trials that train on, on machines that are to go, by worker."""
         self._going: set[int] = set()
         """Workers that were told to leave. Nothing takes that back: their trials are on their way."""
-        self._see()
+        self.see()
 
     def look(self) -> None:
         """Take note of machines that come and go; called now and then."""
@@ -82,7 +84,7 @@ class Machines:
         if self._stays:
             self._look_after_stays()
         if time.monotonic() - self._seen_at >= _NODES_S:
-            self._see()
+            self.see()
 
     def close(self) -> None:
         """Ask no more."""
@@ -91,6 +93,7 @@ class Machines:
     def follow(self, event: Event) -> None:
         """Take note of how much work each trial has at risk."""
         if isinstance(event, TrialStarted):
+            self._unfit.note_start()
             self._saved[event.trial] = self._clock(), self._saved.get(event.trial, (0.0, 0.0))[1]
         elif isinstance(event, CheckpointStaged):
             self._saved[event.trial] = self._clock(), event.took_s
@@ -132,7 +135,7 @@ class Machines:
                 del self._stays[record.id]
                 self._pool.give_machine_notice(record.id, "")
             self._take_back(source, node)
-        self._see()
+        self.see()
 
     def _take_back(self, source: str, node: str) -> None:
         """Tell those that have not left what holds now: nothing, or that the machine may go."""
@@ -152,9 +155,16 @@ class Machines:
     """Whether there are machines besides the driver's."""
 
     @property
-    def leaving(self) -> list[str]:
+    def shunned(self) -> list[str]:
         """The machines on which no worker is to be started."""
-        return self._notices.leaving
+        return [*self._notices.leaving, *self._unfit.nodes]
+
+    def pass_over(self, node: str, why: str) -> bool:
+        """Take in that no trial could be loaded on a machine. Return whether that is its fault, and others go on."""
+        is_unfit = self._unfit.pass_over(node, why)
+        if is_unfit:
+            self.see()
+        return is_unfit
 
     def _tell(self, records: list[WorkerRecord], node: str) -> None:
         notice = self._notices.of(node)
@@ -163,7 +173,7 @@ class Machines:
         if notice.ends:
             for record in records:
                 self._pool.give_machine_notice(record.id, self._notices.reason(node))
-            self._see()
+            self.see()
         num_places = self._pool.num_places() - self._num_going()
         for worker, saves in self._planned(records, notice):
             record = self._pool.workers[worker]
@@ -241,14 +251,16 @@ class Machines:
         saved_at, save_s = self._saved.get(_trial(record), (now, 0.0)) if record.held else (now, 0.0)
         return AtRisk(record.id, now - saved_at, save_s)
 
-    def _see(self) -> None:
+    def see(self) -> None:
+        """Look at them."""
         nodes = self._cluster.nodes()
         self._seen_at = time.monotonic()
         self.has_others = any(node.id != self._cluster.here for node in nodes)
         self._offers.see(nodes)
         self._notices.expire([node.id for node in nodes], self._clock(), but=SOURCE)
-        leaving = set(self.leaving)
-        self._pool.see_nodes([node for node in nodes if node.id not in leaving])
+        self._unfit.see([node.id for node in nodes])
+        shunned = set(self.shunned)
+        self._pool.see_nodes([node for node in nodes if node.id not in shunned])
 
 
 def _trial(record: WorkerRecord) -> TrialId:

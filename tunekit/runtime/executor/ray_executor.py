@@ -303,11 +303,25 @@ class RayExecutor:
                         self._machines.told(self._pool.workers.get(letter.worker), said)
                     case Terminating():
                         self._pool.give_notice(letter.worker, said.reason)
+                    case LaunchFailed() if self._is_turned_down(said, letter.worker):
+                        loss = Loss(LossCause.NOT_STARTED, f"its node is passed over: {said.error.message}")
+                        events.append(lost((said.trial, said.attempt), loss, said.node, said.took_s))
                     case _:
                         self._follow(said, letter.worker)
                         events.append(said)
         if token:
             self._driver.put(Delivery(events, tuple(token.items())))
+
+    def _is_turned_down(self, failed: LaunchFailed, worker: int) -> bool:
+        """Return whether an attempt only found itself on a bad machine; then its worker ends, and another is tried."""
+        if not failed.fatal or not self._machines.pass_over(failed.node, failed.error.message):
+            return False
+        self._follow(failed, worker)
+        record = self._pool.workers.get(worker)
+        if record is not None and not record.is_dismissed:
+            self._pool.leave(record)
+            self._mailbox.order(worker, Leave())
+        return True
 
     def _follow(self, event: Event, worker: int) -> None:
         self._machines.follow(event)
@@ -384,7 +398,7 @@ class RayExecutor:
     def _start(self, record: WorkerRecord) -> None:
         self._mailbox.open(record.id)
         try:
-            self._crew.hire(record, self._sweep, shuns=self._machines.leaving)
+            self._crew.hire(record, self._sweep, shuns=self._machines.shunned)
             if self._machines.has_others:
                 self._crew.open_relay(self._pool.capacity())
         except Exception as error:  # noqa: BLE001 - a shape that Ray refuses, or Ray itself is gone
