@@ -44,3 +44,15 @@ def test_a_process_that_another_thread_forks_meanwhile_has_it() -> None:
         assert not gc.isenabled()
     assert found == [True]
     assert forked()
+
+
+def test_two_threads_may_let_it_rest_at_a_time() -> None:
+    """The one that has turned it off is not the first to be done, and a third forks meanwhile."""
+    first, second = without_collector(), without_collector()
+    first.__enter__()
+    second.__enter__()
+    assert forked()
+    second.__exit__(None, None, None)
+    assert not gc.isenabled()
+    first.__exit__(None, None, None)
+    assert gc.isenabled()

@@ -27,5 +27,7 @@ def without_collector() -> Iterator[None]:
 
 def wake() -> None:
     """Turn it on in a process that another thread has forked meanwhile, which would go without it for good."""
+    global _rests  # noqa: PLW0603 - as above
     if _rests:
         gc.enable()
+        _rests = False

@@ -10,7 +10,7 @@ from tunekit.runtime.executor.machines import Machines
 from tunekit.runtime.executor.pool import Pool
 from tunekit.runtime.executor.records import WorkerRecord
 from tunekit.runtime.line.shapes import Node, Offers, shape_of
-from tunekit.runtime.line.wire import Assign, Warn
+from tunekit.runtime.line.wire import Assign, Leave, Warn
 from tunekit.runtime.preemption.plan import NodeNotice
 from tunekit.testing.events import row
 
@@ -34,9 +34,9 @@ class FakeMailbox:
     """Keeps what workers are told."""
 
     def __init__(self) -> None:
-        self.orders: list[tuple[int, Warn]] = []
+        self.orders: list[tuple[int, Any]] = []
 
-    def order(self, worker: int, order: Warn) -> None:
+    def order(self, worker: int, order: Warn | Leave) -> None:
         self.orders.append((worker, order))
 
 

@@ -14,7 +14,6 @@ import cloudpickle
 import pytest
 import ray
 
-import tunekit as tk
 from tunekit.core.events import Event, LaunchFailed, Place, TrialRaised, TrialReturned, TrialStarted
 from tunekit.errors import CheckpointError, StorageError
 from tunekit.runtime import worker
@@ -104,15 +103,14 @@ def test_what_only_this_machine_may_lack_does_not_end_the_run(bench: Bench) -> N
     assert [type(event) for event in rest] == [TrialStarted, TrialReturned]
 
 
-@pytest.mark.parametrize("trouble", ["version", "folder", "trainable", "parameter"])
+@pytest.mark.parametrize("trouble", ["folder", "trainable", "parameter"])
 def test_what_no_worker_could_load_ends_the_run(bench: Bench, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
     nonce = "of another folder" if trouble == "folder" else ""
-    version = "0.0.7" if trouble == "version" else tk.__version__
     pickled = b"no pickle" if trouble == "trainable" else cloudpickle.dumps(train)
     monkeypatch.setattr(ray, "get", lambda references: 1 / 0)
     contract = Contract(
         worker=1,
-        sweep=SweepSpec(experiment="e", path=str(bench.folder), seed=0, nonce=nonce, version=version),
+        sweep=SweepSpec(experiment="e", path=str(bench.folder), seed=0, nonce=nonce),
         trainable=pickled,
         parameters={"data": "a reference"},
     )
@@ -120,14 +118,8 @@ def test_what_no_worker_could_load_ends_the_run(bench: Bench, trouble: str, monk
     (failed,) = bench.serve(lambda: worker._load(contract, bench.link, Assign(trial=0, attempt=1, spec=b"")))
     assert isinstance(failed, LaunchFailed)
     assert failed.fatal is (trouble != "parameter")
-    expected = {"version": "ConfigError", "folder": "StorageError"} | {
-        "trainable": "UnpicklingError",
-        "parameter": "ZeroDivisionError",
-    }
+    expected = {"folder": "StorageError", "trainable": "UnpicklingError", "parameter": "ZeroDivisionError"}
     assert failed.error.type.endswith(expected[trouble])
-    if trouble == "version":
-        assert tk.__version__ in failed.error.message
-        assert "0.0.7" in failed.error.message
 
 
 def test_a_process_for_one_trial_ends_if_that_cannot_be_loaded(bench: Bench) -> None:

@@ -27,7 +27,7 @@ import ray
 
 from tunekit import session
 from tunekit.core.events import LaunchFailed, Place, TrialRaised
-from tunekit.errors import ConfigError, StorageError
+from tunekit.errors import StorageError
 from tunekit.journal.lock import folder_nonce
 from tunekit.runtime.attempt.attempt import run_attempt, seconds_since
 from tunekit.runtime.attempt.class_trial import release
@@ -35,7 +35,7 @@ from tunekit.runtime.attempt.reaping import reap_children
 from tunekit.runtime.line.door import Errand, Visitor
 from tunekit.runtime.line.failure import error_info
 from tunekit.runtime.line.heartbeat import being_heard
-from tunekit.runtime.line.hiring import Contract, Detour, check_version, contract_of_this_actor
+from tunekit.runtime.line.hiring import Contract, Detour, contract_of_this_actor
 from tunekit.runtime.line.link import Link
 from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.line.wire import Assign, AttemptKey, Hello
@@ -161,10 +161,6 @@ class EverywhereError(Exception):
 
 
 def _load(contract: Contract, link: Link, assign: Assign) -> tuple[Any, CheckpointIO]:
-    try:
-        check_version(contract.sweep.version)
-    except ConfigError as error:
-        raise EverywhereError(error) from error
     _check_folder(contract.sweep)
     try:
         loaded = cloudpickle.loads(contract.trainable)

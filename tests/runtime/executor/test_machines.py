@@ -229,10 +229,10 @@ def test_a_machine_that_is_there_long_after_its_time_stays(world: World) -> None
     world.machines.hear("there", NodeNotice("Azure", deadline=1030.0))
     world.machines.hear("here", DRAINED)
     world.now = 1330.0
-    world.machines.see()
+    world.machines._refresh()
     assert world.machines.shunned == ["here", "there"]
     world.now = 2000.0
-    world.machines.see()
+    world.machines._refresh()
     assert world.machines.shunned == ["here"]
 
 
@@ -242,11 +242,11 @@ def test_a_notice_that_was_just_heard_is_not_forgotten_whatever_the_clocks_say(w
     world.machines.hear("there", late)
     assert {ends for _, ends in told(world)} == {True}
     for world.now in (1290.0, 1580.0):
-        world.machines.see()
+        world.machines._refresh()
         assert world.machines.shunned == ["there"]
         world.machines.hear("there", late)
     world.now = 1881.0
-    world.machines.see()
+    world.machines._refresh()
     assert world.machines.shunned == []
 
 

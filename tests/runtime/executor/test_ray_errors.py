@@ -41,6 +41,13 @@ def test_an_error_of_a_worker_is_told_and_not_who_it_was() -> None:
     assert not has_raised(died(CRASH))
 
 
+def test_of_an_actor_that_cannot_be_made_the_error_is_told() -> None:
+    lacking = exceptions.RayTaskError(
+        "B", "  File x\nRuntimeError: B failed to import:\n\nImportError: no tunekit\n", None
+    )
+    assert classify(exceptions.ActorDiedError(lacking)).detail == "ImportError: no tunekit"
+
+
 @pytest.mark.parametrize(
     ("error", "cause"),
     [

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import queue
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
 import pytest
 from announced import SHAPE, World
 
-from tunekit.core.events import TrialStarted
+from tunekit.core.events import ErrorInfo, Event, LaunchFailed, Place, TrialStarted, WorkerLost
+from tunekit.runtime.executor.losses import Losses
+from tunekit.runtime.executor.patience import Patience
+from tunekit.runtime.executor.pool import Pool
+from tunekit.runtime.executor.ray_executor import RayExecutor
 from tunekit.runtime.executor.unfit import PASS_OVER_S, Unfit
+from tunekit.runtime.line.mailbox import Mailbox
 from tunekit.runtime.line.shapes import Node
-from tunekit.runtime.line.wire import Assign
+from tunekit.runtime.line.spec import Delivery
+from tunekit.runtime.line.wire import Assign, Leave, Upload, encode_said
+from tunekit.types import LossCause
 
-STARTED = TrialStarted(trial=0, attempt=1)
+HEAD, LATE, LATER = (Node(name, {"CPU": 4.0}) for name in ("head", "late", "later"))
+SMALL = Node("small", {})
 
 
 class Clock:
@@ -20,48 +35,180 @@ class Clock:
         return self.now
 
 
-def test_it_is_passed_over_and_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
-    clock = Clock()
-    unfit = Unfit(clock)
-    unfit.see(["head"])
-    unfit.note_start()
-    unfit.see(["head", "late"])
-    assert unfit.pass_over("late", "/data holds no experiment")
-    assert unfit.nodes == ["late"]
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def unfit(clock: Clock) -> Unfit:
+    """A sweep that runs on one machine, after which another one has come."""
+    unfit = Unfit(clock=clock)
+    unfit.see([HEAD], SHAPE)
+    unfit.note_start("head")
+    unfit.see([HEAD, LATE], SHAPE)
+    return unfit
+
+
+def test_it_is_passed_over_and_tried_again_with_one_worker(unfit: Unfit, clock: Clock) -> None:
+    assert unfit.blame("late", "/data holds no experiment", is_sure=True)
+    assert list(unfit.passed_over) == ["late"]
+    assert unfit.see([HEAD, LATE], SHAPE) == [HEAD]
     clock.now += PASS_OVER_S
-    assert unfit.nodes == []
-    assert unfit.pass_over("late", "/data holds no experiment")
-    assert unfit.nodes == ["late"]
-    assert capsys.readouterr().err.count("on node late, tried again in 60 s: /data holds no experiment\n") == 1
-    unfit.see(["head"])
-    assert unfit.nodes == [], "it is gone"
+    assert unfit.see([HEAD, LATE], SHAPE) == [HEAD, Node("late", {"CPU": 1.0})]
+    assert unfit.blame("late", "/data holds no experiment", is_sure=True)
+    assert unfit.see([HEAD, LATE], SHAPE) == [HEAD]
+    clock.now += PASS_OVER_S
+    unfit.note_start("late")
+    assert unfit.see([HEAD, LATE], SHAPE) == [HEAD, LATE]
+
+
+def test_a_reason_is_told_once_and_again_if_there_is_another(unfit: Unfit, capsys: pytest.CaptureFixture[str]) -> None:
+    for why in ("no disk", "no disk", "no\nmodule", "no disk"):
+        unfit.blame("late", why, is_sure=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(": ")[2] for line in lines] == ["no disk", "no module", "no disk"]
+    assert lines[0] == "tunekit: node late can run no trial, and is tried again in 60 s: no disk"
+    unfit.see([HEAD], SHAPE)
+    assert not unfit.passed_over, "it is gone"
+
+
+def test_a_worker_that_dies_there_is_no_proof_and_three_in_a_row_are(unfit: Unfit) -> None:
+    for _ in range(2):
+        assert unfit.blame("late", "no module named tunekit", is_sure=False)
+    unfit.note_start("late")
+    for _ in range(2):
+        assert unfit.blame("late", "no module named tunekit", is_sure=False)
+        assert not unfit.passed_over
+    assert unfit.blame("late", "no module named tunekit", is_sure=False)
+    assert list(unfit.passed_over) == ["late"]
 
 
 def test_what_was_there_from_the_start_ends_the_run() -> None:
     """That the storage is a folder of the driver's machine alone, say: better told at once than half a sweep later."""
     unfit = Unfit()
-    unfit.see(["head", "there"])
-    unfit.note_start()
-    assert not unfit.pass_over("there", "no module named train")
-    assert unfit.nodes == []
+    unfit.see([HEAD, LATE], SHAPE)
+    unfit.note_start("head")
+    assert not unfit.blame("late", "no module named train", is_sure=True)
+    assert not unfit.blame("", "who knows where", is_sure=True)
+    assert not unfit.passed_over
 
 
 def test_nothing_is_passed_over_before_anything_has_run() -> None:
     """Where all machines come later, as in a cluster that grows from nothing, what none can do would never be told."""
     unfit = Unfit()
-    unfit.see(["head"])
-    unfit.see(["head", "late"])
-    assert not unfit.pass_over("late", "no module named train")
+    unfit.see([HEAD], SHAPE)
+    unfit.see([HEAD, LATE], SHAPE)
+    assert not unfit.blame("late", "no module named train", is_sure=True)
 
 
-def test_no_worker_is_started_there() -> None:
+def test_after_a_rerun_it_is_still_one_bad_machine_among_others() -> None:
+    """The next driver finds it there from the start; the trials have run before it came, or elsewhere."""
+    unfit = Unfit(is_rerun=True)
+    unfit.see([SMALL, LATE, LATER], SHAPE)
+    assert unfit.blame("late", "no disk", is_sure=True)
+    assert not unfit.blame("later", "no disk", is_sure=True), "no other is large enough for a trial"
+    unfit.note_start("later")
+    assert unfit.blame("late", "no disk", is_sure=True)
+
+
+def test_no_worker_is_started_there_and_those_that_come_up_there_are_sent_off() -> None:
     world = World()
-    world.cluster.machines.append(Node("late", {"CPU": 1.0}))
-    world.machines.follow(STARTED)
-    world.machines.see()
-    assert world.pool.capacity() == 5
-    assert world.machines.pass_over("late", "no disk")
-    assert world.pool.capacity() == 4
+    world.cluster.machines.append(Node("late", {"CPU": 3.0}))
+    world.machines.follow(TrialStarted(trial=0, attempt=1, place=Place(node="here")))
+    world.machines._refresh()
+    assert world.pool.capacity() == 7
+    first, second = (start_on_late(world, trial) for trial in (7, 8))
+    world.workers[first].has_run = True
+    third = start_on_late(world, 9, comes_up=False)
+    assert world.machines.blame("late", "no disk", is_sure=True)
     assert world.machines.shunned == ["late"]
-    world.pool.submit(Assign(trial=9, attempt=1, spec=b""), SHAPE)
+    assert world.mailbox.orders == [(second, Leave())], "not the one that runs trials there"
+    world.pool.came_up(third, pid=third, node="late")
+    world.machines.came_up(world.workers[third])
+    assert world.mailbox.orders[1:] == [(third, Leave())]
+    world.pool.submit(Assign(trial=10, attempt=1, spec=b""), SHAPE)
     assert world.pool.plan().start == []
+
+
+def start_on_late(world: World, trial: int, *, comes_up: bool = True) -> int:
+    """Start a worker on the late machine."""
+    world.pool.submit(Assign(trial=trial, attempt=1, spec=b""), SHAPE)
+    (record,) = world.pool.plan().start
+    if comes_up:
+        world.pool.came_up(record.id, pid=record.id, node="late")
+        world.machines.came_up(record)
+        world.pool.plan()
+    return record.id
+
+
+def test_who_waits_for_a_place_there_is_told_why_it_is_not_taken() -> None:
+    patience = Patience()
+    arguments: tuple[Any, ...] = ({SHAPE: 1}, lambda: {"CPU": 8.0}, {"late": "no disk"})
+    assert not patience.complain(arguments[0], 0.0, *arguments[1:])
+    line = patience.complain(arguments[0], 11.0, *arguments[1:])
+    assert line.endswith("free in the cluster: CPU=8; passed over: node late (no disk)\n")
+
+
+Judge = Callable[[LaunchFailed], Event]
+
+
+@pytest.fixture(params=["late", "there from the start"])
+def came(request: pytest.FixtureRequest) -> str:
+    """When the machine has come, of which a trial thinks ill."""
+    return str(request.param)
+
+
+@pytest.fixture
+def pool() -> Pool:
+    """One worker, on a machine of its own, which holds an attempt."""
+    pool = Pool()
+    pool.see_nodes([LATE])
+    pool.submit(Assign(trial=3, attempt=1, spec=b""), SHAPE)
+    pool.plan()
+    pool.came_up(1, pid=100, node="late")
+    pool.plan()
+    return pool
+
+
+@pytest.fixture
+def judge(pool: Pool, came: str) -> Judge:
+    """The executor's part: deliver a failure as its worker says it, and return what the driver hears."""
+    mailbox, driver = Mailbox(), queue.SimpleQueue[Delivery]()
+    machines = SimpleNamespace(follow=lambda event: None, blame=lambda node, why, is_sure: came == "late")
+    sweep = SimpleNamespace(fresh_process=False)
+    executor: Any = SimpleNamespace(
+        _pool=pool, _mailbox=mailbox, _driver=driver, _losses=Losses(), _sweep=sweep, _machines=machines
+    )
+    for name in ("_deliver", "_follow", "_judged"):
+        setattr(executor, name, partial(getattr(RayExecutor, name), executor))
+    mailbox.open(1)
+
+    def judge(failed: LaunchFailed) -> Event:
+        mailbox.exchange(msgspec.msgpack.encode(Upload(1, 1, [encode_said([failed])], 0, 0.0)))
+        executor._deliver(mailbox.drain(0.0))
+        (event,) = driver.get().events
+        return event
+
+    return judge
+
+
+FAILED = LaunchFailed(
+    trial=3, attempt=1, error=ErrorInfo(type="X", message="no disk"), fatal=True, node="late", took_s=0.5
+)
+
+
+def test_an_attempt_that_was_turned_down_there_is_lost_at_no_cost(pool: Pool, judge: Judge, came: str) -> None:
+    event = judge(FAILED)
+    assert pool.holder((3, 1)) is None
+    if came == "late":
+        assert isinstance(event, WorkerLost)
+        assert (event.cause, event.node, event.took_s) == (LossCause.NOT_STARTED, "late", 0.5)
+    else:
+        assert event == FAILED
+
+
+def test_a_storage_that_cannot_be_read_for_a_moment_is_charged_as_ever(judge: Judge) -> None:
+    """It may be the fault of the one checkpoint that was to be read: then the trial would be tried for ever."""
+    failed = msgspec.structs.replace(FAILED, fatal=False, cause=LossCause.STORAGE)
+    assert judge(failed) == failed

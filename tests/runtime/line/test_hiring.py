@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from tunekit import __version__
@@ -42,16 +44,21 @@ def test_a_driver_that_never_answers_is_given_up_with_its_error() -> None:
         fetch_contract(ask, "a1", timeout_s=0.1)
 
 
-@pytest.mark.parametrize("driver", ["0.0.7", __version__])
-def test_a_contract_of_another_version_that_cannot_be_read_says_which(driver: str) -> None:
-    """A class in it may have moved since; that no such module is there would lead nobody to the reason."""
-    unreadable = driver.encode() + b"\nctunekit.no_such_module\nThing\n."
-    expected = ModuleNotFoundError if driver == __version__ else ConfigError
-    with pytest.raises(expected) as caught:
-        fetch_contract(lambda frame, _: unreadable, "a1")
-    if driver != __version__:
-        assert f"tunekit {__version__} is installed on" in str(caught.value)
-        assert "the driver runs 0.0.7\n\nhint: " in str(caught.value)
+@pytest.mark.parametrize("sent", [b"0.0.7\nunreadable", b"0.0.7\n" + PICKLED, pickle.dumps(CONTRACT)])
+def test_what_another_version_sends_is_not_read(sent: bytes) -> None:
+    """What it says may have moved, or mean something else; that a module is missing would lead nobody to the reason."""
+    with pytest.raises(ConfigError) as caught:
+        fetch_contract(lambda frame, _: sent, "a1")
+    assert f"tunekit {__version__} is installed on" in str(caught.value)
+    shown = "0.0.7" if sent.startswith(b"0.0.7") else ""
+    assert f"the driver runs {shown}" in str(caught.value)
+    assert "\n\nhint: install the same version" in str(caught.value)
+
+
+def test_a_contract_names_its_version() -> None:
+    sweep = SweepSpec(experiment="e", path="p", seed=0, version=__version__)
+    contract = Contract(worker=7, sweep=sweep)
+    assert Contract.from_bytes(contract.to_bytes()) == contract
 
 
 def test_the_contract_comes_through_the_door_and_through_the_relay() -> None:

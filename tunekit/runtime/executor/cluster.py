@@ -97,6 +97,19 @@ def is_there(address: str | None = None) -> bool:
     return ray.is_initialized() or answers(address)
 
 
+def node_of(actor: str) -> str:
+    """Return the id of the node on which an actor is or was, or was to be; empty if it is not known.
+
+    Args:
+        actor: Its id.
+    """
+    try:
+        info: Any = ray._private.state.actors(actor)  # noqa: SLF001 - Ray has no public question for it
+        return str(info["Address"]["NodeID"])
+    except Exception:  # noqa: BLE001 - nor a promise that this one stays
+        return ""
+
+
 class _Connection:
     """This process's connection to Ray, and the sweeps that it was made for."""
 

@@ -15,11 +15,12 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tunekit.runtime.executor.cluster import Cluster
+from tunekit.runtime.executor.cluster import Cluster, node_of
 from tunekit.runtime.executor.first_worker import FirstWorker, actors, options_of, relay_name
+from tunekit.runtime.executor.losses import Departure
 from tunekit.runtime.executor.obituary import Obituaries
 from tunekit.runtime.executor.patience import say
-from tunekit.runtime.executor.ray_errors import Loss, classify, explained, has_raised
+from tunekit.runtime.executor.ray_errors import classify, explained, has_raised
 from tunekit.runtime.executor.records import WorkerRecord
 from tunekit.runtime.line.door import Door, Errand, door_name
 from tunekit.runtime.line.hiring import Contract
@@ -106,13 +107,24 @@ class Crew:
         if node == self._here:
             self._obituaries.watch(worker, pid)
 
-    def diagnose(self, worker: int, error: BaseException) -> Loss:
-        """Return why the long call of a worker has failed. Asked once, and waits for a moment if it must."""
-        if worker not in self._hands or has_raised(error):  # We have ended it ourselves, or it has not ended.
+    def diagnose(self, worker: int, error: BaseException, *, is_new: bool = False) -> Departure:
+        """Return why the long call of a worker has failed. Asked once, and waits for a moment if it must.
+
+        Args:
+            worker: Its id.
+            error: What Ray raised.
+            is_new: Whether it has not said a word, and so not where it is.
+        """
+        actor, _ = self._hands.get(worker, (None, None))
+        if actor is None:  # We have ended it ourselves.
             self._obituaries.forget(worker)
-            return classify(error)
+            return Departure(worker, classify(error))
+        node = node_of(actor._actor_id.hex()) if is_new else ""  # noqa: SLF001 - no other way
+        if has_raised(error):
+            return Departure(worker, classify(error), node=node)
         how = self._obituaries.read(worker)
-        return explained(classify(error), how, has_starved=self._obituaries.has_starved(how))
+        loss = explained(classify(error), how, has_starved=self._obituaries.has_starved(how))
+        return Departure(worker, loss, node=node)
 
     def open_relay(self, num_workers: int) -> None:
         """Let in who cannot come through the door.

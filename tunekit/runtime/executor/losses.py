@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from tunekit.core.events import WorkerLost
 from tunekit.runtime.executor.heads import Held
 from tunekit.runtime.executor.ray_errors import Loss
+from tunekit.runtime.executor.unfit import MAX_FALSE_STARTS
 from tunekit.runtime.line.wire import AttemptKey
 from tunekit.types import LossCause, TrialId
 
-_MAX_FALSE_STARTS = 3
-"""Workers in a row that may die before their first word."""
 _MAX_TURNED_AWAY = 3
 """Processes in a row that may be told to end, each on a machine that stays, while they prepare one trial."""
 _TAKEN_AWAY = frozenset({LossCause.CRASHED, LossCause.START_FAILED, LossCause.NODE_LOST})
@@ -43,6 +42,8 @@ class Departure:
     first: int = 0
     last_words: Sequence[bytes] = ()
     """Messages from number ``first`` on that may not have come through the mailbox."""
+    node: str = ""
+    """Where it was, if it is known and the worker could not say so itself."""
     killed: AttemptKey | None = None
     """The attempt for whose sake we ended it; it may have run another one by then."""
 
@@ -140,11 +141,15 @@ class FalseStarts:
         """A worker came up: the way is clear."""
         self._count = 0
 
-    def note(self, loss: Loss) -> bool:
-        """Note the loss of a worker that had not come up. Return whether there is no use in another one."""
-        if loss.cause in _OWN_FAULTS:
-            self._count += 1
-        return self._count >= _MAX_FALSE_STARTS
+    def note(self) -> bool:
+        """Note one that cannot be the fault of one machine. Return whether there is no use in another one."""
+        self._count += 1
+        return self._count >= MAX_FALSE_STARTS
+
+
+def is_own_fault(loss: Loss) -> bool:
+    """Return whether a worker that is gone may have died of itself, so that it says something about the next one."""
+    return loss.cause in _OWN_FAULTS
 
 
 def left_open(held: Sequence[Held]) -> list[WorkerLost]:

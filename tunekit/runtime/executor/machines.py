@@ -8,7 +8,7 @@ is no other place train on while it is safe (``tunekit.runtime.preemption.stays`
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from tunekit.core.events import (
@@ -26,7 +26,7 @@ from tunekit.runtime.executor.records import WorkerRecord
 from tunekit.runtime.executor.unfit import Unfit
 from tunekit.runtime.line.mailbox import Mailbox
 from tunekit.runtime.line.shapes import Offers
-from tunekit.runtime.line.wire import MachineNotice, Warn
+from tunekit.runtime.line.wire import Leave, MachineNotice, Warn
 from tunekit.runtime.preemption.drain import SOURCE, DrainWatch
 from tunekit.runtime.preemption.plan import AtRisk, NodeNotice, Notices, plan_saves
 from tunekit.runtime.preemption.stays import Stay, must_leave, pays
@@ -46,6 +46,7 @@ class Machines:
         pool: Told which of them trials may be placed on; knows the workers.
         mailbox: Takes what workers are told.
         drains: Knows which of them Ray is draining; None: one that asks Ray.
+        is_rerun: Whether trials have run before this driver.
         clock: Unix seconds.
     """
 
@@ -57,6 +58,7 @@ class Machines:
         mailbox: Mailbox,
         *,
         drains: DrainWatch | None = None,
+        is_rerun: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Look at them for the first time."""
@@ -67,14 +69,14 @@ class Machines:
         self._drains = drains if drains is not None else DrainWatch()
         self._clock = clock
         self._notices = Notices()
-        self._unfit = Unfit()
+        self._unfit = Unfit(is_rerun=is_rerun)
         self._saved: dict[TrialId, tuple[float, float]] = {}
         """When the newest save of each trial was told of, or its attempt began, and how long that save took."""
         self._stays: dict[int, Stay] = {}
         """Trials that train on, on machines that are to go, by worker."""
         self._going: set[int] = set()
         """Workers that were told to leave. Nothing takes that back: their trials are on their way."""
-        self.see()
+        self._refresh()
 
     def look(self) -> None:
         """Take note of machines that come and go; called now and then."""
@@ -84,7 +86,7 @@ class Machines:
         if self._stays:
             self._look_after_stays()
         if time.monotonic() - self._seen_at >= _NODES_S:
-            self.see()
+            self._refresh()
 
     def close(self) -> None:
         """Ask no more."""
@@ -93,7 +95,7 @@ class Machines:
     def follow(self, event: Event) -> None:
         """Take note of how much work each trial has at risk."""
         if isinstance(event, TrialStarted):
-            self._unfit.note_start()
+            self._unfit.note_start(event.place.node)
             self._saved[event.trial] = self._clock(), self._saved.get(event.trial, (0.0, 0.0))[1]
         elif isinstance(event, CheckpointStaged):
             self._saved[event.trial] = self._clock(), event.took_s
@@ -135,7 +137,7 @@ class Machines:
                 del self._stays[record.id]
                 self._pool.give_machine_notice(record.id, "")
             self._take_back(source, node)
-        self.see()
+        self._refresh()
 
     def _take_back(self, source: str, node: str) -> None:
         """Tell those that have not left what holds now: nothing, or that the machine may go."""
@@ -148,23 +150,45 @@ class Machines:
                 self._mailbox.order(record.id, Warn(source=source, is_withdrawn=True))
 
     def came_up(self, record: WorkerRecord) -> None:
-        """Tell a worker of which a machine it is on, if that is to go."""
+        """Tell a worker if its machine is to go, or is no good."""
         self._tell([record], record.node)
+        if record.node in self.passed_over:
+            self._send_off(record)
 
     has_others: bool
     """Whether there are machines besides the driver's."""
 
     @property
+    def passed_over(self) -> Mapping[str, str]:
+        """The machines that cannot run a trial for now, and why."""
+        return self._unfit.passed_over
+
+    @property
     def shunned(self) -> list[str]:
         """The machines on which no worker is to be started."""
-        return [*self._notices.leaving, *self._unfit.nodes]
+        return [*self._notices.leaving, *self.passed_over]
 
-    def pass_over(self, node: str, why: str) -> bool:
-        """Take in that no trial could be loaded on a machine. Return whether that is its fault, and others go on."""
-        is_unfit = self._unfit.pass_over(node, why)
-        if is_unfit:
-            self.see()
-        return is_unfit
+    def blame(self, node: str, why: str, *, is_sure: bool) -> bool:
+        """Take in that no trial could run on a machine. Return whether that is its fault, and others go on.
+
+        Args:
+            node: Its id.
+            why: What went wrong there.
+            is_sure: Whether it would go wrong again at once.
+        """
+        is_to_blame = self._unfit.blame(node, why, is_sure=is_sure)
+        if node in self.passed_over:
+            self._refresh()
+            for record in self._pool.workers.values():
+                if record.is_up and record.node == node:
+                    self._send_off(record)
+        return is_to_blame
+
+    def _send_off(self, record: WorkerRecord) -> None:
+        """End a worker that would do no better than the one before it; one that runs trials has all that it needs."""
+        if not record.has_run and not record.is_dismissed:
+            self._pool.leave(record)
+            self._mailbox.order(record.id, Leave())
 
     def _tell(self, records: list[WorkerRecord], node: str) -> None:
         notice = self._notices.of(node)
@@ -173,7 +197,7 @@ class Machines:
         if notice.ends:
             for record in records:
                 self._pool.give_machine_notice(record.id, self._notices.reason(node))
-            self.see()
+            self._refresh()
         num_places = self._pool.num_places() - self._num_going()
         for worker, saves in self._planned(records, notice):
             record = self._pool.workers[worker]
@@ -251,16 +275,15 @@ class Machines:
         saved_at, save_s = self._saved.get(_trial(record), (now, 0.0)) if record.held else (now, 0.0)
         return AtRisk(record.id, now - saved_at, save_s)
 
-    def see(self) -> None:
-        """Look at them."""
+    def _refresh(self) -> None:
         nodes = self._cluster.nodes()
         self._seen_at = time.monotonic()
         self.has_others = any(node.id != self._cluster.here for node in nodes)
         self._offers.see(nodes)
         self._notices.expire([node.id for node in nodes], self._clock(), but=SOURCE)
-        self._unfit.see([node.id for node in nodes])
-        shunned = set(self.shunned)
-        self._pool.see_nodes([node for node in nodes if node.id not in shunned])
+        leaving = set(self._notices.leaving)
+        fit = self._unfit.see(nodes, self._pool.usual)
+        self._pool.see_nodes([node for node in fit if node.id not in leaving])
 
 
 def _trial(record: WorkerRecord) -> TrialId:

@@ -30,13 +30,20 @@ class Patience:
         self._said_at = -AGAIN_S
         self._has_told = False
 
-    def complain(self, starving: Mapping[Shape, int], now: float, free: Callable[[], Mapping[str, float]]) -> str:
+    def complain(
+        self,
+        starving: Mapping[Shape, int],
+        now: float,
+        free: Callable[[], Mapping[str, float]],
+        passed_over: Mapping[str, str] | None = None,
+    ) -> str:
         """Return a line to print, an empty one if there is no need.
 
         Args:
             starving: How many trials wait, by what one needs.
             now: Seconds, monotone.
             free: Asks for what the cluster has free now.
+            passed_over: Nodes whose free places are not taken, and why.
         """
         self._since = {shape: self._since.get(shape, now) for shape in starving}
         late = {shape: now - since for shape, since in self._since.items() if now - since >= PATIENCE_S}
@@ -49,7 +56,9 @@ class Patience:
         }
         return (
             f"tunekit: trials have waited {max(late.values()):.0f} s without a worker: {wants}; "
-            f"free in the cluster: {describe_amounts(left)}\n"
+            f"free in the cluster: {describe_amounts(left)}"
+            + "".join(f"; passed over: node {node} ({why})" for node, why in (passed_over or {}).items())
+            + "\n"
         )
 
     def _admit(self) -> str:

@@ -76,7 +76,8 @@ class Pool:
         self._idle: dict[Shape, list[int]] = {}
         self._room: dict[Shape, tuple[frozenset[int], int]] = {}
         self._holders: dict[AttemptKey, int] = {}
-        self._usual = usual
+        self.usual = usual
+        """What the newest attempt asks for."""
         self._next_id = 1
         self._durations = Durations(BRIEF_S, LONG_S)
         self.workers: dict[int, WorkerRecord] = {}
@@ -93,7 +94,7 @@ class Pool:
 
     def submit(self, assign: Assign, shape: Shape) -> None:
         """Add an attempt that waits for a worker."""
-        self._usual = shape
+        self.usual = shape
         self._waiting.setdefault(shape, deque()).append(self.avoidance.heeded(assign, shape, self._nodes))
 
     def withdraw(self, key: AttemptKey) -> bool:
@@ -126,7 +127,7 @@ class Pool:
         """An attempt's worker came to it."""
         record = self.holder(key)
         if record is not None:
-            record.held[key].is_started = True
+            record.held[key].is_started = record.has_run = True
             record.busy_since = self._clock()
 
     def ended(self, key: AttemptKey) -> None:
@@ -184,7 +185,7 @@ class Pool:
 
     def capacity(self) -> int:
         """Return how many attempts can be held at a time, those that wait at a busy worker included."""
-        placed, free = self._room_for(self._usual)
+        placed, free = self._room_for(self.usual)
         places = max(1, len(placed) + free) + self._shows_demand
         if self._max_workers is not None:
             places = min(places, self._max_workers)
@@ -192,7 +193,7 @@ class Pool:
 
     def num_places(self) -> int:
         """Return how many attempts more would find a place at once; below 0: so many wait."""
-        free = self._room_for(self._usual)[1]
+        free = self._room_for(self.usual)[1]
         free = free if self._max_workers is None else min(free, self._max_workers - len(self._staying()))
         num_idle = sum(record.is_idle for record in self.workers.values())
         return num_idle + free - sum(len(waiting) for waiting in self._waiting.values())

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ray import exceptions
 
+from tunekit.runtime.line.failure import error_info
 from tunekit.types import LossCause
 
 _MAX_DETAIL = 500
@@ -60,15 +61,16 @@ def classify(error: BaseException) -> Loss:
     if isinstance(error, exceptions.RayActorError):
         if error.preempted:
             return Loss(LossCause.PREEMPTED, detail)
-        if error.actor_init_failed:
-            return Loss(LossCause.START_FAILED, detail)
+        if error.actor_init_failed:  # With the tracebacks of two processes, of which the last line says it.
+            return Loss(LossCause.START_FAILED, _on_one_line(str(error).rstrip().rpartition("\n")[2]) or detail)
         if isinstance(error, exceptions.ActorDiedError) and _NODE_DIED.search(str(error)):
             return Loss(LossCause.NODE_LOST, detail)
     for cls, cause in TABLE:
         if isinstance(error, cls):
             return Loss(cause, detail)
     if isinstance(error, exceptions.RayTaskError):
-        detail = _on_one_line(f"{type(error.cause).__name__}: {error.cause}")
+        info = error_info(error.cause)
+        detail = _on_one_line(f"{info.type}: {info.message}" + (f" hint: {info.hint}" if info.hint else ""))
     return Loss(LossCause.CRASHED, detail)
 
 

@@ -34,7 +34,7 @@ from tunekit.core.events import (
 from tunekit.runtime.executor.cluster import Cluster
 from tunekit.runtime.executor.crew import Crew
 from tunekit.runtime.executor.first_worker import FirstWorker
-from tunekit.runtime.executor.losses import Departure, FalseStarts, Losses, left_open, lost
+from tunekit.runtime.executor.losses import Departure, FalseStarts, Losses, is_own_fault, left_open, lost
 from tunekit.runtime.executor.machines import Machines
 from tunekit.runtime.executor.patience import Patience, say
 from tunekit.runtime.executor.pool import Pool
@@ -80,6 +80,7 @@ class RayExecutor:
         pickled: The trainable without its parameters, if it has been pickled already.
         leave_s: Seconds that idle workers get to clean up and leave by themselves when the sweep ends.
         first: A worker that has been asked for, on the cluster that this executor is to use, and is to leave.
+        is_rerun: Whether trials have run before this driver.
 
     Raises:
         TrainableError: The trainable cannot be sent to a worker.
@@ -99,6 +100,7 @@ class RayExecutor:
         pickled: bytes | None = None,
         leave_s: float = LEAVE_S,
         first: FirstWorker | None = None,
+        is_rerun: bool = False,
     ) -> None:
         """Check what can be known, connect to Ray, and offer what it holds. Workers come with the first attempts."""
         pickled = check_picklable(trainable) if pickled is None else pickled
@@ -119,7 +121,7 @@ class RayExecutor:
                 announces=sweep.hang_timeout_s is not None,
             )
             self._mailbox = Mailbox()
-            self._machines = Machines(self._cluster, self._offers, self._pool, self._mailbox)
+            self._machines = Machines(self._cluster, self._offers, self._pool, self._mailbox, is_rerun=is_rerun)
             if not callable(usual):
                 self._offers.check(shape_of(usual))
             self._finished: queue.SimpleQueue[tuple[int, Future[Any]] | None] = queue.SimpleQueue()
@@ -237,19 +239,22 @@ class RayExecutor:
 
     def _keep(self) -> None:
         while (finished := self._finished.get()) is not None:
-            worker, future = finished
             try:
-                first, last_words = future.result()
-                departure = Departure(worker, None, first, last_words)
-            except BaseException as error:  # noqa: BLE001 - whatever Ray raises is looked up in a table
-                departure = Departure(worker, self._crew.diagnose(worker, error))
-            try:
+                departure = self._departure(*finished)
                 with self._lock:
-                    if not self._is_closing and self._crew.forget(worker):
+                    if not self._is_closing and self._crew.forget(departure.worker):
                         self._depart(departure)
             except Exception as error:  # noqa: BLE001 - without this thread losses would go unseen
                 self._give_up(error)
                 return
+
+    def _departure(self, worker: int, call: Future[Any]) -> Departure:
+        try:
+            first, last_words = call.result()
+        except BaseException as error:  # noqa: BLE001 - whatever Ray raises is looked up in a table
+            record = self._pool.workers.get(worker)
+            return self._crew.diagnose(worker, error, is_new=record is not None and not record.is_up)
+        return Departure(worker, None, first, last_words)
 
     def _depart(self, departure: Departure) -> None:
         """Note that a worker is gone, start its replacement if it was at work, and hurry the drain."""
@@ -303,25 +308,25 @@ class RayExecutor:
                         self._machines.told(self._pool.workers.get(letter.worker), said)
                     case Terminating():
                         self._pool.give_notice(letter.worker, said.reason)
-                    case LaunchFailed() if self._is_turned_down(said, letter.worker):
-                        loss = Loss(LossCause.NOT_STARTED, f"its node is passed over: {said.error.message}")
-                        events.append(lost((said.trial, said.attempt), loss, said.node, said.took_s))
+                    case LaunchFailed():
+                        events.append(self._judged(said, letter.worker))
                     case _:
                         self._follow(said, letter.worker)
                         events.append(said)
         if token:
             self._driver.put(Delivery(events, tuple(token.items())))
 
-    def _is_turned_down(self, failed: LaunchFailed, worker: int) -> bool:
-        """Return whether an attempt only found itself on a bad machine; then its worker ends, and another is tried."""
-        if not failed.fatal or not self._machines.pass_over(failed.node, failed.error.message):
-            return False
-        self._follow(failed, worker)
+    def _judged(self, failed: LaunchFailed, worker: int) -> Event:
+        """Return what became of an attempt that could not begin: lost, if it only found itself on a bad machine."""
         record = self._pool.workers.get(worker)
-        if record is not None and not record.is_dismissed:
-            self._pool.leave(record)
-            self._mailbox.order(worker, Leave())
-        return True
+        is_first = record is not None and not record.has_run
+        is_suspect = failed.fatal or (is_first and failed.cause is LossCause.STORAGE)
+        is_turned_down = is_suspect and self._machines.blame(failed.node, _what(failed.error), is_sure=failed.fatal)
+        self._follow(failed, worker)
+        if not (is_turned_down and failed.fatal):
+            return failed
+        loss = Loss(LossCause.NOT_STARTED, f"its node is passed over: {failed.error.message}")
+        return lost((failed.trial, failed.attempt), loss, failed.node, failed.took_s)
 
     def _follow(self, event: Event, worker: int) -> None:
         self._machines.follow(event)
@@ -347,13 +352,20 @@ class RayExecutor:
             unbegun = self._pool.put_back(record.shape, held[len(turned_away) :])
             self._tell(*left_open(held), *turned_away, *(lost(key, _LEFT, record.node) for key in unbegun))
             return
-        if not record.is_up and self._false_starts.note(departure.loss):
-            message = f"workers die before their first word: {departure.loss.detail}"
-            error = ErrorInfo(type="WorkerStartError", message=message, hint="the logs of Ray say more")
-            self._fail_waiting(error, record.shape, fatal=True)
+        if not record.is_up and is_own_fault(departure.loss):
+            self._note_false_start(record, departure.node, departure.loss)
         about: dict[str, Any] = {"node": record.node, "notice": record.notice}
         about["is_machine"] = bool(record.machine_notice)
         self._tell(*self._losses.of(held, departure.loss, departure.killed, **about))
+
+    def _note_false_start(self, record: WorkerRecord, node: str, loss: Loss) -> None:
+        """Give up if workers die before their first word, wherever they are."""
+        if node and self._machines.blame(node, loss.detail, is_sure=False):
+            return
+        if self._false_starts.note():
+            message = f"workers die before their first word: {loss.detail}"
+            error = ErrorInfo(type="WorkerStartError", message=message, hint="the logs of Ray say more")
+            self._fail_waiting(error, record.shape, fatal=True)
 
     def _fail_waiting(self, error: ErrorInfo, shape: Shape | None = None, *, fatal: bool) -> None:
         """Fail what waits for a worker for good; with it the run, if the reason is none of the trials'."""
@@ -377,7 +389,7 @@ class RayExecutor:
         if self._pool.longest_coming_s() > _RELAY_S:
             self._crew.open_relay(self._pool.capacity())
         self._machines.look()
-        say(self._patience.complain(self._pool.starving(), now, self._cluster.free))
+        say(self._patience.complain(self._pool.starving(), now, self._cluster.free, self._machines.passed_over))
 
     # -- acting, with the lock held ------------------------------------------------------------------------------------
 
@@ -416,3 +428,7 @@ class RayExecutor:
         if capacity != self._capacity:
             self._capacity = capacity
             self._tell(CapacityChanged(max_live=capacity))
+
+
+def _what(error: ErrorInfo) -> str:
+    return f"{error.message} hint: {error.hint}" if error.hint else error.message

@@ -21,6 +21,8 @@ class WorkerRecord:
     pid: int = 0
     avoid: Sequence[str] = ()
     """Nodes on which it may not be."""
+    has_run: bool = False
+    """Whether a trial has started there."""
     is_dismissed: bool = False
     """Whether it is given nothing more, for good."""
     process_notice: str = ""

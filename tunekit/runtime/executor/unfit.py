@@ -1,66 +1,116 @@
-"""Machines that joined a running sweep and cannot run its trials: their disk is not mounted yet, or their image is old.
+"""Machines that joined a running sweep and cannot run its trials: with a disk that is not mounted yet, or an old image.
 
 What is wrong on a machine from the start is wrong with the setup, and whoever started the sweep is there to be told: it
 ends. Later, when trials have run elsewhere, one bad machine among those that come and go must not end what the others
-do. It is passed over for a while, then tried again.
+do. It is passed over for a while, then tried again with one worker.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from tunekit.printable import one_line
 from tunekit.runtime.executor.patience import say
+from tunekit.runtime.line.shapes import Node, Shape, is_held
 
 PASS_OVER_S: Final = 60.0
 """So long no worker is started on such a machine."""
+MAX_FALSE_STARTS: Final = 3
+"""Workers in a row that may die there before their first word: the first may have been killed by anybody."""
 
 
 class Unfit:
     """Knows which machines are passed over.
 
     Args:
+        is_rerun: Whether trials have run before this driver: then no machine is there from the start.
         clock: Seconds, monotone.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, is_rerun: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin before the first look at the machines."""
         self._clock = clock
-        self._at_start: frozenset[str] | None = None
+        self._is_rerun = is_rerun
+        self._at_start: frozenset[str] | None = frozenset() if is_rerun else None
         self._has_run = False
+        self._able: set[str] = set()
+        """The machines that are large enough for a trial."""
         self._until: dict[str, float] = {}
-        """When each machine is tried again."""
+        """When each machine is tried again, or was; until a trial has started there."""
+        self._why: dict[str, str] = {}
+        self._failures: Counter[str] = Counter()
 
-    def see(self, nodes: Collection[str]) -> None:
-        """Take note of the machines that are there now."""
+    def see(self, nodes: Sequence[Node], shape: Shape) -> list[Node]:
+        """Take note of the machines that are there now, and return those on which workers may be started.
+
+        One that is tried again offers no more than one worker needs.
+
+        Args:
+            nodes: The machines.
+            shape: What a worker needs.
+        """
+        there = {node.id for node in nodes}
         if self._at_start is None:
-            self._at_start = frozenset(nodes)
-        self._until = {node: until for node, until in self._until.items() if node in nodes}
+            self._at_start = frozenset(there)
+        self._able = {node.id for node in nodes if is_held(shape, node.resources)}
+        for gone in {*self._until, *self._failures} - there:
+            self._forget(gone)
+        one = dict(shape) or {"CPU": 1.0}
+        passed_over = self.passed_over
+        return [
+            Node(node.id, one) if node.id in self._until and node.id in self._able else node
+            for node in nodes
+            if node.id not in passed_over
+        ]
 
-    def note_start(self) -> None:
-        """A trial has started: what all need is there."""
+    def note_start(self, node: str) -> None:
+        """A trial has started on a machine: what it needs is there."""
         self._has_run = True
+        self._forget(node)
 
-    def pass_over(self, node: str, why: str) -> bool:
-        """Take in that no trial could be loaded on a machine.
+    def blame(self, node: str, why: str, *, is_sure: bool) -> bool:
+        """Take in that no trial could run on a machine, and pass it over if that is its fault.
 
         Args:
             node: Its id.
             why: What went wrong there.
+            is_sure: Whether it would go wrong again at once; somebody may have killed a worker that died.
 
         Returns:
-            Whether it is passed over; False: nothing says that it is the fault of this machine alone.
+            Whether it is the fault of this machine, and others go on.
         """
-        if not self._has_run or self._at_start is None or node in self._at_start:
+        if not self._is_to_blame(node):
             return False
-        if node not in self._until:
-            say(f"tunekit: no trial can be loaded on node {node}, tried again in {PASS_OVER_S:.0f} s: {why}\n")
-        self._until[node] = self._clock() + PASS_OVER_S
+        self._failures[node] += 1
+        if is_sure or self._failures[node] >= MAX_FALSE_STARTS:
+            self._pass_over(node, one_line(why))
         return True
 
+    def _is_to_blame(self, node: str) -> bool:
+        """Return whether it came later than some trial, so that all that is needed was there; and somewhere still is.
+
+        After a rerun, that shows as soon as a trial starts; until then, while there is another machine to be tried.
+        """
+        if not node or self._at_start is None or node in self._at_start:
+            return False
+        return self._has_run or (self._is_rerun and bool(self._able - {node, *self.passed_over}))
+
+    def _pass_over(self, node: str, why: str) -> None:
+        if self._why.get(node) != why:
+            say(f"tunekit: node {node} can run no trial, and is tried again in {PASS_OVER_S:.0f} s: {why}\n")
+        self._why[node] = why
+        self._until[node] = self._clock() + PASS_OVER_S
+
+    def _forget(self, node: str) -> None:
+        self._until.pop(node, None)
+        self._why.pop(node, None)
+        self._failures.pop(node, None)
+
     @property
-    def nodes(self) -> list[str]:
-        """The machines on which no worker is to be started now."""
+    def passed_over(self) -> Mapping[str, str]:
+        """The machines on which no worker is to be started now, and why."""
         now = self._clock()
-        return [node for node, until in self._until.items() if now < until]
+        return {node: self._why[node] for node, until in self._until.items() if now < until}

@@ -19,6 +19,7 @@ import ray
 
 from tunekit import __version__
 from tunekit.errors import ConfigError
+from tunekit.printable import one_line
 from tunekit.runtime.line.door import Errand, Visitor
 from tunekit.runtime.line.spec import SweepSpec
 
@@ -26,6 +27,8 @@ TIMEOUT_S = 60.0
 """So long a worker asks; the relay, or the driver itself, may be slow to start or be stopped."""
 _CALL_TIMEOUT_S = 10.0
 _RETRY_S = 0.05
+_MAX_VERSION = 50
+"""Characters of another version that are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,32 +52,17 @@ class Contract:
         """Read it.
 
         Raises:
-            ConfigError: It cannot be read since another tunekit has written it.
-            Exception: It cannot be read.
+            ConfigError: Another tunekit has written it, which this one may misunderstand in any way.
         """
         version, _, pickled = data.partition(b"\n")
-        try:
-            contract: Contract = cloudpickle.loads(pickled)
-        except Exception:
-            check_version(version.decode())
-            raise
+        if version not in {b"", __version__.encode()}:
+            raise ConfigError(
+                f"tunekit {__version__} is installed on {socket.gethostname()}, but the driver runs "
+                f"{one_line(version.decode(errors='replace'))[:_MAX_VERSION]}",
+                hint="install the same version on every node, or give one with ray.init(runtime_env=…)",
+            )
+        contract: Contract = cloudpickle.loads(pickled)
         return contract
-
-
-def check_version(version: str) -> None:
-    """Raise unless the driver runs the same tunekit: what the two say to each other has no versions.
-
-    Args:
-        version: What the driver runs; empty: it does not say.
-
-    Raises:
-        ConfigError: It does not.
-    """
-    if version and version != __version__:
-        raise ConfigError(
-            f"tunekit {__version__} is installed on {socket.gethostname()}, but the driver runs {version}",
-            hint="install the same version on every node, or give one with ray.init(runtime_env=…)",
-        )
 
 
 class Detour:

@@ -185,6 +185,7 @@ def _run_on_ray(
         pickled=pickled,
         leave_s=seconds_of(sweep.plan.run.stop_grace_s) if sweep.plan.tune.reuse_actors else LEAVE_S,
         first=first,
+        is_rerun=any(trial.iteration for trial in driver.state.trials),
     )
     try:
         driver.attach(executor)
