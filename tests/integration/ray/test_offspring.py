@@ -93,3 +93,31 @@ def test_nothing_that_a_trial_has_started_survives(cluster: None, tmp_path: Path
     while left := [pid for pid in pids if is_running(pid)] + [pid for pid in ended if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
+
+
+def make_forking() -> type[tk.Trainable]:
+    class Forking(tk.Trainable):
+        def step(self) -> dict[str, Any]:
+            import os
+
+            if self.iteration == 1:
+                if (child := os.fork()) == 0:
+                    return {"loss": 1e6}
+                os.waitpid(child, 0)
+            return {"loss": (self.iteration + 1) * self.config["x"], "done": self.iteration == 2}
+
+    return Forking
+
+
+def test_a_child_that_comes_back_from_a_step_is_no_second_worker(cluster: None, tmp_path: Path) -> None:
+    """It would report in the name of its parent, and take the next trial."""
+    tuner = tk.Tuner(
+        make_forking(),
+        param_space={"x": tk.grid_search([1.0, 2.0, 3.0])},
+        tune_config=tk.TuneConfig(max_concurrent_trials=1),
+        run_config=tk.RunConfig(name="forking", storage_path=tmp_path, verbose=0),
+    )
+    results = tuner.fit()
+    rows = [[row["loss"] for row in result.rows] for result in results]
+    assert rows == [[x, 2 * x, 3 * x] for x in (1.0, 2.0, 3.0)]
+    assert not results.losses

@@ -11,6 +11,7 @@ from tunekit.runtime.executor.cluster import Cluster
 
 
 def test_workers_could_not_reach_a_driver_behind_ray_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "ray://somewhere:10001")
     with pytest.raises(ExperimentError, match=r"Ray Client.*\n\nhint: .*ray job submit"):
         Cluster()

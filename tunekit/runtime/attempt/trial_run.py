@@ -44,6 +44,7 @@ from tunekit.runtime.attempt import first_row
 from tunekit.runtime.attempt.normalise import normalise
 from tunekit.runtime.attempt.stopwatch import Stopwatch
 from tunekit.runtime.line.channel import Channel, Preempted
+from tunekit.runtime.line.children import Home
 from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
 from tunekit.runtime.saving.reasons import SaveReason
 from tunekit.runtime.saving.saving import Row, Saving
@@ -110,6 +111,7 @@ class TrialRun:
         self.watch = Stopwatch(clock)
         self._clock = clock
         self._since = clock()
+        self._home = Home()
         self._is_exposed = False
         self._interruption = False
         self._warned: set[str] = set()
@@ -419,14 +421,18 @@ class TrialRun:
 
     @contextmanager
     def exposed(self) -> Iterator[None]:
-        """Let an interruption reach user code inside the block."""
+        """Let an interruption reach user code inside the block, and no child of it leave the block."""
         self._is_exposed = True
         try:
             if self._interruption:
                 self._raise()
             yield
+        except BaseException as error:
+            self._home.check(error)
+            raise
         finally:
             self._is_exposed = False
+        self._home.check()
 
     @contextmanager
     def shielded(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from tunekit.core.commands import Command
 from tunekit.core.events import Event
+from tunekit.runtime.line.children import Home
 
 
 class Recorder(Protocol):
@@ -43,6 +44,7 @@ class Commits:
 
     def __init__(self, journal: Recorder, clock: Callable[[], float]) -> None:
         """Begin with nothing to commit."""
+        self._home = Home()
         self._journal = journal
         self._clock = clock
         self._since: float | None = None
@@ -54,6 +56,7 @@ class Commits:
 
     def record(self, events: Sequence[Event]) -> None:
         """Take new events, before they are decided about."""
+        self._home.check()
         self._journal.append(events)
         if not self._journal.patience_s:
             self._journal.commit()

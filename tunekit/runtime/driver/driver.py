@@ -43,6 +43,7 @@ from tunekit.logs import logger_of
 from tunekit.runtime.driver.clock import Clock
 from tunekit.runtime.driver.commits import Commits, Recorder
 from tunekit.runtime.driver.publisher import Publisher, StoreCommand
+from tunekit.runtime.line.children import ending_children
 from tunekit.runtime.line.failure import error_info
 from tunekit.runtime.line.spec import Delivery, Executor, ExecutorCommand
 from tunekit.search.base import SearcherState
@@ -195,7 +196,9 @@ class Driver:
         for event in events:
             if isinstance(event, ResultReported) and self._counts(event):
                 try:
-                    judge(event, stop(event))
+                    with ending_children():
+                        reason = stop(event)
+                    judge(event, reason)
                 except Exception as error:  # noqa: BLE001 - user code; its failure is an event
                     # Before the row, so that its trial is already being stopped and is not told to go on.
                     judged.append(StopCriterionFailed(error=error_info(error)))
@@ -266,7 +269,8 @@ class Driver:
 
     def _ask(self, command: AskSearcher) -> Event:
         try:
-            draws, exhausted = self._searcher.ask(command.first, command.count)
+            with ending_children():
+                draws, exhausted = self._searcher.ask(command.first, command.count)
         except Exception as error:  # noqa: BLE001 - a searcher is foreign code; its failure is an event
             return SearcherFailed(error=error_info(error))
         return TrialsSuggested(draws=draws, exhausted=exhausted)
@@ -274,7 +278,8 @@ class Driver:
     def _tell(self, command: TellSearcher) -> list[Event]:
         draw = self.state.trials[command.trial].draw
         try:
-            self._searcher.tell(command.trial, draw, command.metrics, command.failed)
+            with ending_children():
+                self._searcher.tell(command.trial, draw, command.metrics, command.failed)
         except Exception as error:  # noqa: BLE001 - a searcher is foreign code; its failure is an event
             return [SearcherFailed(error=error_info(error))]
         return []

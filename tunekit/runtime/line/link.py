@@ -34,6 +34,7 @@ from tunekit.core.events import (
     TrialStarted,
 )
 from tunekit.runtime.line.channel import Preempted
+from tunekit.runtime.line.children import Home
 from tunekit.runtime.line.lease import Lease
 from tunekit.runtime.line.sequence import Inbox, Outbox
 from tunekit.runtime.line.wire import (
@@ -102,6 +103,7 @@ class Link:
         die: Callable[[str], None] = print,
     ) -> None:
         """Say hello with the first exchange."""
+        self._home = Home()
         self._worker = worker
         self._call = call
         self._lease = Lease(lease_s, grace_s, rearm, die)
@@ -145,6 +147,7 @@ class Link:
         What a process that was told to end could not begin is nobody's fault: its disks may be gone already, and what
         it has started may have got the signal, too. Nothing is said of it, and the driver gives it to another process.
         """
+        self._home.check()
         if self.termination and isinstance(event, LaunchFailed | RestoreFailed):
             self._is_over = True
             return
