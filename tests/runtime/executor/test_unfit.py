@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from tunekit.runtime.executor.pool import Pool
 from tunekit.runtime.executor.ray_executor import RayExecutor
 from tunekit.runtime.executor.unfit import PASS_OVER_S, Unfit
 from tunekit.runtime.line.mailbox import Mailbox
-from tunekit.runtime.line.shapes import Node
+from tunekit.runtime.line.shapes import Node, shape_of
 from tunekit.runtime.line.spec import Delivery
 from tunekit.runtime.line.wire import Assign, Leave, Upload, encode_said
 from tunekit.types import LossCause
@@ -40,27 +40,41 @@ def clock() -> Clock:
     return Clock()
 
 
+def seen(unfit: Unfit, *nodes: Node, proven: int = 0) -> list[tuple[str, int | None]]:
+    """Look at these machines, and return on which workers may be, and how many at most."""
+    return [(node.id, node.max_workers) for node in unfit.see(nodes, SHAPE, {"late": proven})]
+
+
 @pytest.fixture
 def unfit(clock: Clock) -> Unfit:
     """A sweep that runs on one machine, after which another one has come."""
     unfit = Unfit(clock=clock)
-    unfit.see([HEAD], SHAPE)
-    unfit.note_start("head")
-    unfit.see([HEAD, LATE], SHAPE)
+    seen(unfit, HEAD)
+    unfit.note_start("head", proves=True)
+    seen(unfit, HEAD, LATE)
     return unfit
 
 
 def test_it_is_passed_over_and_tried_again_with_one_worker(unfit: Unfit, clock: Clock) -> None:
     assert unfit.blame("late", "/data holds no experiment", is_sure=True)
     assert list(unfit.passed_over) == ["late"]
-    assert unfit.see([HEAD, LATE], SHAPE) == [HEAD]
+    assert seen(unfit, HEAD, LATE) == [("head", None)]
     clock.now += PASS_OVER_S
-    assert unfit.see([HEAD, LATE], SHAPE) == [HEAD, Node("late", {"CPU": 1.0})]
+    assert seen(unfit, HEAD, LATE) == [("head", None), ("late", 1)]
     assert unfit.blame("late", "/data holds no experiment", is_sure=True)
-    assert unfit.see([HEAD, LATE], SHAPE) == [HEAD]
+    assert seen(unfit, HEAD, LATE) == [("head", None)]
     clock.now += PASS_OVER_S
-    unfit.note_start("late")
-    assert unfit.see([HEAD, LATE], SHAPE) == [HEAD, LATE]
+    unfit.note_start("late", proves=True)
+    assert seen(unfit, HEAD, LATE) == [("head", None), ("late", None)]
+
+
+def test_who_runs_trials_there_goes_on_and_proves_nothing_for_others(unfit: Unfit, clock: Clock) -> None:
+    """Its disk may have gone since; what it has loaded, it has."""
+    unfit.blame("late", "no disk", is_sure=True)
+    unfit.note_start("late", proves=False)
+    assert seen(unfit, HEAD, LATE, proven=2) == [("head", None), ("late", 2)]
+    clock.now += PASS_OVER_S
+    assert seen(unfit, HEAD, LATE, proven=2) == [("head", None), ("late", 3)]
 
 
 def test_a_reason_is_told_once_and_again_if_there_is_another(unfit: Unfit, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,14 +83,14 @@ def test_a_reason_is_told_once_and_again_if_there_is_another(unfit: Unfit, capsy
     lines = capsys.readouterr().err.splitlines()
     assert [line.rpartition(": ")[2] for line in lines] == ["no disk", "no module", "no disk"]
     assert lines[0] == "tunekit: node late can run no trial, and is tried again in 60 s: no disk"
-    unfit.see([HEAD], SHAPE)
+    seen(unfit, HEAD)
     assert not unfit.passed_over, "it is gone"
 
 
 def test_a_worker_that_dies_there_is_no_proof_and_three_in_a_row_are(unfit: Unfit) -> None:
     for _ in range(2):
         assert unfit.blame("late", "no module named tunekit", is_sure=False)
-    unfit.note_start("late")
+    unfit.note_start("late", proves=True)
     for _ in range(2):
         assert unfit.blame("late", "no module named tunekit", is_sure=False)
         assert not unfit.passed_over
@@ -87,8 +101,8 @@ def test_a_worker_that_dies_there_is_no_proof_and_three_in_a_row_are(unfit: Unfi
 def test_what_was_there_from_the_start_ends_the_run() -> None:
     """That the storage is a folder of the driver's machine alone, say: better told at once than half a sweep later."""
     unfit = Unfit()
-    unfit.see([HEAD, LATE], SHAPE)
-    unfit.note_start("head")
+    seen(unfit, HEAD, LATE)
+    unfit.note_start("head", proves=True)
     assert not unfit.blame("late", "no module named train", is_sure=True)
     assert not unfit.blame("", "who knows where", is_sure=True)
     assert not unfit.passed_over
@@ -97,19 +111,31 @@ def test_what_was_there_from_the_start_ends_the_run() -> None:
 def test_nothing_is_passed_over_before_anything_has_run() -> None:
     """Where all machines come later, as in a cluster that grows from nothing, what none can do would never be told."""
     unfit = Unfit()
-    unfit.see([HEAD], SHAPE)
-    unfit.see([HEAD, LATE], SHAPE)
+    seen(unfit, HEAD)
+    seen(unfit, HEAD, LATE)
     assert not unfit.blame("late", "no module named train", is_sure=True)
 
 
-def test_after_a_rerun_it_is_still_one_bad_machine_among_others() -> None:
-    """The next driver finds it there from the start; the trials have run before it came, or elsewhere."""
-    unfit = Unfit(is_rerun=True)
-    unfit.see([SMALL, LATE, LATER], SHAPE)
+def test_after_a_rerun_it_is_still_one_bad_machine_among_others(clock: Clock) -> None:
+    """The next driver finds it there from the start. Once none is left that might do, the run ends as ever."""
+    unfit = Unfit(is_rerun=True, clock=clock)
+    seen(unfit, SMALL, LATE, LATER)
     assert unfit.blame("late", "no disk", is_sure=True)
     assert not unfit.blame("later", "no disk", is_sure=True), "no other is large enough for a trial"
-    unfit.note_start("later")
+    clock.now += 2 * PASS_OVER_S
+    seen(unfit, SMALL, LATE, LATER)
+    assert not unfit.blame("later", "no disk", is_sure=True), "the other has not shown yet that it can"
+    unfit.note_start("later", proves=True)
     assert unfit.blame("late", "no disk", is_sure=True)
+    seen(unfit, SMALL, LATE, LATER)
+    assert not unfit.blame("later", "its module is gone", is_sure=True), "nothing would be left"
+
+
+def test_after_a_rerun_the_only_machine_is_never_passed_over() -> None:
+    unfit = Unfit(is_rerun=True)
+    seen(unfit, HEAD)
+    unfit.note_start("head", proves=True)
+    assert not unfit.blame("head", "a module was edited", is_sure=True)
 
 
 def test_no_worker_is_started_there_and_those_that_come_up_there_are_sent_off() -> None:
@@ -129,6 +155,36 @@ def test_no_worker_is_started_there_and_those_that_come_up_there_are_sent_off() 
     assert world.mailbox.orders[1:] == [(third, Leave())]
     world.pool.submit(Assign(trial=10, attempt=1, spec=b""), SHAPE)
     assert world.pool.plan().start == []
+    assert world.pool.capacity() == 5, "four elsewhere, and the one that runs trials there"
+
+
+def test_a_trial_of_another_shape_is_what_it_is_tried_again_with() -> None:
+    """What a machine offers then does not depend on what the newest attempt asks for."""
+    large = shape_of({"CPU": 2.0, "GPU": 1.0})
+    pool = Pool()
+    pool.see_nodes([Node("late", {"CPU": 4.0, "GPU": 2.0}, 1)])
+    pool.submit(Assign(trial=1, attempt=1, spec=b""), large)
+    pool.submit(Assign(trial=2, attempt=1, spec=b""), SHAPE)
+    assert [record.shape for record in pool.plan().start] == [large]
+    assert pool.plan().start == []
+
+
+def test_a_worker_that_ray_keeps_from_a_machine_takes_no_place_there_and_is_asked_for_anew() -> None:
+    """Ray is told once where it must not be; by the time the machine is tried again, nothing else may have room."""
+    pool = Pool()
+    pool.see_nodes([LATER])
+    pool.submit(Assign(trial=1, attempt=1, spec=b""), SHAPE)
+    (hired,) = pool.plan().start
+    hired.shuns = ["late"]
+    pool.see_nodes([Node("late", {"CPU": 4.0}, 1)])
+    pool.submit(Assign(trial=2, attempt=1, spec=b""), SHAPE)
+    assert pool.outdated(["late"]) == []
+    assert pool.outdated([]) == [hired]
+    pool.lost(hired.id)
+    (again,) = pool.plan().start
+    assert pool.outdated([]) == []
+    pool.came_up(again.id, pid=7, node="late")
+    assert [worker for worker, _ in pool.plan().assign] == [again.id]
 
 
 def start_on_late(world: World, trial: int, *, comes_up: bool = True) -> int:
@@ -150,9 +206,6 @@ def test_who_waits_for_a_place_there_is_told_why_it_is_not_taken() -> None:
     assert line.endswith("free in the cluster: CPU=8; passed over: node late (no disk)\n")
 
 
-Judge = Callable[[LaunchFailed], Event]
-
-
 @pytest.fixture(params=["late", "there from the start"])
 def came(request: pytest.FixtureRequest) -> str:
     """When the machine has come, of which a trial thinks ill."""
@@ -171,44 +224,73 @@ def pool() -> Pool:
     return pool
 
 
-@pytest.fixture
-def judge(pool: Pool, came: str) -> Judge:
-    """The executor's part: deliver a failure as its worker says it, and return what the driver hears."""
-    mailbox, driver = Mailbox(), queue.SimpleQueue[Delivery]()
-    machines = SimpleNamespace(follow=lambda event: None, blame=lambda node, why, is_sure: came == "late")
-    sweep = SimpleNamespace(fresh_process=False)
-    executor: Any = SimpleNamespace(
-        _pool=pool, _mailbox=mailbox, _driver=driver, _losses=Losses(), _sweep=sweep, _machines=machines
-    )
-    for name in ("_deliver", "_follow", "_judged"):
-        setattr(executor, name, partial(getattr(RayExecutor, name), executor))
-    mailbox.open(1)
+@dataclass
+class Bench:
+    """The executor's part: it delivers a failure as its worker says it, and returns what the driver hears."""
 
-    def judge(failed: LaunchFailed) -> Event:
+    pool: Pool
+    is_late: bool
+    blamed: list[bool] = field(default_factory=list)
+    """How sure it was, each time."""
+    sent_off: list[int] = field(default_factory=list)
+
+    def blame(self, node: str, why: str, *, is_sure: bool) -> bool:
+        assert (node, why) == ("late", "no disk hint: mount it")
+        self.blamed.append(is_sure)
+        return self.is_late
+
+    def judge(self, failed: LaunchFailed) -> Event:
+        mailbox, driver = Mailbox(), queue.SimpleQueue[Delivery]()
+        machines = SimpleNamespace(
+            follow=lambda event: None, blame=self.blame, send_off=lambda record: self.sent_off.append(record.id)
+        )
+        sweep = SimpleNamespace(fresh_process=False)
+        executor: Any = SimpleNamespace(
+            _pool=self.pool, _mailbox=mailbox, _driver=driver, _losses=Losses(), _sweep=sweep, _machines=machines
+        )
+        for name in ("_deliver", "_follow", "_judged"):
+            setattr(executor, name, partial(getattr(RayExecutor, name), executor))
+        mailbox.open(1)
         mailbox.exchange(msgspec.msgpack.encode(Upload(1, 1, [encode_said([failed])], 0, 0.0)))
         executor._deliver(mailbox.drain(0.0))
         (event,) = driver.get().events
+        assert isinstance(event, LaunchFailed | WorkerLost)
+        assert self.pool.holder((3, 1)) is None
         return event
 
-    return judge
+
+@pytest.fixture
+def bench(pool: Pool, came: str) -> Bench:
+    return Bench(pool, is_late=came == "late")
 
 
 FAILED = LaunchFailed(
-    trial=3, attempt=1, error=ErrorInfo(type="X", message="no disk"), fatal=True, node="late", took_s=0.5
+    trial=3,
+    attempt=1,
+    error=ErrorInfo(type="X", message="no disk", hint="mount it"),
+    fatal=True,
+    node="late",
+    took_s=0.5,
 )
 
 
-def test_an_attempt_that_was_turned_down_there_is_lost_at_no_cost(pool: Pool, judge: Judge, came: str) -> None:
-    event = judge(FAILED)
-    assert pool.holder((3, 1)) is None
-    if came == "late":
+def test_an_attempt_that_was_turned_down_there_is_lost_at_no_cost(bench: Bench) -> None:
+    event = bench.judge(FAILED)
+    assert bench.blamed == [True]
+    if bench.is_late:
         assert isinstance(event, WorkerLost)
         assert (event.cause, event.node, event.took_s) == (LossCause.NOT_STARTED, "late", 0.5)
+        assert bench.sent_off == [1]
     else:
         assert event == FAILED
+        assert bench.sent_off == []
 
 
-def test_a_storage_that_cannot_be_read_for_a_moment_is_charged_as_ever(judge: Judge) -> None:
+@pytest.mark.parametrize("worker", ["new", "has run trials"])
+def test_a_storage_that_cannot_be_read_is_charged_as_ever(bench: Bench, worker: str) -> None:
     """It may be the fault of the one checkpoint that was to be read: then the trial would be tried for ever."""
+    bench.pool.workers[1].has_run = worker != "new"
     failed = msgspec.structs.replace(FAILED, fatal=False, cause=LossCause.STORAGE)
-    assert judge(failed) == failed
+    assert bench.judge(failed) == failed
+    assert bench.blamed == ([False] if worker == "new" else []), "one that has run trials has what it needs"
+    assert bench.sent_off == ([1] if bench.is_late and worker == "new" else [])

@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 from ray._private import client_mode_hook
+from ray.exceptions import RuntimeEnvSetupError
 
 from tunekit.errors import ExperimentError
 from tunekit.runtime.executor.late_modules import put_off_modules
@@ -97,15 +98,17 @@ def is_there(address: str | None = None) -> bool:
     return ray.is_initialized() or answers(address)
 
 
-def node_of(actor: str) -> str:
-    """Return the id of the node on which an actor is or was, or was to be; empty if it is not known.
+def node_of(actor: str, error: BaseException) -> str:
+    """Return the id of the node on which an actor could not be started; empty if it is not known, or there was none.
 
     Args:
         actor: Its id.
+        error: What Ray raised. Of an actor that it could place nowhere it would name the node of its owner.
     """
     try:
         info: Any = ray._private.state.actors(actor)  # noqa: SLF001 - Ray has no public question for it
-        return str(info["Address"]["NodeID"])
+        is_placed = info["Pid"] or isinstance(error, RuntimeEnvSetupError)
+        return str(info["Address"]["NodeID"]) if is_placed else ""
     except Exception:  # noqa: BLE001 - nor a promise that this one stays
         return ""
 

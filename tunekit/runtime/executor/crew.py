@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import cached_property, partial
 from pathlib import Path
@@ -89,9 +89,9 @@ class Crew:
         self._doomed: dict[int, float] = {}
         """Processes on this node that were told to end, and until when they may take."""
 
-    def hire(self, record: WorkerRecord, sweep: SweepSpec, *, shuns: Sequence[str] = ()) -> None:
-        """Start a worker; Ray places it when there is room, and not on the nodes that it ``shuns``."""
-        options = options_of(record.shape, [*record.avoid, *shuns])
+    def hire(self, record: WorkerRecord, sweep: SweepSpec) -> None:
+        """Start a worker; Ray places it when there is room, and not on the nodes that it avoids or shuns."""
+        options = options_of(record.shape, [*record.avoid, *record.shuns])
         actor = self._first.take(options) if self._first is not None else None
         if actor is None:
             actor = self._actors.options(**options).remote()
@@ -119,7 +119,7 @@ class Crew:
         if actor is None:  # We have ended it ourselves.
             self._obituaries.forget(worker)
             return Departure(worker, classify(error))
-        node = node_of(actor._actor_id.hex()) if is_new else ""  # noqa: SLF001 - no other way
+        node = node_of(actor._actor_id.hex(), error) if is_new else ""  # noqa: SLF001 - no other way
         if has_raised(error):
             return Departure(worker, classify(error), node=node)
         how = self._obituaries.read(worker)

@@ -8,6 +8,7 @@ is no other place train on while it is safe (``tunekit.runtime.preemption.stays`
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -95,7 +96,8 @@ class Machines:
     def follow(self, event: Event) -> None:
         """Take note of how much work each trial has at risk."""
         if isinstance(event, TrialStarted):
-            self._unfit.note_start(event.place.node)
+            record = self._pool.holder((event.trial, event.attempt))
+            self._unfit.note_start(event.place.node, proves=record is None or not record.has_run)
             self._saved[event.trial] = self._clock(), self._saved.get(event.trial, (0.0, 0.0))[1]
         elif isinstance(event, CheckpointStaged):
             self._saved[event.trial] = self._clock(), event.took_s
@@ -153,7 +155,7 @@ class Machines:
         """Tell a worker if its machine is to go, or is no good."""
         self._tell([record], record.node)
         if record.node in self.passed_over:
-            self._send_off(record)
+            self.send_off(record)
 
     has_others: bool
     """Whether there are machines besides the driver's."""
@@ -176,15 +178,16 @@ class Machines:
             why: What went wrong there.
             is_sure: Whether it would go wrong again at once.
         """
+        known = self.passed_over
         is_to_blame = self._unfit.blame(node, why, is_sure=is_sure)
-        if node in self.passed_over:
+        if node in self.passed_over and node not in known:
             self._refresh()
             for record in self._pool.workers.values():
                 if record.is_up and record.node == node:
-                    self._send_off(record)
+                    self.send_off(record)
         return is_to_blame
 
-    def _send_off(self, record: WorkerRecord) -> None:
+    def send_off(self, record: WorkerRecord) -> None:
         """End a worker that would do no better than the one before it; one that runs trials has all that it needs."""
         if not record.has_run and not record.is_dismissed:
             self._pool.leave(record)
@@ -282,7 +285,8 @@ class Machines:
         self._offers.see(nodes)
         self._notices.expire([node.id for node in nodes], self._clock(), but=SOURCE)
         leaving = set(self._notices.leaving)
-        fit = self._unfit.see(nodes, self._pool.usual)
+        proven = Counter(record.node for record in self._pool.workers.values() if record.has_run)
+        fit = self._unfit.see(nodes, self._pool.usual, proven)
         self._pool.see_nodes([node for node in fit if node.id not in leaving])
 
 

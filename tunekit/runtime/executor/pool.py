@@ -212,6 +212,14 @@ class Pool:
         coming = [record.hired_at for record in self._staying() if not record.is_up]
         return self._clock() - min(coming) if coming else 0.0
 
+    def outdated(self, shunned: Sequence[str]) -> list[WorkerRecord]:
+        """Return the workers that Ray has not started, and is not to start on a node that could be taken by now."""
+        return [
+            record
+            for record in self.workers.values()
+            if not record.is_up and not {*record.shuns}.issubset(shunned) and not record.held
+        ]
+
     def replace(self, shape: Shape) -> WorkerRecord | None:
         """Start a worker although nothing waits for it yet, if there is room."""
         return self._start(shape) if self._may_start(shape) else None

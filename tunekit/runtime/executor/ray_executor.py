@@ -317,12 +317,17 @@ class RayExecutor:
             self._driver.put(Delivery(events, tuple(token.items())))
 
     def _judged(self, failed: LaunchFailed, worker: int) -> Event:
-        """Return what became of an attempt that could not begin: lost, if it only found itself on a bad machine."""
+        """Return what became of an attempt that could not begin: lost, if it only found itself on a bad machine.
+
+        A storage that cannot be read is charged to the trial in any case: it may be its one checkpoint.
+        """
         record = self._pool.workers.get(worker)
-        is_first = record is not None and not record.has_run
-        is_suspect = failed.fatal or (is_first and failed.cause is LossCause.STORAGE)
+        is_new = record is not None and not record.has_run
+        is_suspect = failed.fatal or (is_new and failed.cause is LossCause.STORAGE)
         is_turned_down = is_suspect and self._machines.blame(failed.node, _what(failed.error), is_sure=failed.fatal)
         self._follow(failed, worker)
+        if is_turned_down and record is not None:
+            self._machines.send_off(record)
         if not (is_turned_down and failed.fatal):
             return failed
         loss = Loss(LossCause.NOT_STARTED, f"its node is passed over: {failed.error.message}")
@@ -364,7 +369,8 @@ class RayExecutor:
             return
         if self._false_starts.note():
             message = f"workers die before their first word: {loss.detail}"
-            error = ErrorInfo(type="WorkerStartError", message=message, hint="the logs of Ray say more")
+            hint = "" if "hint: " in message else "the logs of Ray say more"
+            error = ErrorInfo(type="WorkerStartError", message=message, hint=hint)
             self._fail_waiting(error, record.shape, fatal=True)
 
     def _fail_waiting(self, error: ErrorInfo, shape: Shape | None = None, *, fatal: bool) -> None:
@@ -389,6 +395,10 @@ class RayExecutor:
         if self._pool.longest_coming_s() > _RELAY_S:
             self._crew.open_relay(self._pool.capacity())
         self._machines.look()
+        for record in self._pool.outdated(self._machines.shunned):
+            self._crew.end(record)
+            self._pool.lost(record.id)
+            self._mailbox.give_up(record.id)
         say(self._patience.complain(self._pool.starving(), now, self._cluster.free, self._machines.passed_over))
 
     # -- acting, with the lock held ------------------------------------------------------------------------------------
@@ -410,7 +420,8 @@ class RayExecutor:
     def _start(self, record: WorkerRecord) -> None:
         self._mailbox.open(record.id)
         try:
-            self._crew.hire(record, self._sweep, shuns=self._machines.shunned)
+            record.shuns = self._machines.shunned
+            self._crew.hire(record, self._sweep)
             if self._machines.has_others:
                 self._crew.open_relay(self._pool.capacity())
         except Exception as error:  # noqa: BLE001 - a shape that Ray refuses, or Ray itself is gone

@@ -21,6 +21,8 @@ class WorkerRecord:
     pid: int = 0
     avoid: Sequence[str] = ()
     """Nodes on which it may not be."""
+    shuns: Sequence[str] = ()
+    """Nodes that were to be left alone when it was asked for, so that Ray does not start it there."""
     has_run: bool = False
     """Whether a trial has started there."""
     is_dismissed: bool = False

@@ -26,7 +26,7 @@ class Unfit:
     """Knows which machines are passed over.
 
     Args:
-        is_rerun: Whether trials have run before this driver: then no machine is there from the start.
+        is_rerun: Whether trials have run before this driver, perhaps before it came to a machine that it finds there.
         clock: Seconds, monotone.
     """
 
@@ -34,45 +34,51 @@ class Unfit:
         """Begin before the first look at the machines."""
         self._clock = clock
         self._is_rerun = is_rerun
-        self._at_start: frozenset[str] | None = frozenset() if is_rerun else None
+        self._at_start: frozenset[str] | None = None
         self._has_run = False
         self._able: set[str] = set()
-        """The machines that are large enough for a trial."""
+        """The machines that are large enough for a trial, and that no trial has been turned down on since."""
         self._until: dict[str, float] = {}
         """When each machine is tried again, or was; until a trial has started there."""
         self._why: dict[str, str] = {}
         self._failures: Counter[str] = Counter()
 
-    def see(self, nodes: Sequence[Node], shape: Shape) -> list[Node]:
-        """Take note of the machines that are there now, and return those on which workers may be started.
-
-        One that is tried again offers no more than one worker needs.
+    def see(self, nodes: Sequence[Node], shape: Shape, num_proven: Mapping[str, int]) -> list[Node]:
+        """Take note of the machines that are there now, and return those on which workers may be.
 
         Args:
             nodes: The machines.
-            shape: What a worker needs.
+            shape: What a worker most likely needs.
+            num_proven: How many workers on each run trials, and go on.
         """
         there = {node.id for node in nodes}
         if self._at_start is None:
             self._at_start = frozenset(there)
-        self._able = {node.id for node in nodes if is_held(shape, node.resources)}
         for gone in {*self._until, *self._failures} - there:
             self._forget(gone)
-        one = dict(shape) or {"CPU": 1.0}
-        passed_over = self.passed_over
-        return [
-            Node(node.id, one) if node.id in self._until and node.id in self._able else node
-            for node in nodes
-            if node.id not in passed_over
-        ]
+        self._able = {node.id for node in nodes if is_held(shape, node.resources)} - self._until.keys()
+        seen = [self._seen(node, num_proven.get(node.id, 0)) for node in nodes]
+        return [node for node in seen if node.max_workers != 0]
 
-    def note_start(self, node: str) -> None:
-        """A trial has started on a machine: what it needs is there."""
+    def _seen(self, node: Node, num_proven: int) -> Node:
+        """Return a machine that is no good with those that run there already, and one more once it is tried again."""
+        if node.id not in self._until:
+            return node
+        return Node(node.id, node.resources, num_proven + (node.id not in self.passed_over))
+
+    def note_start(self, node: str, *, proves: bool) -> None:
+        """A trial has started on a machine.
+
+        Args:
+            node: Its id.
+            proves: Whether its worker had to load what a trial needs. One that has run trials before had it all.
+        """
         self._has_run = True
-        self._forget(node)
+        if proves:
+            self._forget(node)
 
     def blame(self, node: str, why: str, *, is_sure: bool) -> bool:
-        """Take in that no trial could run on a machine, and pass it over if that is its fault.
+        """Take in that a worker could not run a trial on a machine, and pass it over if that is its fault.
 
         Args:
             node: Its id.
@@ -90,19 +96,23 @@ class Unfit:
         return True
 
     def _is_to_blame(self, node: str) -> bool:
-        """Return whether it came later than some trial, so that all that is needed was there; and somewhere still is.
+        """Return whether it came later than some trial, so that all that is needed was there.
 
-        After a rerun, that shows as soon as a trial starts; until then, while there is another machine to be tried.
+        A machine that this driver found there may have come later, too, if trials have run before; but then another one
+        must be left that might do.
         """
-        if not node or self._at_start is None or node in self._at_start:
+        if not node or self._at_start is None:
             return False
-        return self._has_run or (self._is_rerun and bool(self._able - {node, *self.passed_over}))
+        if self._has_run and node not in self._at_start:
+            return True
+        return self._is_rerun and bool(self._able - {node})
 
     def _pass_over(self, node: str, why: str) -> None:
         if self._why.get(node) != why:
             say(f"tunekit: node {node} can run no trial, and is tried again in {PASS_OVER_S:.0f} s: {why}\n")
         self._why[node] = why
         self._until[node] = self._clock() + PASS_OVER_S
+        self._able.discard(node)
 
     def _forget(self, node: str) -> None:
         self._until.pop(node, None)

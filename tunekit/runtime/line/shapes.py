@@ -21,6 +21,8 @@ class Node:
     id: str
     resources: Mapping[str, float]
     """All that it offers, in use or not."""
+    max_workers: int | None = None
+    """Most workers that may be there, those that are there already included; None: as many as it holds."""
 
 
 def shape_of(resources: Mapping[str, float]) -> Shape:
