@@ -35,7 +35,8 @@ PATIENCE_S = 240.0
 @contextmanager
 def ray_head(num_cpus: int = 2, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """Run a Ray head of our own, and yield its address: drivers that are killed and run again find it living."""
-    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+    # What is just starting or ending there may still make a file while the folder is removed.
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
         code = (
             "import ray, sys, time\n"
             f"c = ray.init(address='local', num_cpus={num_cpus}, include_dashboard=False, _temp_dir={folder!r})\n"
@@ -109,10 +110,17 @@ def journal(experiment: Path | str) -> list[Any]:
     return list(experiment_folder(experiment).records())
 
 
-def wait_for(experiment: Path | str, process: subprocess.Popen[str], num_results: int) -> None:
-    """Wait until so many more results are journalled than now. Whoever then wants to find it running holds it."""
-    target = count_results(experiment) + num_results
-    wait_until(process, lambda: count_results(experiment) >= target)
+def wait_for(experiment: Path | str, process: subprocess.Popen[str], num_results: int, beyond: int = 0) -> None:
+    """Wait until so many results are journalled. Whoever then wants to find it running holds it.
+
+    Args:
+        experiment: Where.
+        process: The sweep.
+        num_results: How many.
+        beyond: How many there were before it was started. To count them later might leave too few to come: a sweep that
+            is held makes so many and no more, and may have made them by the time that somebody looks.
+    """
+    wait_until(process, lambda: count_results(experiment) >= beyond + num_results)
 
 
 def wait_until(process: subprocess.Popen[str], condition: Callable[[], object]) -> None:
@@ -140,11 +148,6 @@ def count_results(experiment: Path | str) -> int:
 def worker_pids(experiment: Path | str) -> list[int]:
     """Return the processes in which trials have started, the newest last."""
     return [record.place.pid for record in journal(experiment) if isinstance(record, TrialStarted)]
-
-
-def worker_of(experiment: Path | str, trial: int) -> int:
-    """Return the process in which a trial has started last."""
-    return [r.place.pid for r in journal(experiment) if isinstance(r, TrialStarted) and r.trial == trial][-1]
 
 
 def replayed(experiment: Path | str, scheduler: Scheduler) -> Experiment:

@@ -45,7 +45,7 @@ def test_a_node_that_is_cut_off_publishes_nothing_and_ends_its_worker(tmp_path: 
 
         wait_until(lambda: process.poll() is not None or any(start.place.node_ip == far.there for start in started()))
         (zombie,) = (start for start in started() if start.place.node_ip == far.there)
-        sweeps.wait_for(experiment, process, 16)
+        sweeps.wait_for(experiment, process, 16, beyond=sweeps.count_results(experiment))
         far.pull()
         wait_until(lost)
         assert [(loss.trial, loss.attempt, loss.cause) for loss in lost()] == [

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,14 +16,17 @@ import sweeps
 from tunekit.core.accounts import Accounts
 from tunekit.core.books import Spent
 from tunekit.core.commands import LaunchTrial
-from tunekit.core.events import ResultReported, TrialStarted, WorkerLost
+from tunekit.core.events import Place, ResultReported, TrialStarted, WorkerLost
 from tunekit.schedulers import ASHA
 from tunekit.types import LossCause
 
 pytestmark = pytest.mark.ray
 
 INTERVAL = 3
-"""Iterations between two checkpoints of ``walk_sweep.py``."""
+"""Iterations between two checkpoints of ``walk_sweep.py``. No more are lost if its saves are settled: else one that is
+on its way behind the trial is lost as well, and on a slow disk there may be two."""
+HELD = 8
+"""Rows that a trial makes while the gate is closed to it."""
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +42,15 @@ def kill_driver_until_done(folder: Path, address: str, kills: int, *options: str
 
     Each time two trials more may end, so that there are results to come, and it is not done before the last kill.
     """
+    experiment = folder / "walks"
     chance = random.Random(kills)
     gate = folder / "gate"
     options = (*options, "--gate", str(gate))
     for killed in range(kills):
         sweeps.open_gate(gate, below=2 * killed)
+        before = sweeps.count_results(experiment)
         process = sweeps.start("walk_sweep.py", str(folder), *options, address=address)
-        sweeps.wait_for(folder / "walks", process, chance.randrange(12))
+        sweeps.wait_for(experiment, process, chance.randrange(12), beyond=before)
         sweeps.kill(process)
     sweeps.open_gate(gate)
     sweeps.finish(sweeps.start("walk_sweep.py", str(folder), *options, address=address))
@@ -64,7 +71,8 @@ def test_a_killed_driver_changes_nothing(tmp_path: Path, ray_address: str, undis
         undisturbed = tmp_path / "reference" / "walks"
         reference = ["--inline", "--step-s", "0", "--samples", str(samples)]
         sweeps.finish(sweeps.start("walk_sweep.py", str(tmp_path / "reference"), *reference))
-    kill_driver_until_done(tmp_path, ray_address, kills, "--samples", str(samples), "--step-s", "0.05")
+    options = ["--samples", str(samples), "--step-s", "0.05", "--settled"]
+    kill_driver_until_done(tmp_path, ray_address, kills, *options)
     assert sweeps.table(tmp_path / "walks") == sweeps.table(undisturbed)
     wasted = sum(sum(repeats(tmp_path / "walks", trial).values()) for trial in range(samples))
     assert wasted <= 2 * INTERVAL * kills, "more than an interval of each of two running trials"
@@ -101,20 +109,23 @@ def test_killed_workers_repeat_at_most_one_interval(
 
     If the first one dies with trial 0, that is brief when it is tried again, since the gate is open by then. So others
     wait at its worker, and lose their place with each worker that dies from there on, but nothing else.
+
+    The first one dies when its trial has come to the gate, two rows beyond its checkpoint, and each of the others when
+    the trial that started last has come to a row. However late anybody looks, there is such a worker.
     """
     experiment = tmp_path / "walks"
     gate = tmp_path / "gate"
-    options = ["--step-s", "0.05", "--max-failures", "4", "--gate", str(gate)]
+    options = ["--step-s", "0.05", "--max-failures", "4", "--gate", str(gate), "--settled"]
     process = sweeps.start("walk_sweep.py", str(tmp_path), *options, address=ray_address)
+    sweeps.open_gate(gate, below=0)
     sweeps.wait_until(process, lambda: len(sweeps.worker_pids(experiment)) == 2)
-    victims: list[int] = []
+    sweeps.wait_until(process, lambda: num_rows(experiment, first, 1) == HELD)
+    victims = [worker_of(experiment, first)]
+    os.kill(victims[-1].pid, signal.SIGKILL)
     while len(victims) < 4:
         sweeps.open_gate(gate, below=len(victims))
-        sweeps.wait_for(experiment, process, 4)
-        sweeps.wait_until(process, lambda: sweeps.worker_pids(experiment)[-1] not in victims)
-        victim = sweeps.worker_pids(experiment)[-1] if victims else sweeps.worker_of(experiment, trial=first)
-        os.kill(victim, signal.SIGKILL)
-        victims.append(victim)
+        victims.append(next_victim(process, experiment, victims))
+        os.kill(victims[-1].pid, signal.SIGKILL)
     sweeps.open_gate(gate)
     sweeps.finish(process)
     assert sweeps.table(experiment) == sweeps.table(undisturbed)
@@ -123,6 +134,34 @@ def test_killed_workers_repeat_at_most_one_interval(
         repeated = repeats(experiment, trial)
         assert all(count <= INTERVAL for count in repeated.values()), repeated
     assert_crashes_have_cost_something(experiment)
+
+
+def starts(experiment: Path) -> list[TrialStarted]:
+    return [record for record in sweeps.journal(experiment) if isinstance(record, TrialStarted)]
+
+
+def num_rows(experiment: Path, trial: int, attempt: int) -> int:
+    rows = [record for record in sweeps.journal(experiment) if isinstance(record, ResultReported)]
+    return sum((row.trial, row.attempt) == (trial, attempt) for row in rows)
+
+
+def worker_of(experiment: Path, trial: int) -> Place:
+    """Return where a trial has started last."""
+    return [start.place for start in starts(experiment) if start.trial == trial][-1]
+
+
+def next_victim(process: subprocess.Popen[str], experiment: Path, victims: Sequence[Place]) -> Place:
+    """Wait until the last trial to start is one of a worker that lives, and has come to a row; return that worker."""
+    found: list[Place] = []
+
+    def is_there() -> bool:
+        start = starts(experiment)[-1]
+        found[:] = [start.place]
+        is_dead = start.place.worker in {victim.worker for victim in victims}
+        return not is_dead and num_rows(experiment, start.trial, start.attempt) > 0
+
+    sweeps.wait_until(process, is_there)
+    return found[0]
 
 
 def assert_each_death_ends_one_attempt(experiment: Path, deaths: int) -> None:

@@ -32,8 +32,9 @@ def test_a_sweep_on_ray_moves_to_a_bucket_and_back_and_ends_bit_for_bit(
     sweep = [*SWEEP, "--gate", str(gate)]
     places = [str(tmp_path / "here"), s3_uri, str(tmp_path / "back")]
     for old, new in pairwise(places):
+        before = sweeps.count_results(f"{old}/walks")
         process = sweeps.start("walk_sweep.py", old, *sweep, address=ray_address_s3)
-        sweeps.wait_for(f"{old}/walks", process, 3)
+        sweeps.wait_for(f"{old}/walks", process, 3, beyond=before)
         sweeps.wait_until(process, partial(has_saved, f"{old}/walks"))  # Three rows may be those of two trials.
         sweeps.kill(process)
         assert copy(f"{old}/walks", f"{new}/walks", verify=True).verified

@@ -75,9 +75,10 @@ def test_one_driver_is_stopped_and_the_next_is_alive_when_they_are_replaced(tmp_
         _, err = refused.communicate(timeout=sweeps.PATIENCE_S)
         assert refused.returncode == 1
         assert f"another driver is running the experiment in {experiment}: process {first.pid} on " in err
+        by_first = sweeps.count_results(experiment)
         second = start(str(tmp_path), *options, "--takeover", address=address)
         sweeps.wait_until(second, lambda: 2 in generations(str(experiment)))
-        sweeps.wait_for(experiment, second, 3)
+        sweeps.wait_for(experiment, second, 3, beyond=by_first)
         third = start(str(tmp_path), *options, "--takeover", address=address)
         assert_replaced(second, third)
         sweeps.open_gate(gate)

@@ -1,7 +1,7 @@
 """A sweep that is killed by tests: random walks that save their generator, so that a wrong restore shows.
 
 Usage: walk_sweep.py FOLDER [--scheduler fifo|asha] [--samples N] [--iterations N] [--step-s S] [--max-failures N]
-    [--slots N] [--at-once N] [--cpus N] [--gate FILE [--gate-at N]] [--takeover]
+    [--slots N] [--at-once N] [--cpus N] [--gate FILE [--gate-at N]] [--settled] [--takeover]
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import tunekit as tk
+from tunekit.session import Context
+
+INTERVAL = 3
+"""Iterations between two checkpoints."""
 
 
 class Walk:
@@ -48,6 +52,14 @@ def train(config: dict[str, Any]) -> None:
         while tk.get_context().iteration == config["gate_at"] and not is_open(config["gate"]):
             time.sleep(0.05)
         tk.report({"position": walk.step(), "noise": random.random()}, checkpoint=walk)
+        while config["settled"] and is_on_its_way(tk.get_context()):
+            time.sleep(0.01)
+
+
+def is_on_its_way(context: Context) -> bool:
+    """Return whether the newest row is one that is saved, and its checkpoint cannot be seen yet."""
+    manifest = Path(str(context.trial_dir), f"checkpoint_{context.iteration:06d}", "MANIFEST.json")
+    return context.iteration % INTERVAL == 0 and not manifest.exists()
 
 
 def is_open(gate: str) -> bool:
@@ -82,6 +94,7 @@ def main() -> None:
     parser.add_argument("--cpus", type=int, default=1, help="of each trial")
     parser.add_argument("--gate", default="", help="a file without which no trial takes its last step")
     parser.add_argument("--gate-at", type=int, help="after so many steps instead")
+    parser.add_argument("--settled", action="store_true", help="take no step before what was saved can be seen")
     parser.add_argument("--inline", action="store_true")
     parser.add_argument("--takeover", action="store_true")
     options = parser.parse_args()
@@ -93,6 +106,7 @@ def main() -> None:
             "step_s": options.step_s,
             "gate": options.gate,
             "gate_at": options.iterations - 1 if options.gate_at is None else options.gate_at,
+            "settled": options.settled,
         },
         tune_config=tk.TuneConfig(
             metric="position",
@@ -107,8 +121,9 @@ def main() -> None:
             name="walks",
             storage_path=options.folder,
             stop={"training_iteration": options.iterations},
-            checkpoint_config=tk.CheckpointConfig(checkpoint_frequency=3, num_to_keep=2, checkpoint_at_end=True),
+            checkpoint_config=tk.CheckpointConfig(checkpoint_frequency=INTERVAL, num_to_keep=2, checkpoint_at_end=True),
             failure_config=tk.FailureConfig(max_failures=options.max_failures, hang_timeout_s=300),
+            stop_grace_s=300,  # Whoever holds a trial that is told to stop may take a while to let it come to a report.
         ),
     )
     run = partial(tk.inline, tuner) if options.inline else tuner.fit
