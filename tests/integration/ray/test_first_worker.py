@@ -26,6 +26,12 @@ Make = Callable[..., Any]
 ONE_CPU = shape_of({"CPU": 1.0})
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have none of them ended because it was not hired for seconds: on a slow machine it takes as long to start."""
+    monkeypatch.setattr(module, "PATIENCE_S", 240.0)
+
+
 def eventually(condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + 120
     while not condition():
