@@ -136,6 +136,10 @@ def make_reporter() -> Callable[[dict[str, Any]], None]:
         for i in range(config.get("rows", 0)):
             tk.report({"i": i})
             time.sleep(config.get("pause_s", 0.0))
+        while "told" in config and not Path(config["told"]).exists():
+            time.sleep(0.01)
+            if tk.preempted():  # This thread has handled the signal when it comes to the next line.
+                Path(config["told"]).touch()
         time.sleep(config.get("sleep_s", 0.0))
 
     return reporter
@@ -158,7 +162,11 @@ def all_are_brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def reporter() -> Callable[[dict[str, Any]], None]:
-    """A function that notes its begin, waits for a file, reports ``rows`` rows and sleeps, as its config says."""
+    """A function that does what its config says.
+
+    It notes its begin, waits for a file, reports ``rows`` rows, waits until its process is told to end and notes that,
+    and sleeps.
+    """
     return make_reporter()
 
 

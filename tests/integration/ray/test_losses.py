@@ -23,12 +23,26 @@ from tunekit.core.events import (
     TrialStarted,
     WorkerLost,
 )
+from tunekit.runtime.executor import obituary
 from tunekit.types import LossCause
 
 pytestmark = pytest.mark.ray
 
 Make = Callable[..., Any]
 KERNEL_TELLS = tuple(map(int, platform.release().split(".")[:2])) >= (6, 15)
+
+
+@pytest.fixture(autouse=True)
+def obituaries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait until Ray has reaped a process, however long that takes: how it ended is known only then."""
+    monkeypatch.setattr(obituary, "_WAIT_S", 240.0)
+
+
+def await_file(path: Path) -> None:
+    deadline = time.monotonic() + 240
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def iterations(events: list[Any]) -> list[int]:
@@ -163,10 +177,7 @@ def test_a_kill_that_comes_too_late_is_not_charged_to_the_next_trial(
     assert sweep.executor._pool.holder((2, 2)) is not None
     with sweep.executor._lock:
         gate.touch()  # The first one ends and the second one starts while the driver is busy.
-        deadline = time.monotonic() + 240
-        while not begun.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        await_file(begun)
         sweep.do(KillTrial(trial=1, attempt=1))
     lost = sweep.await_event(WorkerLost, 2, 2)
     assert lost.cause is LossCause.NOT_STARTED
@@ -174,14 +185,14 @@ def test_a_kill_that_comes_too_late_is_not_charged_to_the_next_trial(
     assert sweep.of(1, 1, TrialReturned)
 
 
-def test_a_second_sigterm_ends_a_process_at_once(shared_rig: Any) -> None:
+def test_a_second_sigterm_ends_a_process_at_once(shared_rig: Any, tmp_path: Path) -> None:
     """It is no error of the user, in whose code Ray's handler raises."""
-    sweep, trial = shared_rig, shared_rig.fresh()
-    sweep.launch(trial, rows=1, sleep_s=600)
+    sweep, trial, told = shared_rig, shared_rig.fresh(), tmp_path / "told"
+    sweep.launch(trial, rows=1, told=str(told), sleep_s=600)
     pid = sweep.pid(trial)
     sweep.until(lambda: iterations(sweep.of(trial)))
     os.kill(pid, signal.SIGTERM)
-    time.sleep(0.3)
+    await_file(told)  # Two that come at once are one.
     assert Path(f"/proc/{pid}").exists(), "the first one leaves user code its time"
     os.kill(pid, signal.SIGTERM)
     assert sweep.await_event(TrialPreempted, trial).reason.startswith("SIGTERM, and it raised SystemExit")
