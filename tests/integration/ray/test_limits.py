@@ -21,8 +21,11 @@ PRICES = {"CPU": 3600.0}
 """A second of a CPU costs 1."""
 FIRST = 1.0
 """What the first run may cost."""
-HELD, LAST = 4, 30
-"""The row before which trials wait until the limit has been reached, and the one that is their last."""
+HELD, LAST = 4, 300
+"""The row before which trials wait until the limit has been reached, and the one that is their last.
+
+So the order to stop has half a minute: that the limit is reached can be read while the driver still waits for its disk.
+"""
 
 
 def make_walk() -> type[tk.Trainable]:
@@ -60,6 +63,7 @@ def make_tuner(folder: Path, gate: Path, **limits: Any) -> tk.Tuner:
             name="walks",
             storage_path=str(folder),
             verbose=0,
+            stop_grace_s=sweeps.PATIENCE_S,  # To be held at the gate is no refusal to stop.
             stop={"training_iteration": LAST},
             checkpoint_config=tk.CheckpointConfig(checkpoint_at_end=False),
         ),
