@@ -67,6 +67,8 @@ class Walk(tk.Trainable):
         trouble = TROUBLE.get(self.config["kind"])
         if trouble is None or self.config["fine"]:
             return
+        while not Path(self.config["folder"], "walks", self.trial_name, "checkpoint_000002").exists():
+            time.sleep(0.01)  # Saves are finished behind it. It is to have one to go on from, also on a slow disk.
         try:
             (Path(self.config["folder"]) / self.config["kind"]).touch(exist_ok=False)
         except FileExistsError:
