@@ -237,7 +237,7 @@ def test_what_a_trial_prints_is_stored_when_its_attempt_ends(root: str) -> None:
 
 
 def test_a_second_driver_is_refused_while_the_first_lives(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunekit.journal.folder.LEASE_S", 0.6)
+    monkeypatch.setattr("tunekit.journal.lease._RENEWALS", 300)  # Soon seen, and not missed where all stand still.
     refused: list[BaseException] = []
 
     def train(config: dict[str, Any]) -> None:
