@@ -136,8 +136,11 @@ def sample_from(function: Callable[[Any], Any]) -> SampleFrom:
 
     It is called with the configuration without the values of later ``sample_from``, which it may address as
     ``config["lr"]``, ``config.lr`` or, as in Ray Tune, ``spec.config.lr``. A value that is JSON is drawn once and
-    recorded. For any other value the function is called again whenever the trial is started, so it must then give
-    the same value each time.
+    recorded. For any other value the function is called again whenever the configuration is needed, so it must then
+    give the same value each time.
+
+    It may draw from ``random``, ``numpy.random`` and ``torch``: while it runs, their global generators are seeded for
+    this parameter of this trial. A generator that it makes itself needs a seed of its own, drawn from one of these.
 
     Raises:
         ConfigError: If ``function`` cannot be called.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -20,6 +21,12 @@ from tunekit.types import Json
 
 Pick: TypeAlias = Callable[["Leaf"], Json]
 """Says what is journalled for a leaf."""
+
+Uniform: TypeAlias = Callable[[str], float]
+"""Gives the number in [0, 1) for a path."""
+
+Lend: TypeAlias = Callable[[float], AbstractContextManager[None]]
+"""Lends chance, which a number in [0, 1) decides, to the function that is called inside."""
 
 
 @dataclass

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from tunekit.config.problems import Problems, did_you_mean, shorten
 from tunekit.space.describe import is_json, plain, shown
 from tunekit.space.domains import Domain, Drawn, GridSearch
 from tunekit.space.functions import apply
-from tunekit.space.nodes import Drawing, Function, Leaf, Made
+from tunekit.space.nodes import Drawing, Function, Leaf, Lend, Made, Uniform
 from tunekit.space.parse import parse
 from tunekit.types import Json
 
@@ -27,13 +28,15 @@ class Space:
 
     Args:
         param_space: Names of parameters, and what each can be; dicts, lists and tuples may be nested.
+        lend: What a ``sample_from`` is called in, so that one that draws by chance draws what its path says.
 
     Raises:
         ConfigError: Listing every place at which the space cannot be understood.
     """
 
-    def __init__(self, param_space: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, param_space: Mapping[str, Any] | None = None, *, lend: Lend | None = None) -> None:
         """Understand the space."""
+        self._lend = lend
         self._root = parse({} if param_space is None else param_space)
         self._leaves = {leaf.path: leaf for leaf in self._root.leaves()}
         self._grids = [
@@ -68,7 +71,7 @@ class Space:
     # -- drawing ----------------------------------------------------------------------------------------------------
 
     def draw(
-        self, cell: int, uniform: Callable[[str], float], *, fixed: Mapping[str, Json] | None = None
+        self, cell: int, uniform: Uniform, *, fixed: Mapping[str, Json] | None = None
     ) -> tuple[dict[str, Json], dict[str, Json]]:
         """Draw a configuration.
 
@@ -90,14 +93,19 @@ class Space:
                 return cell // self._strides[path] % len(domain.options)
             return known[path] if path in known else domain.draw(uniform(path))
 
-        return self.fill(pick, fixed=known)
+        return self.fill(pick, fixed=known, uniform=uniform)
 
     def fill(
-        self, pick: Callable[[str, Drawn], Json], *, fixed: Mapping[str, Json] | None = None
+        self,
+        pick: Callable[[str, Drawn], Json],
+        *,
+        fixed: Mapping[str, Json] | None = None,
+        uniform: Uniform | None = None,
     ) -> tuple[dict[str, Json], dict[str, Json]]:
         """Draw a configuration, asking ``pick`` for the journalled value of each domain that takes part.
 
-        Domains are asked for in order of definition, those inside an option only once it is chosen.
+        Domains are asked for in order of definition, those inside an option only once it is chosen. ``uniform``
+        decides what a ``sample_from`` draws by chance; without it, one has whatever the process has.
         """
         printable: dict[str, Json] = {}
 
@@ -108,16 +116,20 @@ class Space:
 
         drawing = Drawing(ask)
         self._root.draw(drawing)
-        made = self._call(drawing, fixed or {})
+        made = self._call(drawing, fixed or {}, uniform, self._lend)
         printable.update((path, shown(result)) for path, result in made.results.items())
         return drawing.values, printable
 
-    def _call(self, drawing: Drawing, known: Mapping[str, Json]) -> Made:
+    def _call(self, drawing: Drawing, known: Mapping[str, Json], uniform: Uniform | None, lend: Lend | None) -> Made:
         """Call the ``sample_from`` whose value is not known, and note in the draw what is JSON."""
         made = Made(drawing.values)
         for function in drawing.functions:
             path = function.path
-            result = known[path] if path in known else apply(function, self._root.build(made))
+            if path in known:
+                result = known[path]
+            else:
+                with lend(uniform(path)) if lend and uniform else nullcontext():
+                    result = apply(function, self._root.build(made))
             made.results[path] = result
             if is_json(result):
                 drawing.values[path] = result
@@ -125,10 +137,17 @@ class Space:
 
     # -- making -----------------------------------------------------------------------------------------------------
 
-    def resolve(self, values: Mapping[str, Json]) -> dict[str, Any]:
+    def resolve(
+        self, values: Mapping[str, Json], uniform: Uniform | None = None, *, lend: Lend | None = None
+    ) -> dict[str, Any]:
         """Return the configuration that a draw stands for, made afresh.
 
         Dicts, lists, tuples and sets are new each time; other objects are those of the space itself.
+
+        Args:
+            values: The draw.
+            uniform: As for ``draw``; needed for a ``sample_from`` whose value is not recorded.
+            lend: In place of the one that the space was given.
 
         Raises:
             ConfigError: If the draw does not fit the space, or a ``sample_from`` raises.
@@ -142,7 +161,7 @@ class Space:
                 text = f"is recorded as {shorten(values[path])}, but is no parameter of this configuration"
                 problems.add(path, text, hint=_CHANGED)
         problems.raise_if_any()
-        config: dict[str, Any] = self._root.build(self._call(drawing, values))
+        config: dict[str, Any] = self._root.build(self._call(drawing, values, uniform, lend or self._lend))
         return config
 
     # -- points of the user -----------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def follow(callback: Slow, folder: Path, error: Exception | None) -> None:
     run = tk.RunConfig(name="e", storage_path=folder, callbacks=[callback])
     plan = Plan(trainable=lambda config: None, param_space={"x": 1}, tune=tk.TuneConfig(), run=run)
     play = Script()
-    with audience(plan, None, Spaces(plan, plan.space.signature())) as telling:
+    with audience(plan, None, Spaces(plan, plan.space.signature(), 0)) as telling:
         assert isinstance(telling, Telling)
         telling.catch_up(play.experiment.state)
         for event in EVENTS:
@@ -78,5 +78,5 @@ def test_a_driver_whose_place_was_taken_says_nothing_more(tmp_path: Path) -> Non
 
 def test_without_callbacks_there_is_nobody(tmp_path: Path) -> None:
     plan = Plan(trainable=lambda config: None, param_space={}, tune=tk.TuneConfig(), run=tk.RunConfig(name="e"))
-    with audience(plan, None, Spaces(plan, plan.space.signature())) as telling:
+    with audience(plan, None, Spaces(plan, plan.space.signature(), 0)) as telling:
         assert telling is None

@@ -44,6 +44,10 @@ _handler_of: Final[Callable[[int], Any]] = getattr(signal, "_signal", signal).ge
 """Without the conversion to enums, which takes ten times as long as the rest."""
 
 
+ATTEMPT: Final = threading.RLock()
+"""Held while an attempt runs in this process, and draws from generators that belong to the whole process."""
+
+
 def trial_seed(seed: int, trial: int) -> int:
     """Return the 64-bit seed of a trial, the same for each of its attempts."""
     return xxhash.xxh3_64_intdigest(repr((seed, trial, "generators")).encode())
@@ -69,7 +73,7 @@ def isolated(seed: int, *, num_threads: int = 1, keep_generators: bool = True) -
         keep_generators: Whether the states of the generators are put back at the end. In a process that does nothing
             but run trials nobody would draw from them before the next one is seeded.
     """
-    with ExitStack() as undo:
+    with ATTEMPT, ExitStack() as undo:
         _keep_process(undo)
         generators = undo if keep_generators else None
         if generators:
@@ -78,10 +82,10 @@ def isolated(seed: int, *, num_threads: int = 1, keep_generators: bool = True) -
         start = _Start(seed, num_threads, undo, generators)
         own_threads = _announce_threads(num_threads)
         for name, prepare in _LIBRARIES.items():
-            if (module := sys.modules.get(name)) is not None and _is_complete(module):
+            if (module := sys.modules.get(name)) is not None and is_complete(module):
                 prepare(module, start, None)
             else:
-                _prepare_when_imported(name, partial(_call_back, prepare, start, own_threads), undo)
+                prepare_when_imported(name, partial(_call_back, prepare, start, own_threads), undo)
         yield
 
 
@@ -217,7 +221,7 @@ _LIBRARIES: Final[dict[str, _Prepare]] = {
 }
 
 
-def _is_complete(module: ModuleType) -> bool:
+def is_complete(module: ModuleType) -> bool:
     """Return whether the import is over; another thread may be in the middle of it."""
     return not getattr(getattr(module, "__spec__", None), "_initializing", False)
 
@@ -226,7 +230,8 @@ def _call_back(prepare: _Prepare, start: _Start, own_threads: int | None, module
     prepare(module, start, own_threads)
 
 
-def _prepare_when_imported(name: str, then: Callable[[ModuleType], None], undo: ExitStack) -> None:
+def prepare_when_imported(name: str, then: Callable[[ModuleType], None], undo: ExitStack) -> None:
+    """Do something with a module as soon as its import is complete, unless ``undo`` is unwound before."""
     finder = _PreparingFinder(name, then)
     sys.meta_path.insert(0, finder)
     undo.callback(finder.remove)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from xxhash import xxh3_64_hexdigest
 
 from tunekit.callbacks.telling import Facts, Telling
 from tunekit.errors import ExperimentExistsError
 from tunekit.journal.header import ExperimentHeader
+from tunekit.runtime.attempt.generators import seeded_between_attempts
 from tunekit.runtime.sweep.plan import Plan
 from tunekit.runtime.sweep.spaces import Spaces
 
@@ -38,7 +40,8 @@ def audience(plan: Plan, header: ExperimentHeader | None, spaces: Spaces) -> Ite
         # Its first name and the moment of its beginning move with it, and no other one has both.
         "experiment_id": f"{name}-{xxh3_64_hexdigest(repr(moment).encode())}",
     }
-    facts = Facts(path=plan.path, trainable_name=plan.info.name, setup=setup, resolve=spaces.resolve)
+    resolve = partial(spaces.resolve, lend=seeded_between_attempts)  # Callbacks are called on threads of their own.
+    facts = Facts(path=plan.path, trainable_name=plan.info.name, setup=setup, resolve=resolve)
     telling = Telling(plan.run.callbacks, facts)
     try:
         yield telling

@@ -152,7 +152,7 @@ def _others(plan: Plan) -> list[str]:
 
 def recorded_spaces(plan: Plan, header: ExperimentHeader, folder: ExperimentFolder) -> Spaces:
     """Return the newest search space of an experiment, without reading all of its journal."""
-    spaces = Spaces(plan, header.space)
+    spaces = Spaces(plan, header.space, seed_of(plan, header))
     for record in folder.records(holding=b'"driver_started"'):
         if isinstance(record, DriverStarted):
             spaces.note(record, 0)

@@ -101,7 +101,8 @@ def opened(plan: Plan, *, takeover: bool = False) -> Iterator[OpenSweep]:
         _check_before_takeover(plan, folder)
     with folder.taken(takeover=takeover) as right, contextlib.ExitStack() as stack:
         header = _settle(plan, folder)
-        seed, spaces = seed_of(plan, header), Spaces(plan, header.space)
+        seed = seed_of(plan, header)
+        spaces = Spaces(plan, header.space, seed)
         telling = stack.enter_context(audience(plan, header, spaces))
         witness = telling.witness if telling else None
 

@@ -17,6 +17,7 @@ from tunekit.config.problems import Problems
 from tunekit.core.events import ResultReported, Rule, Settings
 from tunekit.core.failures import MAX_FUTILE_PREEMPTIONS
 from tunekit.logs import logger_of
+from tunekit.runtime.attempt.generators import seeded
 from tunekit.runtime.line.spec import AttemptSpec, SweepSpec
 from tunekit.schedulers import FIFO
 from tunekit.search import RandomSearch
@@ -110,7 +111,7 @@ class Plan:
     @cached_property
     def space(self) -> Space:
         """The search space."""
-        return Space(self.param_space)
+        return Space(self.param_space, lend=seeded)
 
     @cached_property
     def scheduler(self) -> Any:

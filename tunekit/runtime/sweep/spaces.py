@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tunekit.core import rng
 from tunekit.core.events import Draw, DriverStarted
 from tunekit.errors import ConfigError
 from tunekit.journal.header import differences
+from tunekit.runtime.attempt.generators import seeded
 from tunekit.runtime.sweep.plan import Plan
 from tunekit.search.base import SearcherState
 from tunekit.space import Space
+from tunekit.space.nodes import Lend
 from tunekit.space.portable import find_lost, from_outline
 from tunekit.types import Json, Metrics, TrialId
 
@@ -40,11 +43,13 @@ class Spaces:
     Args:
         plan: The script as it is now.
         signature: Of the space with which the experiment began.
+        seed: The one that is in force.
     """
 
-    def __init__(self, plan: Plan, signature: Mapping[str, Json]) -> None:
+    def __init__(self, plan: Plan, signature: Mapping[str, Json], seed: int) -> None:
         """Begin with the first space."""
         self._plan = plan
+        self._seed = seed
         self._eras = [_Era(0, signature)]
         self._made: dict[int, Space] = {}
         self.code = ""
@@ -77,19 +82,23 @@ class Spaces:
         """Whether a trial was drawn from the script's own space."""
         return self._space(self._number(trial)) is self._plan.space
 
-    def resolve(self, trial: TrialId, values: Mapping[str, Json], *, is_shown: bool = False) -> dict[str, Any]:
+    def resolve(
+        self, trial: TrialId, values: Mapping[str, Json], *, is_shown: bool = False, lend: Lend | None = None
+    ) -> dict[str, Any]:
         """Return the configuration of a trial, made afresh.
 
         Args:
             trial: The trial.
             values: Its draw.
             is_shown: Whether it is for tables, where an object that the script no longer has is there by name.
+            lend: As for ``Space.resolve``.
 
         Raises:
             ConfigError: It holds an object that the script no longer has, or its space is not known.
         """
         space = self._space(self._number(trial))
-        config = space.resolve(values)
+        sample = trial // space.grid_size  # As when it was drawn: the cells of one sample share their chance.
+        config = space.resolve(values, lambda path: rng.uniform(self._seed, "draw", sample, path), lend=lend)
         lost = None if space is self._plan.space or is_shown else find_lost(config)
         if lost is not None:
             name = self._plan.trial_name(trial)
@@ -116,7 +125,7 @@ class Spaces:
                 f"the search space was changed, and the one of the trials from {era.first} on is not recorded",
                 hint="take the change back, or start under a new name: on_change='fork'",
             )
-        return Space(from_outline(era.outline, dict(plan.param_space)))
+        return Space(from_outline(era.outline, dict(plan.param_space)), lend=seeded)
 
 
 class ToldOfItsOwn:

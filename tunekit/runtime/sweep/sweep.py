@@ -82,8 +82,9 @@ def load(plan: Plan) -> ResultGrid:
     if header is None:
         raise _not_found(plan.path)
     check_identity(plan, header)
-    spaces = Spaces(plan, header.space)
-    experiment, _ = fold(plan, seed_of(plan, header), spaces, folder.records())
+    seed = seed_of(plan, header)
+    spaces = Spaces(plan, header.space, seed)
+    experiment, _ = fold(plan, seed, spaces, folder.records())
     check_space(plan, header, spaces)
     return _results(plan, experiment, spaces)
 
