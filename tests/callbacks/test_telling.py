@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tunekit as tk
@@ -187,6 +190,24 @@ def test_a_position_beyond_the_end_is_that_of_another_experiment(caplog: pytest.
     assert "has come to record 99, but the journal ends at 5" in caplog.text
 
 
+@pytest.mark.parametrize("position", ["5", (5,), math.nan, -1, [], 3j])
+def test_a_position_that_is_none_costs_only_its_callback(position: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Such as the row that a database answers with."""
+    wrong, diary = Diary(position), Diary()
+    tell(wrong, diary, at=5)
+    assert wrong.heard == []
+    assert diary.heard
+    (record,) = caplog.records
+    assert "the callback Diary raised, and is told nothing more in this run" in record.getMessage()
+    assert f"position() must return None or the number of a record, 0 or more, got {position!r}" in caplog.text
+
+
+def test_numbers_of_libraries_are_positions() -> None:
+    diary, other = Diary(np.int64(8)), Diary(8)  # type: ignore[arg-type]  # as a table of records returns it
+    tell(diary, other)
+    assert diary.heard == other.heard
+
+
 class Raising(Diary):
     def __init__(self, method: str, error: type[BaseException] = ValueError) -> None:
         super().__init__()
@@ -201,7 +222,7 @@ class Raising(Diary):
 
 
 @pytest.mark.parametrize("method", ["setup", "position", "on_trial_result", "flush", "on_experiment_end"])
-@pytest.mark.parametrize("error", [ValueError, SystemExit])
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, asyncio.CancelledError])
 def test_who_raises_is_told_nothing_more_and_costs_nobody_anything(
     method: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:

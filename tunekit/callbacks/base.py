@@ -86,7 +86,8 @@ class Callback:
     def position(self) -> int | None:
         """Return the number of the last record that needs not be told again.
 
-        0: everything from the beginning is told. None: only what happens from now on.
+        0: everything from the beginning is told. None: only what happens from now on. Anything else but a number from
+        0 on counts as an error of the callback.
         """
         return None
 

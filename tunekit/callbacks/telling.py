@@ -11,13 +11,16 @@ import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, Final, NamedTuple
 
 from tunekit.callbacks.base import Callback, TrialView
 from tunekit.callbacks.narrator import Happening, Narrator, Snapshot, snapshot
 from tunekit.checkpoint import Checkpoint
+from tunekit.config.problems import shorten
 from tunekit.core.events import Event
 from tunekit.core.state import State
+from tunekit.errors import ConfigError
 from tunekit.logs import logger_of
 from tunekit.results.columns import filled
 from tunekit.store import layout
@@ -158,14 +161,13 @@ class _Listener:
     def _run(self) -> None:
         try:
             self.callback.setup(**self._facts.setup)
-            position = self.callback.position()
-            self.position = math.inf if position is None else position
+            self.position = _checked(self.callback.position())
             self._is_ready.set()
             while not self.is_deaf and (batch := self._inbox.get()) is not None:
                 self._take(batch)
             if not self.is_deaf and self._state is not None:
                 self.callback.on_experiment_end(trials=Trials(self._facts, self._state))
-        except (Exception, SystemExit):
+        except BaseException:  # Nobody else hears of what ends this thread, be it an interrupt.
             self.is_deaf = True
             logger.exception(
                 "the callback %s raised, and is told nothing more in this run; the sweep is not affected", self.name
@@ -194,6 +196,24 @@ class _Listener:
                 folder = layout.checkpoint_name(happening.info["training_iteration"])
                 info["checkpoint"] = Checkpoint(joined(view.path, folder))
         getattr(self.callback, happening.method)(**info)
+
+
+def _checked(position: Any) -> float:
+    """Return what a callback says of its position as a number.
+
+    Raises:
+        ConfigError: It says nothing of the kind.
+    """
+    if position is None:
+        return math.inf
+    is_number = isinstance(position, Real)
+    if is_number and position >= 0:  # NaN is not.
+        return position  # type: ignore[no-any-return]  # A number of a library, perhaps: it can be compared.
+    raise ConfigError(
+        f"position() must return None or the number of a record, 0 or more, got {shorten(position)} "
+        f"({type(position).__qualname__})",
+        hint="return the number that flush(number) was last given, 0 to be told everything, or None",
+    )
 
 
 class Telling:
