@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -133,6 +134,17 @@ def test_a_damaged_generation_is_not_guessed(tmp_path: Path) -> None:
     path.unlink()
     with DriverLock(tmp_path) as lock:
         assert lock.generation == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_without_room_the_hint_is_to_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def write(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(StorageError, match="could not be locked") as caught:
+        DriverLock(tmp_path).acquire()
+    assert "free some space" in caught.value.hint
 
 
 def test_a_folder_that_cannot_be_used_is_a_storage_error(tmp_path: Path) -> None:

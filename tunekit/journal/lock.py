@@ -41,6 +41,7 @@ from tunekit.journal.durable import make_folder, replace_file, sync_folder, writ
 from tunekit.journal.flocks import is_at, is_shared, remove_locked, try_lock, wait_for_lock
 from tunekit.journal.header import HEADER_NAME
 from tunekit.journal.right import DriverRight
+from tunekit.store.base import advice
 
 LOCK_NAME = "driver.lock"
 GENERATION_NAME = "driver.generation"
@@ -49,6 +50,7 @@ OPENING_NAME = "driver.opening"
 _OPENING_S = 30.0
 """Seconds to wait for a driver that is just opening the experiment."""
 _TRIES = 3
+_LOCKS_HINT = "choose a storage_path on a file system that this user may write to and that supports file locks"
 
 
 class _Holder(msgspec.Struct, frozen=True):
@@ -121,7 +123,7 @@ class DriverLock(DriverRight):
                 raise
             raise StorageError(
                 f"the experiment in {self._folder} could not be locked: {error}",
-                hint="Choose a storage_path on a file system that this user may write to and that supports file locks.",
+                hint=advice(error, _LOCKS_HINT),
             ) from error
         except BaseException:
             self.release()

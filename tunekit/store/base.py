@@ -189,12 +189,16 @@ _HINTS = {
 }
 
 
+def advice(error: OSError, otherwise: str = "check that the storage is reachable and healthy") -> str:
+    """Return what to do about an error, or else ``otherwise``."""
+    return _HINTS.get(error.errno or 0, otherwise)
+
+
 def storage_error(doing: str, where: str | Path, error: OSError) -> StorageError:
     """Return the StorageError that tells of ``error``, with advice that fits its number."""
     number = error.errno or 0
     what = os.strerror(number) if number else str(error)
-    hint = _HINTS.get(number, "check that the storage is reachable and healthy")
-    return StorageError(f"could not {doing} {where}: {what}", hint=hint, errno=number, path=str(where))
+    return StorageError(f"could not {doing} {where}: {what}", hint=advice(error), errno=number, path=str(where))
 
 
 @contextmanager
