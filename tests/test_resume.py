@@ -17,6 +17,7 @@ from tunekit.core.commands import LaunchTrial
 from tunekit.core.events import DriverStarted
 from tunekit.errors import (
     ConfigError,
+    ConfigTypeError,
     ExperimentError,
     ExperimentExistsError,
     ExperimentMismatchError,
@@ -271,6 +272,15 @@ def test_restore_resumes_or_restarts_failed_trials(make: Make, tmp_path: Path) -
         for name in ("exp", "copy")
     }
     assert starts == {"exp": [None, 2], "copy": [None, None]}
+
+
+@pytest.mark.parametrize("path", [None, 5, b"results/exp", ["results/exp"]])
+def test_a_path_of_another_type_is_refused(path: Any) -> None:
+    """It is a mistake of the script, and no answer to the question whether there is an experiment."""
+    for ask in (tk.Tuner.can_restore, lambda path: tk.Tuner.restore(path, square)):
+        with pytest.raises(ConfigTypeError, match=r"path: got .*, but must be") as caught:
+            ask(path)
+        assert caught.value.hint
 
 
 def test_can_restore_says_whether_there_is_an_experiment(make: Make, tmp_path: Path) -> None:

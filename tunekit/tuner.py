@@ -106,11 +106,16 @@ class Tuner:
         """Return whether at ``path`` an experiment has begun that this version of tunekit can read.
 
         Looks at its beginning only, so that the answer takes no time; ``restore`` reads and verifies all of it.
+
+        Raises:
+            ConfigTypeError: ``path`` is neither text nor a path.
         """
         from tunekit.runtime.sweep.recall import has_begun  # noqa: PLC0415 - as above
 
         try:
             return has_begun(path)
+        except ConfigTypeError:
+            raise
         except (TunekitError, OSError):
             return False
 

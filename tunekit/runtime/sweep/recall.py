@@ -24,6 +24,7 @@ from tunekit.schedulers import ASHA, FIFO
 from tunekit.search import RandomSearch
 from tunekit.space.portable import from_portable
 from tunekit.store.joining import parent_of
+from tunekit.store.opening import resolve
 from tunekit.types import Json
 
 _SCHEDULERS = {"FIFO": FIFO, "ASHA": ASHA}
@@ -46,6 +47,7 @@ def read_recorded(path: str | os.PathLike[str]) -> Recorded:
     """Read what an experiment has recorded, without running or unpickling anything.
 
     Raises:
+        ConfigTypeError: It is neither text nor a path.
         ExperimentNotFoundError: There is no experiment at ``path``.
         JournalError: It is damaged, or of a newer tunekit.
     """
@@ -61,6 +63,7 @@ def has_begun(path: str | os.PathLike[str]) -> bool:
     """Return whether a driver has ever run the experiment at ``path``. Reads no more than its beginning.
 
     Raises:
+        ConfigTypeError: It is neither text nor a path.
         ExperimentNotFoundError: There is no experiment at ``path``.
         JournalError: Its beginning is damaged, or it is of a newer tunekit.
     """
@@ -70,7 +73,7 @@ def has_begun(path: str | os.PathLike[str]) -> bool:
 
 def _located(path: str | os.PathLike[str]) -> tuple[ExperimentFolder, ExperimentHeader]:
     """Return the experiment's folder and header."""
-    folder = experiment_folder(path)
+    folder = experiment_folder(resolve(path, what="path"))
     header = folder.header()
     if header is None:
         raise ExperimentNotFoundError(
