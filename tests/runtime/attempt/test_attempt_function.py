@@ -116,12 +116,6 @@ def test_generator_is_closed_when_the_trial_stops(trial: Run) -> None:
     assert closed == [1]
 
 
-def test_nothing_reported_is_said(trial: Run, caplog: pytest.LogCaptureFixture) -> None:
-    channel = trial(lambda config: None).run()
-    assert channel.kinds == ["TrialStarted", "TrialReturned"]
-    assert "without a result" in caplog.text
-
-
 def test_own_stop_ends_at_the_exact_iteration(trial: Run) -> None:
     channel = trial(count, {"stop": 9}, stop={"value": 3}).run()
     assert [row.iteration for row in channel.rows] == [1, 2, 3]

@@ -46,7 +46,7 @@ def run_function(run: TrialRun, session: FunctionSession, bound: BoundTrainable)
         return  # It swallowed TrialStopped.
     if value is not None:
         session.report_last(value)
-    elif run.num_rows == 0:
+    elif run.num_rows == 0 and run.spec.resume_from is None:  # Else earlier attempts have reported all there was.
         run.warn("it returned without a result: report metrics with tunekit.report(), or return them")
     if run.ending is None:
         run.finish()
