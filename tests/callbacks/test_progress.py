@@ -15,6 +15,7 @@ from tunekit.core.events import (
     ErrorInfo,
     Event,
     ResultReported,
+    Rule,
     SaveFailed,
     Settings,
     TrialHalted,
@@ -84,6 +85,12 @@ def test_a_retry_says_that_it_is_one() -> None:
         TrialStarted(trial=0, attempt=1), WorkerLost(trial=0, attempt=1, cause=LossCause.CRASHED, detail="signal 9")
     )
     assert line == "↻ t_00000  lost, tries again: crashed: signal 9 (1 failure, 0 more allowed)"
+
+
+def test_a_trial_that_is_given_up_is_not_promised_more() -> None:
+    watched = Watched(max_failures=4, rules=[Rule("bad", "give_up", 1)])
+    (line,) = watched.see(TrialStarted(trial=0, attempt=1), TrialRaised(trial=0, attempt=1, error=ERROR))
+    assert line.endswith("… (1 failure)")
 
 
 @pytest.mark.parametrize("cause", [LossCause.NOT_STARTED, LossCause.DRIVER_LOST])

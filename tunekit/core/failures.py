@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from tunekit.core.events import ErrorInfo, Rule, Settings
 from tunekit.core.rng import uniform
 from tunekit.core.trial import Eviction, Likeness, TrialState
-from tunekit.types import LossCause
+from tunekit.types import LossCause, TrialStatus
 
 MAX_STORAGE_FAULTS = 8
 """So many times in a row a trial waits for a storage that cannot be read; then it fails."""
@@ -147,12 +147,16 @@ def tally(trials: Iterable[TrialState]) -> dict[str, int]:
 
 
 def account(settings: Settings, trial: TrialState) -> str:
-    """Return in words what a trial has used of its budgets, and what is left; empty if it has used nothing."""
+    """Return in words what a trial has used of its budgets, and what is left unless it has failed for good.
+
+    Empty if it has used nothing.
+    """
+    goes_on = trial.status is not TrialStatus.FAILED
     parts = [(trial.num_failures, "failure", settings.max_failures)]
     parts.append((trial.num_preemptions, "preemption", settings.max_preemption_failures))
-    return "; ".join(_used(count, word, budget) for count, word, budget in parts if count)
+    return "; ".join(_used(count, word, budget if goes_on else None) for count, word, budget in parts if count)
 
 
-def _used(count: int, word: str, budget: int) -> str:
-    left = f", {budget - count} more allowed" if 0 <= count <= budget else ""
+def _used(count: int, word: str, budget: int | None) -> str:
+    left = f", {budget - count} more allowed" if budget is not None and count <= budget else ""
     return f"{count} {word}{'s' * (count != 1)}{left}"
