@@ -54,6 +54,23 @@ def test_dict() -> None:
     assert tk.validate_save_restore(WithDict, {"start": 2.0}) is True
 
 
+class WithWeights(WithDict):
+    """What with_parameters gives has no default."""
+
+    def setup(self, config: dict[str, Any], weights: list[float], offsets: Any) -> None:  # type: ignore[override]
+        super().setup(config)
+        self.weights, self.offsets = weights, offsets
+
+    def step(self) -> dict[str, Any]:
+        row = super().step()
+        return {**row, "value": row["value"] * self.weights[0] + float(self.offsets.sum())}
+
+
+def test_required_parameters() -> None:
+    trainable = tk.with_parameters(WithWeights, weights=[2.0], offsets=np.ones(3))
+    assert tk.validate_save_restore(trainable, {"start": 2.0}) is True
+
+
 class InFolder(tk.Trainable):
     """Files in the folder; also what differs from run to run and means nothing."""
 

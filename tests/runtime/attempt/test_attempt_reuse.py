@@ -61,6 +61,23 @@ def test_reuse_of_the_instance(tmp_path: Path, can_reset: Any, made: int, cleane
     assert cls.cleaned == cleaned + 1  # type: ignore[attr-defined]
 
 
+def test_a_required_parameter_under_reuse(tmp_path: Path) -> None:
+    class Weighted(Reused):
+        made = 0
+
+        def setup(self, config: dict[str, Any], weights: float) -> None:  # type: ignore[override]
+            super().setup(config)
+            self.weights = weights
+
+        def step(self) -> dict[str, Any]:
+            return {"value": super().step()["value"] * self.weights}
+
+    trainable = with_parameters(Weighted, weights=2.0)
+    channels = [trial(tmp_path, trainable, {"start": start}, stop=2, reuse_actors=True).run() for start in (0, 5)]
+    assert [[row.metrics["value"] for row in channel.rows] for channel in channels] == [[2.0, 4.0], [12.0, 14.0]]
+    assert Weighted.made == 1
+
+
 def test_without_reuse_each_trial_has_its_own_instance(tmp_path: Path) -> None:
     cls = type("Fresh", (Reused,), {"made": 0, "cleaned": 0})
     for _ in range(2):

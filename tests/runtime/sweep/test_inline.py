@@ -44,6 +44,18 @@ def test_resources_that_cannot_be_fail_their_trial_once(tmp_path: Path) -> None:
     assert run(tmp_path, trainable) == [TrialStatus.COMPLETED, TrialStatus.COMPLETED, TrialStatus.FAILED]
 
 
+class Weighted(tk.Trainable):
+    def setup(self, config: dict[str, Any], weights: list[float]) -> None:
+        self.value = weights[0] * config["n"]
+
+    def step(self) -> dict[str, Any]:
+        return {"n": self.value, "done": True}
+
+
+def test_a_class_may_require_a_parameter(tmp_path: Path) -> None:
+    assert run(tmp_path, tk.with_parameters(Weighted, weights=[2.0])) == [TrialStatus.COMPLETED] * 3
+
+
 class TurnTaker:
     """Stands for the driver: notes what it was given, and whether two turns were taken at once."""
 

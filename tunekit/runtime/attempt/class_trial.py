@@ -37,7 +37,7 @@ def run_class(run: TrialRun, bound: BoundTrainable, checkpoint: Path | None) -> 
                 instance.load_checkpoint(content)
             tell_change(checkpoint, content, run.sweep.path, run.spec.trial_name)
             run.triggers.restart()
-        _loop(run, instance)
+        _loop(run, bound, instance)
     except BaseException as error:
         run.save_failed(error)  # Now, because cleanup() releases what there is to save.
         raise
@@ -48,8 +48,8 @@ def run_class(run: TrialRun, bound: BoundTrainable, checkpoint: Path | None) -> 
             _clean_up(run, instance)
 
 
-def _loop(run: TrialRun, instance: Trainable) -> None:
-    if describe(type(instance)).can_save:
+def _loop(run: TrialRun, bound: BoundTrainable, instance: Trainable) -> None:
+    if describe(bound).can_save:  # With its parameters, without which setup() may not be usable.
         run.write = instance.save_checkpoint
     else:
         run.lack = "the class does not define save_checkpoint and load_checkpoint"
