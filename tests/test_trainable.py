@@ -16,6 +16,7 @@ from tunekit.store.layout import safe_trainable_name, trial_name
 from tunekit.trainable import (
     DONE,
     SHOULD_CHECKPOINT,
+    OwnCopies,
     Trainable,
     bind,
     check_picklable,
@@ -193,6 +194,39 @@ def test_parameters_can_be_taken_out_and_put_in_again() -> None:
 def test_parameters_accumulate() -> None:
     bound = with_parameters(with_parameters(train_with, data=1), scale=3.0)
     assert parameters_of(bound) == {"data": 1, "scale": 3.0}
+
+
+def test_each_attempt_has_copies_of_its_own() -> None:
+    data: dict[str, Any] = {"weights": [1.0], "array": np.arange(6.0).reshape(2, 3)}
+    own = OwnCopies(with_parameters(train_with, data=data, scale=2.0))
+    first, second = own(), own()
+    first({})[1]["weights"].append(9.0)
+    assert second({})[1]["weights"] == [1.0] == data["weights"]
+    assert (second({})[2], first({})[2]) == (2.0, 2.0)
+    array = second({})[1]["array"]
+    assert np.array_equal(array, data["array"])
+    assert np.shares_memory(array, data["array"]), "nothing large is copied"
+    assert not array.flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        array += 1
+
+
+class Unloadable(Exception):  # noqa: N818 - it stands for a class of somebody's
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(one)
+
+
+def test_what_cannot_be_copied_is_shared() -> None:
+    error = Unloadable(1, 2)
+    own = OwnCopies(with_parameters(train_with, data=LOCK, scale=error))
+    assert own()({})[1] is LOCK
+    assert own()({})[2] is error
+
+
+def test_without_parameters_nothing_is_made() -> None:
+    bound = with_resources(train, {"cpu": 1})
+    assert OwnCopies(train)() is train
+    assert OwnCopies(bound)() is bound
 
 
 def test_repr_does_not_show_the_data() -> None:

@@ -14,7 +14,7 @@ import cloudpickle
 import pytest
 import ray
 
-from tunekit.core.events import Event, LaunchFailed, Place, TrialRaised, TrialReturned, TrialStarted
+from tunekit.core.events import Event, LaunchFailed, Place, ResultReported, TrialRaised, TrialReturned, TrialStarted
 from tunekit.errors import CheckpointError, StorageError
 from tunekit.runtime import worker
 from tunekit.runtime.line.hiring import Contract
@@ -41,6 +41,11 @@ class Bench:
     def assign(self, trial: int, spec: bytes | None = None, **config: Any) -> None:
         attempt = AttemptSpec(trial=trial, attempt=1, trial_name=f"t_{trial:05d}", config=config)
         self.mailbox.order(1, Assign(trial=trial, attempt=1, spec=spec or pickle.dumps(attempt)))
+
+    def serve_contract(self, contract: Contract) -> list[Event]:
+        """Serve what was assigned, loaded as the contract says."""
+        load = worker.Loader(contract, self.link)
+        return self.serve(lambda: load(Assign(trial=0, attempt=1, spec=b"")))
 
     def serve(self, load: Callable[[], Any], **sweep: Any) -> list[Event]:
         """Serve what was assigned, and return what was said, without the hello."""
@@ -115,11 +120,81 @@ def test_what_no_worker_could_load_ends_the_run(bench: Bench, trouble: str, monk
         parameters={"data": "a reference"},
     )
     bench.assign(0)
-    (failed,) = bench.serve(lambda: worker._load(contract, bench.link, Assign(trial=0, attempt=1, spec=b"")))
+    (failed,) = bench.serve_contract(contract)
     assert isinstance(failed, LaunchFailed)
     assert failed.fatal is (trouble != "parameter")
     expected = {"folder": "StorageError", "trainable": "UnpicklingError", "parameter": "ZeroDivisionError"}
     assert failed.error.type.endswith(expected[trouble])
+
+
+def greedy(config: dict[str, Any], bag: list[int]) -> dict[str, int]:
+    bag.append(0)
+    return {"size": len(bag)}
+
+
+def test_the_code_is_loaded_once_and_parameters_for_each_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a trial would see what another one of its process has changed. A fetch may fail between two others."""
+    fetched = iter([[[1]], OSError("lost"), [[1]]])
+    asked: list[Any] = []
+
+    def get(references: list[Any]) -> Any:
+        asked.append(references)
+        if isinstance(answer := next(fetched), Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(ray, "get", get)
+    contract = contract_of(bench, greedy, bag="a reference")
+    load = worker.Loader(contract, bench.link)
+    trainables: list[Any] = []
+
+    def noting() -> Any:
+        trainable, io = load(Assign(trial=0, attempt=1, spec=b""))
+        trainables.append(trainable)
+        return trainable, io
+
+    for trial in range(3):
+        bench.assign(trial)
+    said = bench.serve(noting)
+    sizes = [event.metrics["size"] for event in said if isinstance(event, ResultReported)]
+    failures = [(event.trial, event.fatal) for event in said if isinstance(event, LaunchFailed)]
+    assert (sizes, failures) == ([2, 2], [(1, False)])
+    assert asked == [["a reference"]] * 3
+    assert trainables[0].target is trainables[1].target
+
+
+def test_parameters_of_an_attempt_are_gone_before_the_next_one_gets_its_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a large object would need its room twice."""
+
+    class Large:
+        alive = 0
+
+        def __init__(self) -> None:
+            Large.alive += 1
+            assert Large.alive == 1
+
+        def __del__(self) -> None:
+            Large.alive -= 1
+
+    monkeypatch.setattr(ray, "get", lambda references: [Large()])
+    for trial in range(3):
+        bench.assign(trial)
+    said = bench.serve_contract(contract_of(bench, lambda config, large: None, large="a reference"))
+    assert [type(event) for event in said] == [TrialStarted, TrialReturned] * 3
+
+
+def test_without_parameters_nothing_is_loaded_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "get", lambda references: 1 / 0)
+    load = worker.Loader(contract_of(bench, train), bench.link)
+    first, second = (load(Assign(trial=trial, attempt=1, spec=b"")) for trial in range(2))
+    assert first is second
+
+
+def contract_of(bench: Bench, trainable: Any, **references: str) -> Contract:
+    sweep = SweepSpec(experiment="e", path=str(bench.folder), seed=0)
+    return Contract(worker=1, sweep=sweep, trainable=cloudpickle.dumps(trainable), parameters=references)
 
 
 def test_a_process_for_one_trial_ends_if_that_cannot_be_loaded(bench: Bench) -> None:
@@ -137,7 +212,7 @@ def test_a_folder_that_cannot_be_read_for_a_moment_ends_nothing(bench: Bench) ->
     sweep = SweepSpec(experiment="e", path=str(bench.folder), seed=0, nonce="of the driver's")
     contract = Contract(worker=1, sweep=sweep, trainable=cloudpickle.dumps(train), parameters={})
     bench.assign(0)
-    (failed,) = bench.serve(lambda: worker._load(contract, bench.link, Assign(trial=0, attempt=1, spec=b"")))
+    (failed,) = bench.serve_contract(contract)
     assert isinstance(failed, LaunchFailed)
     assert (failed.fatal, failed.cause) == (False, LossCause.STORAGE)
     assert "cannot be read on" in failed.error.message

@@ -55,11 +55,13 @@ def test_dict() -> None:
 
 
 class WithWeights(WithDict):
-    """What with_parameters gives has no default."""
+    """What with_parameters gives has no default, and a run changes what it was given."""
 
     def setup(self, config: dict[str, Any], weights: list[float], offsets: Any) -> None:  # type: ignore[override]
         super().setup(config)
         self.weights, self.offsets = weights, offsets
+        self.weights[0] *= 2.0
+        assert not offsets.flags.writeable
 
     def step(self) -> dict[str, Any]:
         row = super().step()

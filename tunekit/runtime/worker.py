@@ -53,7 +53,7 @@ _SIGNAL = signal.SIGUSR2
 
 
 Load: TypeAlias = Callable[[Assign], tuple[Any, CheckpointIO]]
-"""Loads the trainable, for the sake of this attempt, and opens the storage."""
+"""Loads the trainable for this attempt, and opens the storage."""
 
 
 def work(door: str, relay: str, trainable: bytes, parameters: Mapping[str, Any]) -> tuple[int, list[bytes]]:
@@ -89,7 +89,7 @@ def work(door: str, relay: str, trainable: bytes, parameters: Mapping[str, Any])
     notice = Notice(link, contract.sweep.preemption_grace_s, _die)
     try:
         with _handling_interrupts(interruption), notice.heeded():
-            serve(link, contract.sweep, place, lambda assign: _load(contract, link, assign))
+            serve(link, contract.sweep, place, Loader(contract, link))
             if link.termination:
                 link.deliver(min(_DELIVERY_S, notice.remaining_s))
         release()
@@ -101,12 +101,11 @@ def work(door: str, relay: str, trainable: bytes, parameters: Mapping[str, Any])
 
 def serve(link: Link, sweep: SweepSpec, place: Place, load: Load) -> None:
     """Run attempts until the driver ends it, or an attempt after which this process is not to be used again."""
-    loaded: tuple[Any, CheckpointIO] | None = None
     while (assign := link.next_assignment()) is not None:
         reap_children()  # Now and not when a trial ends: what it has left may take a while to end as well.
         given_at = time.monotonic()
         try:
-            loaded = loaded or load(assign)
+            trainable, io = load(assign)
             spec: AttemptSpec = pickle.loads(assign.spec)  # noqa: S301 - the driver wrote it
         except Exception as error:  # noqa: BLE001 - foreign code is loaded here; its failure is an event
             fatal = isinstance(error, EverywhereError)
@@ -128,8 +127,8 @@ def serve(link: Link, sweep: SweepSpec, place: Place, load: Load) -> None:
             continue
         if link.termination:  # Loading may take a minute. The driver gives the attempt to another process.
             return
-        trainable, io = loaded
         is_reusable = _attempt(link, sweep, spec, trainable, io, place, given_at)
+        del trainable  # What is large in it goes before the next attempt gets its own.
         if sweep.fresh_process or link.has_raised or not is_reusable:
             return
 
@@ -160,18 +159,47 @@ class EverywhereError(Exception):
         self.cause = cause
 
 
-def _load(contract: Contract, link: Link, assign: Assign) -> tuple[Any, CheckpointIO]:
+class Loader:
+    """Loads the code and opens the storage once, and fetches the objects of ``with_parameters`` for each attempt.
+
+    If trials shared them, one would see what others have changed, and results would depend on which trials a process
+    happens to run. NumPy arrays are read-only views of the object store, so this is cheap for what is large.
+
+    Args:
+        contract: What this worker is to run.
+        link: What is heard while a fetch lasts.
+    """
+
+    def __init__(self, contract: Contract, link: Link) -> None:
+        """Load nothing yet."""
+        self._contract = contract
+        self._link = link
+        self._loaded: tuple[Any, CheckpointIO] | None = None
+
+    def __call__(self, assign: Assign) -> tuple[Any, CheckpointIO]:
+        """Load what an attempt needs.
+
+        Raises:
+            EverywhereError: No worker could load it.
+            Exception: This one could not.
+        """
+        self._loaded = self._loaded or _load(self._contract)
+        references = self._contract.parameters
+        if not references:
+            return self._loaded
+        trainable, io = self._loaded
+        with being_heard(self._contract.sweep, self._link, assign.trial, assign.attempt):
+            values = ray.get(list(references.values()))
+        return bind(trainable, dict(zip(references, values, strict=True)), originals=references), io
+
+
+def _load(contract: Contract) -> tuple[Any, CheckpointIO]:
     _check_folder(contract.sweep)
     try:
-        loaded = cloudpickle.loads(contract.trainable)
+        trainable = cloudpickle.loads(contract.trainable)
     except Exception as error:
         raise EverywhereError(error) from error
-    if contract.parameters:
-        names = list(contract.parameters)
-        with being_heard(contract.sweep, link, assign.trial, assign.attempt):
-            values = ray.get([contract.parameters[name] for name in names])
-        loaded = bind(loaded, dict(zip(names, values, strict=True)))
-    return loaded, CheckpointIO(open_store(contract.sweep.path, create=False))
+    return trainable, CheckpointIO(open_store(contract.sweep.path, create=False))
 
 
 def _check_folder(sweep: SweepSpec) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tunekit.trainable.base import DONE, PIN_CHECKPOINT, SHOULD_CHECKPOINT, Trainable
 from tunekit.trainable.bound import BoundTrainable, bind, parameters_of, with_parameters, with_resources
+from tunekit.trainable.copies import OwnCopies
 from tunekit.trainable.description import TrainableInfo, describe
 from tunekit.trainable.pickling import check_picklable
 from tunekit.trainable.source import code_digest, has_changed
@@ -13,6 +14,7 @@ __all__ = [
     "PIN_CHECKPOINT",
     "SHOULD_CHECKPOINT",
     "BoundTrainable",
+    "OwnCopies",
     "Trainable",
     "TrainableInfo",
     "bind",

@@ -25,6 +25,8 @@ class BoundTrainable:
     """Arguments beside the config, the same for every trial."""
     resources: Resources | ResourcesOf | None = None
     """What one trial occupies; None: the default."""
+    originals: Mapping[str, Any] | None = None
+    """What ``parameters`` are one attempt's own copies of; None: they are no copies."""
 
     def __repr__(self) -> str:
         """Return the target and the names of the parameters, whose values may be huge."""
@@ -43,7 +45,12 @@ def as_bound(trainable: Any) -> BoundTrainable:
 
 
 def with_parameters(trainable: Any, **parameters: Any) -> BoundTrainable:
-    """Give a trainable constant arguments, such as a data set, which are sent to each worker only once.
+    """Give a trainable constant arguments, such as a data set, which are sent to each machine only once.
+
+    Each attempt of a trial has its own copies: what a trial changes in them, no other trial sees, nor the trial itself
+    when it is tried again. NumPy arrays are read-only, so that large ones need not be copied: take ``array.copy()`` to
+    change one. With ``reuse_actors``, an instance keeps what its ``setup`` was given. What cannot be pickled, such as a
+    lock, is refused on Ray; in ``tunekit.inline``, the trials share it.
 
     Args:
         trainable: A function ``train(config, data=…)``, or a class with ``setup(self, config, data=…)``.
@@ -79,9 +86,17 @@ def parameters_of(trainable: Any) -> dict[str, Any]:
     return dict(as_bound(trainable).parameters)
 
 
-def bind(trainable: Any, parameters: Mapping[str, Any]) -> BoundTrainable:
-    """Return ``trainable`` with exactly these arguments, whatever it had before."""
-    return replace(as_bound(trainable), parameters=dict(parameters))
+def bind(
+    trainable: Any, parameters: Mapping[str, Any], *, originals: Mapping[str, Any] | None = None
+) -> BoundTrainable:
+    """Return ``trainable`` with exactly these arguments, whatever it had before.
+
+    Args:
+        trainable: The trainable.
+        parameters: The arguments by name.
+        originals: What they are copies of, if they are; the same objects for all copies.
+    """
+    return replace(as_bound(trainable), parameters=dict(parameters), originals=originals)
 
 
 def _checked_kind(trainable: Any, caller: str) -> BoundTrainable:

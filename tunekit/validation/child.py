@@ -36,7 +36,7 @@ from tunekit.store import manifest as manifests
 from tunekit.store.checkpoint_io import CheckpointIO
 from tunekit.store.local import LocalStore
 from tunekit.store.verify import verify_folder
-from tunekit.trainable import BoundTrainable, describe
+from tunekit.trainable import BoundTrainable, OwnCopies, describe
 from tunekit.trainable.bound import as_bound
 from tunekit.validation.files import state_of
 from tunekit.validation.jobs import RESTORING, Job, Outcome, Reply, Row, Run, Saved, Trouble
@@ -67,15 +67,16 @@ def work(job: Job, send: Send) -> None:
         if job.module:
             load_file(*job.module)
         # One and the same class for all runs: what its instances share is shared by the trials of a worker. But each
-        # run has a config of its own, for it may change it.
-        trainable = as_bound(cloudpickle.loads(job.trainable))
+        # run has a config and parameters of its own, for it may change them.
+        copies = OwnCopies(as_bound(cloudpickle.loads(job.trainable)))
+        trainables = [copies() for _ in job.runs]
         configs = [cloudpickle.loads(job.config) for _ in job.runs]
         if job.states:
             send(Reply(states=[state_of(Path(folder), job.roots) for folder in job.states]))
     except Exception:  # noqa: BLE001 - whatever user code does when it is imported
         return send(Reply(error=traceback.format_exc()))
     seen: dict[str, bytes] = {}
-    for number, (run, config) in enumerate(zip(job.runs, configs, strict=True)):
+    for number, (run, trainable, config) in enumerate(zip(job.runs, trainables, configs, strict=True)):
         is_last = number == len(job.runs) - 1
         if run.puts_back:
             run = msgspec.structs.replace(run, put_back=seen)  # noqa: PLW2901 - the same run, completed

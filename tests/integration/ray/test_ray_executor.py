@@ -133,6 +133,21 @@ def test_parameters_come_through_the_object_store(rig: Make, reporter: Any) -> N
     assert sweep.of(0, 1, ResultReported)[-1].metrics == {"total": 1e6, "is_shared": 1.0}
 
 
+def test_each_attempt_has_its_own_parameters(rig: Make) -> None:
+    """Two trials in one process, of which each changes in place what it can."""
+
+    def greedy(config: dict[str, Any], bag: list[int], array: Any) -> dict[str, float]:
+        bag.append(0)
+        return {"size": float(len(bag)), "is_shared": float(not array.flags.writeable)}
+
+    sweep = rig(tk.with_parameters(greedy, bag=[1], array=np.ones(3)), max_concurrent_trials=1)
+    for trial in range(2):
+        sweep.launch(trial)
+        sweep.await_event(TrialReturned, trial)
+        assert sweep.of(trial, 1, ResultReported)[-1].metrics == {"size": 2.0, "is_shared": 1.0}
+    assert sweep.pid(0) == sweep.pid(1)
+
+
 def test_what_cannot_be_sent_is_said(rig: Make, reporter: Any) -> None:
     """A configuration fails its own trial; a trainable fails before any trial."""
     sweep = rig(reporter, max_concurrent_trials=1)

@@ -10,7 +10,7 @@ import pytest
 
 from tunekit.runtime.attempt import class_trial
 from tunekit.testing.recording import RecordedTrial
-from tunekit.trainable import Trainable, with_parameters
+from tunekit.trainable import OwnCopies, Trainable, with_parameters
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +76,22 @@ def test_a_required_parameter_under_reuse(tmp_path: Path) -> None:
     channels = [trial(tmp_path, trainable, {"start": start}, stop=2, reuse_actors=True).run() for start in (0, 5)]
     assert [[row.metrics["value"] for row in channel.rows] for channel in channels] == [[2.0, 4.0], [12.0, 14.0]]
     assert Weighted.made == 1
+
+
+def test_copies_of_the_same_parameters_are_the_same(tmp_path: Path) -> None:
+    """Each attempt is given copies, and the instance keeps those that its setup was given."""
+
+    class Holding(Reused):
+        made = cleaned = 0
+
+        def setup(self, config: dict[str, Any], bag: list[int]) -> None:  # type: ignore[override]
+            super().setup(config)
+            self.bag = bag
+
+    own, other = (OwnCopies(with_parameters(Holding, bag=[1])) for _ in range(2))
+    for trainable in (own(), own(), other()):
+        trial(tmp_path, trainable, {"start": 0}, stop=1, reuse_actors=True).run()
+    assert (Holding.made, Holding.cleaned) == (2, 1)
 
 
 def test_without_reuse_each_trial_has_its_own_instance(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import tunekit as tk
 from tunekit.core.commands import LaunchTrial
 from tunekit.core.events import CheckpointStaged, ResultReported, TrialReturned
@@ -54,6 +56,54 @@ class Weighted(tk.Trainable):
 
 def test_a_class_may_require_a_parameter(tmp_path: Path) -> None:
     assert run(tmp_path, tk.with_parameters(Weighted, weights=[2.0])) == [TrialStatus.COMPLETED] * 3
+
+
+def greedy(config: dict[str, Any], bag: list[int], array: Any) -> dict[str, float]:
+    """Changes in place what it was given, where it can."""
+    bag.append(config["n"])
+    return {"size": len(bag), "is_shared": float(not array.flags.writeable), "total": float(array.sum())}
+
+
+def test_each_attempt_has_its_own_parameters(tmp_path: Path) -> None:
+    """As on Ray, where the trials that a process happens to run would see what others of them have changed."""
+    bag, array = [0], np.ones(3)
+    tuner = tk.Tuner(
+        tk.with_parameters(greedy, bag=bag, array=array),
+        param_space={"n": tk.grid_search([1, 2, 3])},
+        run_config=tk.RunConfig(name="exp", storage_path=str(tmp_path), verbose=0),
+    )
+    rows = [result.rows[-1] for result in tk.inline(tuner)]
+    assert [(row["size"], row["is_shared"], row["total"]) for row in rows] == [(2, 1.0, 3.0)] * 3
+    assert (bag, array.flags.writeable) == ([0], True)
+
+
+def test_a_parameter_that_no_longer_loads_fails_its_trials_alone(tmp_path: Path) -> None:
+    once = Once()
+    assert run(tmp_path, tk.with_parameters(taking, once=once)) == [
+        TrialStatus.COMPLETED,
+        TrialStatus.FAILED,
+        TrialStatus.FAILED,
+    ]
+
+
+class Once:
+    """Can be unpickled twice: when it is tried, and for the first attempt."""
+
+    loads = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load_once, ()
+
+
+def load_once() -> Once:
+    Once.loads += 1
+    if Once.loads > 2:
+        raise OSError("gone")
+    return Once()
+
+
+def taking(config: dict[str, Any], once: Once) -> None:
+    tk.report({"n": config["n"]})
 
 
 class TurnTaker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,9 @@ def _clean_up(run: TrialRun, instance: Trainable) -> None:
 
 @dataclass(slots=True)
 class _Kept:
-    bound: BoundTrainable | None = None
+    target: Any = None
+    originals: Mapping[str, Any] = field(default_factory=dict)
+    """Its parameters, or what they are copies of."""
     instance: Trainable | None = None
     is_registered: bool = False
 
@@ -121,7 +123,7 @@ _kept = _Kept()
 
 def release() -> None:
     """Clean the instance up that was kept for the next trial, if there is one. For the end of a sweep or process."""
-    instance, _kept.instance, _kept.bound = _kept.instance, None, None
+    instance = _let_go()
     if instance is not None:
         try:
             instance.cleanup()
@@ -133,19 +135,27 @@ def _keep(bound: BoundTrainable, instance: Trainable) -> None:
     if not _kept.is_registered:
         _kept.is_registered = True
         atexit.register(release)
-    _kept.bound, _kept.instance = bound, instance
+    _kept.target, _kept.originals, _kept.instance = bound.target, _originals(bound), instance
+
+
+def _let_go() -> Trainable | None:
+    instance = _kept.instance
+    _kept.target, _kept.originals, _kept.instance = None, {}, None
+    return instance
 
 
 def _take(bound: BoundTrainable) -> Trainable | None:
     """Return the kept instance if it is of the same class with the same parameters; else clean it up."""
-    kept, instance = _kept.bound, _kept.instance
-    if kept is None or instance is None:
+    if _kept.instance is None:
         return None
-    if kept.target is bound.target and _same(kept.parameters, bound.parameters):
-        _kept.bound = _kept.instance = None
-        return instance
+    if _kept.target is bound.target and _same(_kept.originals, _originals(bound)):
+        return _let_go()
     release()
     return None
+
+
+def _originals(bound: BoundTrainable) -> Mapping[str, Any]:
+    return bound.parameters if bound.originals is None else bound.originals
 
 
 def _same(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:

@@ -14,15 +14,16 @@ from typing import Any
 
 from tunekit.core.cadence import Outlook
 from tunekit.core.commands import ContinueTrial, InterruptTrial, KillTrial, LaunchTrial, StopTrial, TellOutlook
-from tunekit.core.events import CapacityChanged, Event, LaunchFailed, ResultReported, TrialHalted
+from tunekit.core.events import CapacityChanged, Event, ResultReported, TrialHalted
 from tunekit.errors import CoreBugError
 from tunekit.runtime.attempt.attempt import run_attempt
 from tunekit.runtime.attempt.class_trial import release
 from tunekit.runtime.driver.driver import Driver
-from tunekit.runtime.line.launching import SpecOf, spec_or_failure
+from tunekit.runtime.line.launching import SpecOf, refused
 from tunekit.runtime.line.spec import Delivery, ExecutorCommand, SweepSpec
 from tunekit.runtime.saving.staging_slots import SLOTS
 from tunekit.store.checkpoint_io import CheckpointIO
+from tunekit.trainable import OwnCopies
 
 _BATCH = 100
 """Results that share one turn of the driver when nobody waits for a decision …"""
@@ -188,6 +189,7 @@ def run_inline(
         Exception: Whatever stopped the driver itself.
     """
     executor = InlineExecutor(inbox)
+    copies = OwnCopies(trainable)
     driver.attach(executor)
     try:
         while not driver.state.ended:
@@ -197,12 +199,14 @@ def run_inline(
                 if not driver.state.ended:
                     driver.wait()
                 continue
-            spec = spec_or_failure(spec_of, launch)
-            if isinstance(spec, LaunchFailed):
-                inbox.put(Delivery([spec]))
+            try:
+                spec, own = spec_of(launch), copies()
+            except Exception as error:  # noqa: BLE001 - user code, which would raise again
+                inbox.put(Delivery([refused(launch, error)]))
                 continue
             channel = InlineChannel(driver, executor, inbox)
-            run_attempt(sweep, spec, trainable, channel, io)
+            run_attempt(sweep, spec, own, channel, io)
+            del own  # What is large in it goes before the next attempt gets its own.
             channel.close()
     finally:
         release()
