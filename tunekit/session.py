@@ -176,7 +176,8 @@ def report(metrics: Mapping[str, Any], *, checkpoint: Checkpoint | Saver | None 
     Raises:
         ReportError: Something in ``metrics`` cannot be recorded; says which key.
         MetricNotFoundError: The metric of the sweep is not among them, at the first report.
-        SessionError: There is no trial here.
+        SessionError: There is no trial here; or this thread is inside of a report already, from which a signal handler
+            or ``save_checkpoint`` called this one.
     """
     _session("report()").report(metrics, checkpoint)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -74,6 +75,8 @@ class FunctionSession:
         self._checkpoint = checkpoint
         self._is_opened = False
         self._is_loaded = False
+        self._is_reporting = False
+        """Whether a thread, which has the lock, is inside of a report."""
         self._given: GivenCheckpoint | None = None
         run.lack = "there is nothing to save: pass report(…, checkpoint=…)"
         self._thread = threading.current_thread()
@@ -92,14 +95,14 @@ class FunctionSession:
         self._check_thread("report()")
         if (thread := threading.current_thread()) is not self._thread:
             self._reporters.add(thread)
-        with self._run.shielded(), self._run.lock:
+        with self._run.shielded(), self._one_at_a_time():
             if self._run.is_closed:
                 raise TrialStopped
             self._report(metrics, checkpoint, "report()", is_last=False)
 
     def report_last(self, value: Any) -> None:
         """Record what the function returned as its last row."""
-        with self._run.lock:
+        with self._one_at_a_time():
             self._report(_as_metrics(value, "the returned value"), None, "the returned value", is_last=True)
 
     def get_checkpoint(self) -> Checkpoint | None:
@@ -141,6 +144,26 @@ class FunctionSession:
         self._run.interrupt(trial, attempt)
 
     # -- parts ---------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Have the reports of other threads wait, and refuse one of this thread inside of its own.
+
+        A signal handler or a saver could make that. It would count a row before what follows the row under way is done,
+        which then is done for the wrong one.
+        """
+        with self._run.lock:
+            if self._is_reporting:
+                raise SessionError(
+                    "report() was called inside of another report() of the same thread, by a signal handler or by "
+                    "save_checkpoint()",
+                    hint="let the handler set a flag, look at it in the loop, and report there",
+                )
+            try:
+                self._is_reporting = True
+                yield
+            finally:
+                self._is_reporting = False
 
     def _report(self, metrics: Any, checkpoint: Any, source: str, *, is_last: bool) -> None:
         run = self._run
