@@ -1,7 +1,7 @@
 """Keeps the trials of one process apart: what one changes in the process does not reach the next.
 
-Working directory, environment, umask, ``sys.path``, signal handlers, timers, random generators, and torch's settings
-that decide the bits of a result are as they were when a trial ends. The number of threads is one of them, for a matrix
+What the system and Python keep for a process, random generators, and the settings of torch that
+decide the bits of a result are as they were when a trial ends. The number of threads is one of them, for a matrix
 product over two has other bits than over one: each attempt begins with as many as it has CPUs, wherever it runs. It
 also begins with generators seeded from (seed, trial), so it draws the same numbers whatever the process has run before.
 That has one difficulty: a library that the trial itself imports cannot be prepared beforehand. numpy seeds its global
@@ -15,9 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -28,20 +26,9 @@ from typing import Any, Final, NamedTuple
 
 import xxhash
 
-from tunekit.runtime.attempt import blas_threads, torch_settings
-
-_SIGNALS: Final = tuple(
-    int(number)
-    for number in signal.valid_signals()
-    if number < 32 and number not in {signal.SIGKILL, signal.SIGSTOP}  # noqa: PLR2004 - real-time ones are from 32
-)
-
-_TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+from tunekit.runtime.attempt import blas_threads, interpreter_state, process_state, torch_settings
 
 _THREADS_VARIABLE: Final = "OMP_NUM_THREADS"
-
-_handler_of: Final[Callable[[int], Any]] = getattr(signal, "_signal", signal).getsignal
-"""Without the conversion to enums, which takes ten times as long as the rest."""
 
 
 ATTEMPT: Final = threading.RLock()
@@ -74,7 +61,8 @@ def isolated(seed: int, *, num_threads: int = 1, keep_generators: bool = True) -
             but run trials nobody would draw from them before the next one is seeded.
     """
     with ATTEMPT, ExitStack() as undo:
-        _keep_process(undo)
+        interpreter_state.keep(undo)
+        process_state.keep(undo)
         generators = undo if keep_generators else None
         if generators:
             generators.callback(random.setstate, random.getstate())
@@ -87,72 +75,6 @@ def isolated(seed: int, *, num_threads: int = 1, keep_generators: bool = True) -
             else:
                 prepare_when_imported(name, partial(_call_back, prepare, start, own_threads), undo)
         yield
-
-
-# -- the process -------------------------------------------------------------------------------------------------------
-
-
-def _keep_process(undo: ExitStack) -> None:
-    undo.callback(_restore_cwd, _cwd())
-    undo.callback(_restore_environment, _environment())
-    undo.callback(_restore_path, sys.path, list(sys.path))
-    # It can only be read by setting it. A file that another thread makes meanwhile is too private, not too open.
-    umask = os.umask(0o077)
-    os.umask(umask)
-    undo.callback(os.umask, umask)
-    if threading.current_thread() is threading.main_thread():
-        undo.callback(_restore_signals, [_handler_of(number) for number in _SIGNALS])
-    # Undone before the handlers, without which the signal of a timer ends the process.
-    undo.callback(_stop_timers, [timer for timer in _TIMERS if signal.getitimer(timer)[0] == 0])
-
-
-def _cwd() -> str | None:
-    try:
-        return os.getcwd()  # noqa: PTH109 - three times as fast, and on the way of every trial
-    except OSError:
-        return None
-
-
-def _restore_cwd(cwd: str | None) -> None:
-    if cwd is not None and _cwd() != cwd:
-        with contextlib.suppress(OSError):
-            os.chdir(cwd)
-
-
-def _environment() -> dict[Any, Any]:
-    """Return a copy of the encoded environment, a hundred times as fast as one of the decoded."""
-    return dict(os.environ._data)  # type: ignore[attr-defined] # noqa: SLF001 - as above
-
-
-def _restore_environment(before: dict[Any, Any]) -> None:
-    now = _environment()
-    if now == before:
-        return
-    for name in now.keys() - before.keys():
-        del os.environ[os.fsdecode(name)]
-    for name, value in before.items():
-        if now.get(name) != value:
-            os.environ[os.fsdecode(name)] = os.fsdecode(value)
-
-
-def _restore_path(path: list[str], content: list[str]) -> None:
-    if sys.path is not path or path != content:
-        path[:] = content
-        sys.path = path
-
-
-def _stop_timers(timers: Sequence[int]) -> None:
-    """Stop those that did not run before: their signal would meet a trial that knows nothing of it."""
-    for timer in timers:
-        if signal.getitimer(timer)[0] != 0:
-            signal.setitimer(timer, 0)
-
-
-def _restore_signals(before: Sequence[Any]) -> None:
-    for number, handler in zip(_SIGNALS, before, strict=True):
-        # None: the handler was not installed from Python, and cannot be put back from here.
-        if handler is not None and _handler_of(number) is not handler:
-            signal.signal(number, handler)
 
 
 # -- libraries ---------------------------------------------------------------------------------------------------------
@@ -171,13 +93,13 @@ def _announce_threads(num_threads: int) -> int | None:
     return int(before) if before.isdecimal() and int(before) else None
 
 
-def _prepare_blas(module: Any, start: _Start, own_threads: int | None) -> None:
-    del module
+def _prepare_numpy(numpy: Any, start: _Start, own_threads: int | None) -> None:
+    del numpy
     for set_threads, before in blas_threads.set_threads(start.num_threads):
         start.undo.callback(set_threads, own_threads or before)
 
 
-def _prepare_numpy(module: Any, start: _Start, own_threads: int | None) -> None:
+def _prepare_numpy_random(module: Any, start: _Start, own_threads: int | None) -> None:
     del own_threads
     if start.generators:
         start.generators.callback(module.set_state, module.get_state(legacy=False))
@@ -215,8 +137,8 @@ def _has_accelerators(torch: Any) -> bool:
 _Prepare = Callable[[Any, _Start, int | None], None]
 
 _LIBRARIES: Final[dict[str, _Prepare]] = {
-    "numpy": _prepare_blas,
-    "numpy.random": _prepare_numpy,
+    "numpy": _prepare_numpy,
+    "numpy.random": _prepare_numpy_random,
     "torch": _prepare_torch,
 }
 
