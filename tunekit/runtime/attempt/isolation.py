@@ -1,6 +1,6 @@
 """Keeps the trials of one process apart: what one changes in the process does not reach the next.
 
-What the system and Python keep for a process, random generators, and the settings of torch that
+What the system and Python keep for a process, random generators, and the settings of decimal, numpy and torch that
 decide the bits of a result are as they were when a trial ends. The number of threads is one of them, for a matrix
 product over two has other bits than over one: each attempt begins with as many as it has CPUs, wherever it runs. It
 also begins with generators seeded from (seed, trial), so it draws the same numbers whatever the process has run before.
@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 
 import xxhash
 
-from tunekit.runtime.attempt import blas_threads, interpreter_state, process_state, torch_settings
+from tunekit.runtime.attempt import blas_threads, interpreter_state, numeric_settings, process_state, torch_settings
 
 _THREADS_VARIABLE: Final = "OMP_NUM_THREADS"
 
@@ -63,6 +63,7 @@ def isolated(seed: int, *, num_threads: int = 1, keep_generators: bool = True) -
     with ATTEMPT, ExitStack() as undo:
         interpreter_state.keep(undo)
         process_state.keep(undo)
+        numeric_settings.keep_decimal(undo)
         generators = undo if keep_generators else None
         if generators:
             generators.callback(random.setstate, random.getstate())
@@ -94,7 +95,7 @@ def _announce_threads(num_threads: int) -> int | None:
 
 
 def _prepare_numpy(numpy: Any, start: _Start, own_threads: int | None) -> None:
-    del numpy
+    numeric_settings.keep_numpy(numpy, start.undo)
     for set_threads, before in blas_threads.set_threads(start.num_threads):
         start.undo.callback(set_threads, own_threads or before)
 

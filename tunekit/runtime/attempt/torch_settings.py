@@ -5,8 +5,20 @@ Torch is given as an argument, because it is loaded by trials and never by us.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+_AUTOCAST_DEVICES: Final = ("cpu", "cuda")
+
+
+class Autocast(NamedTuple):
+    """What the calling thread casts to which type."""
+
+    nesting: int
+    """Blocks that it is in. Casts of weights are kept until it leaves the outermost."""
+    keeps_casts: bool
+    devices: tuple[tuple[bool, Any], ...]
 
 
 class TorchSettings(NamedTuple):
@@ -26,6 +38,11 @@ class TorchSettings(NamedTuple):
     cudnn_tf32: bool | None
     precisions: tuple[str | None, ...]
     """As the newer interface has them, which torch before 2.9 lacks."""
+    flushes_denormals: bool
+    """Whether the calling thread takes numbers next to zero for zero; those it starts meanwhile do so for good."""
+    autocast: Autocast
+    finds_anomalies: tuple[bool, bool]
+    """Whether it does, and whether a NaN is one."""
 
 
 def read(torch: Any) -> TorchSettings:
@@ -43,6 +60,23 @@ def read(torch: Any) -> TorchSettings:
         _unless_mixed(torch.get_float32_matmul_precision),
         _unless_mixed(lambda: torch.backends.cudnn.allow_tf32),
         tuple(getattr(place, "fp32_precision", None) for place in _precision_places(torch.backends)),
+        _flushes_denormals(),
+        _autocast(torch),
+        (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
+    )
+
+
+def _flushes_denormals() -> bool:
+    """Find out by arithmetic, for torch does not say."""
+    return sys.float_info.min * 0.5 == 0
+
+
+def _autocast(torch: Any) -> Autocast:
+    torch.autocast_increment_nesting()
+    return Autocast(
+        torch.autocast_decrement_nesting(),
+        torch.is_autocast_cache_enabled(),
+        tuple((torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in _AUTOCAST_DEVICES),
     )
 
 
@@ -85,3 +119,19 @@ def restore(torch: Any, before: TorchSettings) -> None:
     for place, precision in zip(_precision_places(torch.backends), before.precisions, strict=True):
         if precision is not None and place.fp32_precision != precision:
             place.fp32_precision = precision
+    if now.flushes_denormals != before.flushes_denormals:
+        torch.set_flush_denormal(before.flushes_denormals)
+    if now.autocast != before.autocast:
+        _restore_autocast(torch, now.autocast.nesting, before.autocast)
+    enabled, check_nan = before.finds_anomalies
+    torch.set_anomaly_enabled(enabled, check_nan)
+
+
+def _restore_autocast(torch: Any, nesting: int, before: Autocast) -> None:
+    for _ in range(nesting, before.nesting, -1):
+        torch.autocast_decrement_nesting()
+    torch.clear_autocast_cache()
+    torch.set_autocast_cache_enabled(before.keeps_casts)
+    for device, (is_enabled, dtype) in zip(_AUTOCAST_DEVICES, before.devices, strict=True):
+        torch.set_autocast_enabled(device, is_enabled)
+        torch.set_autocast_dtype(device, dtype)
