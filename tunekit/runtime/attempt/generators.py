@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import xxhash
 
-from tunekit.runtime.attempt.isolation import ATTEMPT, is_complete, prepare_when_imported
+from tunekit.runtime.attempt.isolation import is_complete, prepare_when_imported
+from tunekit.runtime.attempt.turns import TURNS
 
 _CALL: Final = threading.RLock()
 """Held by the call to which the generators are lent; a call may lead to another."""
@@ -47,7 +48,7 @@ def seeded(chance: float) -> Iterator[None]:
 @contextmanager
 def seeded_between_attempts(chance: float) -> Iterator[None]:
     """Do so on a thread on which no driver runs: wait until no trial in this process draws from the generators."""
-    with ATTEMPT, seeded(chance):
+    with TURNS.between(), seeded(chance):
         yield
 
 

@@ -27,12 +27,9 @@ from typing import Any, Final, NamedTuple
 import xxhash
 
 from tunekit.runtime.attempt import blas_threads, interpreter_state, numeric_settings, process_state, torch_settings
+from tunekit.runtime.attempt.turns import TURNS
 
 _THREADS_VARIABLE: Final = "OMP_NUM_THREADS"
-
-
-ATTEMPT: Final = threading.RLock()
-"""Held while an attempt runs in this process, and draws from generators that belong to the whole process."""
 
 
 def trial_seed(seed: int, trial: int) -> int:
@@ -60,7 +57,7 @@ def isolated(seed: int, *, num_threads: int = 1, keep_generators: bool = True) -
         keep_generators: Whether the states of the generators are put back at the end. In a process that does nothing
             but run trials nobody would draw from them before the next one is seeded.
     """
-    with ATTEMPT, ExitStack() as undo:
+    with TURNS.attempt(), ExitStack() as undo:
         interpreter_state.keep(undo)
         process_state.keep(undo)
         numeric_settings.keep_decimal(undo)
