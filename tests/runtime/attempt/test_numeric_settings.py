@@ -144,3 +144,10 @@ def test_settings_of_libraries_that_the_trial_loads_come_back() -> None:
     """And nothing is loaded for their sake."""
     answer = subprocess.run([sys.executable, "-c", IMPORTS], stdout=subprocess.PIPE, timeout=240, check=True)
     assert json.loads(answer.stdout) == [[], 28, "warn", False, DENORMAL]
+
+
+def test_a_torch_with_other_names_for_autocast_runs_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch, "get_autocast_dtype")
+    with isolated(1):
+        torch.set_flush_denormal(True)
+    assert DENORMAL * float("1") > 0

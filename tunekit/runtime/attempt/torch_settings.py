@@ -72,6 +72,8 @@ def _flushes_denormals() -> bool:
 
 
 def _autocast(torch: Any) -> Autocast:
+    if not hasattr(torch, "get_autocast_dtype"):  # Before 2.4 there were other names, which are left alone.
+        return Autocast(nesting=0, keeps_casts=True, devices=())
     torch.autocast_increment_nesting()
     return Autocast(
         torch.autocast_decrement_nesting(),
