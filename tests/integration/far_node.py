@@ -94,12 +94,14 @@ def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
-def ray_start(options: list[str], *before: str) -> subprocess.Popen[bytes]:
+def ray_start(options: list[str], *before: str, **environment: str) -> subprocess.Popen[bytes]:
     """Run `ray start` with these options, by another command if one is given."""
     ray = str(Path(sys.executable).with_name("ray"))
     return subprocess.Popen(
         [*before, ray, "start", "--num-cpus=1", "--disable-usage-stats", *_PORTS, "--block", *options],
-        env={key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | {"RAY_AUTH_MODE": "disabled"},
+        env={key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+        | {"RAY_AUTH_MODE": "disabled"}
+        | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 import far_node
@@ -21,12 +23,12 @@ pytestmark = pytest.mark.ray
 
 
 @contextmanager
-def node_without(folder: Path, address: str) -> Iterator[None]:
-    """Have a node join, with one CPU, in whose mount namespace a folder is empty."""
-    hidden = 'mount -t tmpfs none "$0" && exec "$@"'
-    ip = address.partition(":")[0]
-    joins = [f"--address={address}", f"--node-ip-address={ip}"]
-    process = far_node.ray_start(joins, "unshare", "--mount", "sh", "-c", hidden, str(folder))
+def node_without(folders: Sequence[Path], address: str) -> Iterator[None]:
+    """Have a node join, with one CPU, in whose mount namespace these folders are empty."""
+    hidden = 'for each in $HIDDEN; do mount -t tmpfs none "$each" || exit; done; exec "$@"'
+    joins = [f"--address={address}", f"--node-ip-address={address.partition(':')[0]}"]
+    before = ["unshare", "--mount", "sh", "-c", hidden, "sh"]
+    process = far_node.ray_start(joins, *before, HIDDEN=" ".join(map(str, folders)))
     try:
         yield
     finally:
@@ -34,11 +36,11 @@ def node_without(folder: Path, address: str) -> Iterator[None]:
         process.wait(timeout=240)
 
 
-def run_beside(hidden: Path, folder: Path, *, kills: int = 0) -> tuple[Path, str]:
-    """Run a sweep that a node joins on which a folder is empty. Return its own, and what was said, once it has ended.
+def run_beside(hidden: Sequence[Path], folder: Path, *, kills: int = 0) -> tuple[Path, str]:
+    """Run a sweep that a node joins on which folders are empty. Return its own, and what was said, once it has ended.
 
     Args:
-        hidden: That folder.
+        hidden: Those folders.
         folder: Where everything is.
         kills: How often the driver is killed once it has met that node.
     """
@@ -86,7 +88,7 @@ def test_a_node_without_the_storage_ends_nothing(folder: Path, kills: int) -> No
 
     Also when the driver is killed, and the next one finds that node there from the start.
     """
-    experiment, heard = run_beside(folder / "storage", folder, kills=kills)
+    experiment, heard = run_beside([folder / "storage"], folder, kills=kills)
     assert f"{experiment} holds no experiment on " in heard
     lost = [record for record in sweeps.journal(experiment) if isinstance(record, WorkerLost)]
     assert {loss.cause for loss in lost} <= {LossCause.NOT_STARTED, LossCause.DRIVER_LOST}
@@ -97,6 +99,8 @@ def test_a_node_without_the_storage_ends_nothing(folder: Path, kills: int) -> No
 @pytest.mark.parametrize("means", ["namespace"] if far_node.can_be_made() else [])
 def test_a_node_without_tunekit_ends_nothing(folder: Path, means: str) -> None:
     """Its workers die before their first word, and Ray knows where they were."""
-    experiment, heard = run_beside(Path(tunekit.__file__).parent, folder)
+    installed = json.loads(metadata.distribution("tunekit").read_text("direct_url.json") or "{}")
+    places = {Path(tunekit.__file__).parent, Path(installed["url"].removeprefix("file://")) / "tunekit"}
+    experiment, heard = run_beside([*places], folder)
     assert "tried again in 60 s: ModuleNotFoundError: No module named 'tunekit" in heard
     assert set(sweeps.attempts(experiment).values()) == {1}
